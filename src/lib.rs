@@ -1,0 +1,7 @@
+//! rhopo: a runtime for research on policy-optimisation objectives for language models.
+//!
+//! The layers, lowest first; each may use those above it in this list only (`tests/layering.rs` holds it).
+
+pub mod error;
+
+pub use error::{Error, Kind, Result};
