@@ -3,5 +3,7 @@
 //! The layers, lowest first; each may use those above it in this list only (`tests/layering.rs` holds it).
 
 pub mod error;
+pub mod tensor;
+pub mod rl;
 
 pub use error::{Error, Kind, Result};

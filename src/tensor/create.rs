@@ -1,0 +1,45 @@
+//! Constants made from numbers, shapes and random keys.
+
+use crate::error::{Error, Result};
+use crate::tensor::rng::Key;
+use crate::tensor::{DType, Device, Tensor, shape};
+
+impl Tensor {
+    /// Every cell is `value`. f32.
+    pub fn full(dims: &[usize], value: f64, device: &Device) -> Result<Tensor> {
+        Self::from_host(vec![value; count(dims)?], dims, DType::F32, device)
+    }
+
+    /// Standard normal numbers: cell `i` is draw `i` of `key`.
+    pub fn randn(dims: &[usize], key: Key, device: &Device) -> Result<Tensor> {
+        let values = (0..count(dims)? as u64).map(|i| key.normal(i)).collect();
+        Self::from_host(values, dims, DType::F32, device)
+    }
+
+    /// Uniform numbers in [0, 1): cell `i` is draw `i` of `key`.
+    pub fn rand(dims: &[usize], key: Key, device: &Device) -> Result<Tensor> {
+        // 24 bits: rounding a draw just below 1 to f32 would give 1.
+        let values = (0..count(dims)? as u64).map(|i| (key.bits(i) >> 40) as f64 / (1u64 << 24) as f64).collect();
+        Self::from_host(values, dims, DType::F32, device)
+    }
+
+    /// `0, 1, …, n-1` of shape `[1,n]`, which broadcasts over rows.
+    pub fn arange(n: usize, device: &Device) -> Result<Tensor> {
+        Self::from_host((0..count(&[1, n])?).map(|i| i as f64).collect(), &[1, n], DType::F32, device)
+    }
+
+    /// The same values in another type; gradients pass through.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
+        let out = Self::from_host(self.to_vec()?, self.dims(), dtype, self.device())?.with_tokens(self.is_tokens());
+        Ok(crate::tensor::tape::record(out, &[self], |_, _| |upstream: &[f64]| Ok(vec![upstream.to_vec()])))
+    }
+}
+
+/// How many numbers a shape holds, if that is a sensible amount of memory.
+pub(crate) fn count(dims: &[usize]) -> Result<usize> {
+    const LIMIT: usize = 1 << 28;
+    let total = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= LIMIT);
+    total.ok_or_else(|| {
+        Error::value(format!("a tensor of shape {} is too large: at most 2^28 numbers", shape::show(dims)))
+    })
+}
