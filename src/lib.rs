@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod tensor;
+pub mod kernel;
 pub mod rl;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,388 @@
+//! Causal grouped-query attention over packed segments: softmax(q·kᵀ/√d)·v, its backward pass recomputing the
+//! probabilities from the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135).
+//!
+//! Work is cut by tree and key head; each piece sums in an order of its own, so threads never change the bits.
+
+use super::gemm::{Mat, Packed, Start, matmul_packed_serial, matmul_serial};
+use super::host;
+use super::segments::{Segment, Segments};
+use super::simd::{exp, max, simd, sum_by};
+use super::tape::{Tape, Var, plain_backward};
+use crate::error::Result;
+use candle_core::{D, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Query rows handled at a time.
+const BLOCK: usize = 60;
+
+/// Numbers of heads: query heads share key heads in equal groups.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    pub query: usize,
+    pub key: usize,
+    pub dim: usize,
+}
+
+impl Heads {
+    fn group(&self) -> usize {
+        self.query / self.key
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.dim as f32).sqrt()
+    }
+}
+
+/// q `[N, query*dim]`, k and v `[N, key*dim]` → `[N, query*dim]`.
+pub fn attention(tape: &mut Tape, q: &Var, k: &Var, v: &Var, segments: &Arc<Segments>, heads: Heads) -> Result<Var> {
+    let (qv, kv, vv, layout) = (q.clone(), k.clone(), v.clone(), segments.clone());
+    if !tape.fused(&q.value) {
+        let y = plain(&q.value, &k.value, &v.value, segments, heads)?;
+        return Ok(tape.push(y, &[q, k, v], move |dy, grads| {
+            let [dq, dk, dv] =
+                plain_backward([&qv.value, &kv.value, &vv.value], dy, |[q, k, v]| plain(q, k, v, &layout, heads))?;
+            grads.add_owned(&qv, dq)?;
+            grads.add_owned(&kv, dk)?;
+            grads.add_owned(&vv, dv)
+        }));
+    }
+    let (y, lse) = forward(&q.value, &k.value, &v.value, segments, heads)?;
+    let out = y.clone();
+    Ok(tape.push(y, &[q, k, v], move |dy, grads| {
+        let [dq, dk, dv] = backward([&qv.value, &kv.value, &vv.value], &out, &lse, dy, &layout, heads)?;
+        grads.add_owned(&qv, dq)?;
+        grads.add_owned(&kv, dk)?;
+        grads.add_owned(&vv, dv)
+    }))
+}
+
+/// The plain composition, with one mask over all tokens.
+pub fn plain(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads) -> Result<Tensor> {
+    attention_over(q, k, v, segments.visible(), heads)
+}
+
+/// Queries `[Q, query*dim]` over keys and values `[K, key*dim]`; `visible` `[Q,K]` holds 1 where a query sees a key.
+pub fn attention_over(q: &Tensor, k: &Tensor, v: &Tensor, visible: Vec<u8>, heads: Heads) -> Result<Tensor> {
+    let (queries, keys, device) = (q.dim(0)?, k.dim(0)?, q.device());
+    let split = |x: &Tensor, n: usize, count: usize| -> Result<Tensor> {
+        Ok(x.reshape((n, count, heads.dim))?.transpose(0, 1)?.contiguous()?)
+    };
+    let spread = |x: &Tensor| -> Result<Tensor> {
+        let shape = (heads.key, heads.group(), keys, heads.dim);
+        let x = split(x, keys, heads.key)?.unsqueeze(1)?;
+        Ok(x.expand(shape)?.contiguous()?.reshape((heads.query, keys, heads.dim))?)
+    };
+    let scores = split(q, queries, heads.query)?.matmul(&spread(k)?.transpose(1, 2)?.contiguous()?)?; // [heads,Q,K]
+    let scores = (scores * f64::from(heads.scale()))?;
+    let visible = Tensor::from_vec(visible, (1, queries, keys), device)?.broadcast_as(scores.shape())?;
+    let hidden = Tensor::new(f32::NEG_INFINITY, device)?.to_dtype(scores.dtype())?.broadcast_as(scores.shape())?;
+    let p = candle_nn::ops::softmax(&visible.where_cond(&scores, &hidden)?, D::Minus1)?;
+    Ok(p.matmul(&spread(v)?)?.transpose(0, 1)?.contiguous()?.reshape((queries, heads.query * heads.dim))?)
+}
+
+/// One piece of work: a tree and a key head.
+struct Piece<'a> {
+    tokens: Range<usize>,
+    segments: &'a [Segment],
+    head: usize,
+}
+
+fn pieces(segments: &Segments, heads: Heads) -> Vec<Piece<'_>> {
+    segments
+        .trees()
+        .flat_map(|(tokens, segments)| (0..heads.key).map(move |head| Piece { tokens: tokens.clone(), segments, head }))
+        .collect()
+}
+
+/// Columns of one head, rows `range`, of a `[N, count*dim]` matrix.
+fn head_rows(x: &[f32], range: Range<usize>, head: usize, count: usize, dim: usize) -> Mat<'_> {
+    let width = count * dim;
+    Mat::strided(&x[range.start * width + head * dim..], range.len(), dim, width)
+}
+
+/// Joins what the pieces of every tree computed, `[tokens, columns]` per key head, into `[N, key*columns]`.
+fn join<'a>(segments: &Segments, heads: Heads, columns: usize, part: impl Fn(usize) -> &'a [f32] + Sync) -> Vec<f32> {
+    let width = heads.key * columns;
+    let sizes: Vec<usize> = segments.trees().map(|(tokens, _)| tokens.len() * width).collect();
+    host::make_parts(&sizes, |tree, out| {
+        for head in 0..heads.key {
+            let rows = part(tree * heads.key + head).chunks_exact(columns);
+            for (out, row) in out.chunks_exact_mut(width).zip(rows) {
+                out[head * columns..(head + 1) * columns].copy_from_slice(row);
+            }
+        }
+    })
+}
+
+/// The ranges that queries up to `last` of a segment see: its context, then itself so far.
+fn seen(segment: &Segment, last: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+    segment.context.iter().cloned().chain(std::iter::once(segment.start..last + 1))
+}
+
+/// Blocks of a segment's query rows.
+fn blocks(segment: &Segment) -> impl Iterator<Item = Range<usize>> + '_ {
+    segment.range().step_by(BLOCK).map(|from| from..(from + BLOCK).min(segment.start + segment.len))
+}
+
+fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads) -> Result<(Tensor, Vec<f32>)> {
+    let n = segments.tokens();
+    let (q, k, v) = (host::read(q)?, host::read(k)?, host::read(v)?);
+    let pieces = pieces(segments, heads);
+    let group = heads.group();
+    let done: Vec<(Vec<f32>, Vec<f32>)> =
+        pieces.par_iter().map(|piece| piece_forward(&q, &k, &v, piece, heads)).collect();
+    let out = join(segments, heads, group * heads.dim, |piece| &done[piece].0);
+    let lse = join(segments, heads, group, |piece| &done[piece].1); // [N, heads]
+    Ok((host::tensor(out, &[n, heads.query * heads.dim])?, lse))
+}
+
+fn piece_forward(q: &[f32], k: &[f32], v: &[f32], piece: &Piece, heads: Heads) -> (Vec<f32>, Vec<f32>) {
+    let (group, dim, first) = (heads.group(), heads.dim, piece.tokens.start);
+    let mut out = vec![0.0; piece.tokens.len() * group * dim];
+    let mut lse = vec![0.0; piece.tokens.len() * group];
+    let (mut scores, mut scratch) = (Vec::new(), Packed::scratch());
+    for segment in piece.segments {
+        for rows in blocks(segment) {
+            for g in 0..group {
+                let keys = segment.context_len() + rows.end - segment.start;
+                score(
+                    q,
+                    k,
+                    segment,
+                    rows.clone(),
+                    piece.head * group + g,
+                    piece.head,
+                    heads,
+                    &mut scores,
+                    &mut scratch,
+                );
+                for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
+                    let visible = keys - (rows.len() - 1 - i);
+                    lse[(rows.start + i - first) * group + g] = softmax(row, visible, heads.scale());
+                }
+                let mut column = 0;
+                for range in seen(segment, rows.end - 1) {
+                    let p = Mat::strided(&scores[column..], rows.len(), range.len(), keys);
+                    column += range.len();
+                    let values = head_rows(v, range, piece.head, heads.key, dim);
+                    let out = &mut out[(rows.start - first) * group * dim + g * dim..];
+                    matmul_serial(p, values, out, group * dim, Start::Accumulate, &mut scratch);
+                }
+            }
+        }
+    }
+    (out, lse)
+}
+
+/// q·kᵀ of one block of rows over all it may see: `[rows, keys]`, unscaled.
+#[allow(clippy::too_many_arguments)] // one call's worth of indices, all of them needed
+fn score(
+    q: &[f32],
+    k: &[f32],
+    segment: &Segment,
+    rows: Range<usize>,
+    head: usize,
+    key_head: usize,
+    heads: Heads,
+    out: &mut Vec<f32>,
+    scratch: &mut Packed,
+) {
+    let keys = segment.context_len() + rows.end - segment.start;
+    out.resize(rows.len() * keys, 0.0);
+    let queries = head_rows(q, rows.clone(), head, heads.query, heads.dim);
+    let mut column = 0;
+    for range in seen(segment, rows.end - 1) {
+        let len = range.len();
+        let keys_t = head_rows(k, range, key_head, heads.key, heads.dim).t();
+        matmul_serial(queries, keys_t, &mut out[column..], keys, Start::Zero, scratch);
+        column += len;
+    }
+}
+
+simd! {
+    /// Softmax of scale·row over its first `visible` numbers, 0 beyond; returns the log-sum-exp.
+    fn softmax(row: &mut [f32], visible: usize, scale: f32) -> f32 {
+        let (seen, hidden) = row.split_at_mut(visible);
+        hidden.fill(0.0);
+        let top = max(seen) * scale;
+        for x in seen.iter_mut() {
+            *x = exp(*x * scale - top);
+        }
+        let total = sum_by(seen.len(), |i| seen[i]);
+        let inverse = 1.0 / total;
+        seen.iter_mut().for_each(|x| *x *= inverse);
+        top + total.ln()
+    }
+}
+
+simd! {
+    /// Probabilities again, from scores and their log-sum-exp.
+    fn probabilities(row: &mut [f32], visible: usize, scale: f32, lse: f32) {
+        let (seen, hidden) = row.split_at_mut(visible);
+        hidden.fill(0.0);
+        for x in seen.iter_mut() {
+            *x = exp(*x * scale - lse);
+        }
+    }
+}
+
+simd! {
+    /// dS = P·(dP − Σ dO·O)·scale, written over dP.
+    fn score_grad(p: &[f32], dp: &mut [f32], pull: f32, scale: f32) {
+        for (dp, p) in dp.iter_mut().zip(p) {
+            *dp = p * (*dp - pull) * scale;
+        }
+    }
+}
+
+simd! {
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        sum_by(a.len(), |i| a[i] * b[i])
+    }
+}
+
+fn backward(
+    inputs: [&Tensor; 3],
+    out: &Tensor,
+    lse: &[f32],
+    dy: &Tensor,
+    segments: &Segments,
+    heads: Heads,
+) -> Result<[Tensor; 3]> {
+    let n = segments.tokens();
+    let dy = dy.contiguous()?;
+    let [q, k, v] = inputs;
+    let saved = Saved {
+        q: &host::read(q)?,
+        k: &host::read(k)?,
+        v: &host::read(v)?,
+        out: &host::read(out)?,
+        dy: &host::read(&dy)?,
+        lse,
+    };
+    let pieces = pieces(segments, heads);
+    let done: Vec<[Vec<f32>; 3]> = pieces.par_iter().map(|piece| piece_backward(&saved, piece, heads)).collect();
+    let group = heads.group() * heads.dim;
+    let dq = host::tensor(join(segments, heads, group, |piece| &done[piece][0]), &[n, heads.query * heads.dim])?;
+    let dk = host::tensor(join(segments, heads, heads.dim, |piece| &done[piece][1]), &[n, heads.key * heads.dim])?;
+    let dv = host::tensor(join(segments, heads, heads.dim, |piece| &done[piece][2]), &[n, heads.key * heads.dim])?;
+    Ok([dq, dk, dv])
+}
+
+/// What the backward pass reads.
+struct Saved<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    out: &'a [f32],
+    dy: &'a [f32],
+    lse: &'a [f32],
+}
+
+fn piece_backward(saved: &Saved, piece: &Piece, heads: Heads) -> [Vec<f32>; 3] {
+    let (group, dim, first) = (heads.group(), heads.dim, piece.tokens.start);
+    let tokens = piece.tokens.len();
+    let (mut dq, mut dk, mut dv) = (vec![0.0; tokens * group * dim], vec![0.0; tokens * dim], vec![0.0; tokens * dim]);
+    let (mut p, mut dp, mut scratch) = (Vec::new(), Vec::new(), Packed::scratch());
+    for segment in piece.segments {
+        for rows in blocks(segment) {
+            for g in 0..group {
+                let head = piece.head * group + g;
+                let keys = segment.context_len() + rows.end - segment.start;
+                score(saved.q, saved.k, segment, rows.clone(), head, piece.head, heads, &mut p, &mut scratch);
+                // dP = dO·Vᵀ has the shape of the scores, with v for k.
+                score(saved.dy, saved.v, segment, rows.clone(), head, piece.head, heads, &mut dp, &mut scratch);
+                for (i, (p, dp)) in p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys)).enumerate() {
+                    let t = rows.start + i;
+                    let at = t * heads.query * dim + head * dim;
+                    probabilities(p, keys - (rows.len() - 1 - i), heads.scale(), saved.lse[t * heads.query + head]);
+                    let pull = dot(&saved.dy[at..at + dim], &saved.out[at..at + dim]);
+                    score_grad(p, dp, pull, heads.scale());
+                }
+                let queries = head_rows(saved.q, rows.clone(), head, heads.query, dim);
+                let upstream = head_rows(saved.dy, rows.clone(), head, heads.query, dim);
+                let mut column = 0;
+                for range in seen(segment, rows.end - 1) {
+                    let p = Mat::strided(&p[column..], rows.len(), range.len(), keys);
+                    let ds = Mat::strided(&dp[column..], rows.len(), range.len(), keys);
+                    column += range.len();
+                    let local = (range.start - first) * dim;
+                    let at_q = (rows.start - first) * group * dim + g * dim;
+                    let keys = head_rows(saved.k, range, piece.head, heads.key, dim);
+                    matmul_serial(ds, keys, &mut dq[at_q..], group * dim, Start::Accumulate, &mut scratch);
+                    matmul_serial(ds.t(), queries, &mut dk[local..], dim, Start::Accumulate, &mut scratch);
+                    matmul_serial(p.t(), upstream, &mut dv[local..], dim, Start::Accumulate, &mut scratch);
+                }
+            }
+        }
+    }
+    [dq, dk, dv]
+}
+
+/// Keys and values of a run of tokens for one layer, kept for decoding: keys packed per head, values row-major.
+pub struct KeyValues {
+    keys: Vec<Packed>,
+    values: Vec<f32>,
+}
+
+impl KeyValues {
+    pub fn new(heads: Heads) -> Self {
+        Self { keys: (0..heads.key).map(|_| Packed::growing(heads.dim)).collect(), values: Vec::new() }
+    }
+
+    /// Adds rows of keys and values, `[len, key*dim]` each.
+    pub fn extend(&mut self, k: &[f32], v: &[f32]) {
+        self.values.extend_from_slice(v);
+        let dim = self.keys[0].rows();
+        for row in k.chunks_exact(self.keys.len() * dim) {
+            self.keys.iter_mut().zip(row.chunks_exact(dim)).for_each(|(keys, key)| keys.push_column(key));
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.keys[0].cols()
+    }
+}
+
+/// One query row `[query*dim]` over runs of keys and values, for decoding. The sums have the order of `attention`,
+/// so that a token's log-prob has the same bits when it is sampled and when it is scored.
+pub fn attend_row(q: &[f32], runs: &[&KeyValues], heads: Heads, out: &mut [f32], scores: &mut Vec<f32>) {
+    let (group, dim, width) = (heads.group(), heads.dim, heads.key * heads.dim);
+    let total: usize = runs.iter().map(|run| run.len()).sum();
+    scores.resize(group * total, 0.0);
+    for head in 0..heads.key {
+        let at = head * group * dim..(head + 1) * group * dim;
+        let mut filled = 0;
+        for run in runs {
+            matmul_packed_serial(
+                Mat::new(&q[at.clone()], group, dim),
+                &run.keys[head],
+                &mut scores[filled..],
+                total,
+                Start::Zero,
+            );
+            filled += run.len();
+        }
+        let out = &mut out[at];
+        out.fill(0.0);
+        for (row, out) in scores.chunks_exact_mut(total).zip(out.chunks_exact_mut(dim)) {
+            softmax(row, total, heads.scale());
+            let mut used = 0;
+            for run in runs {
+                weigh(&row[used..used + run.len()], &run.values[head * dim..], width, out);
+                used += run.len();
+            }
+        }
+    }
+}
+
+simd! {
+    /// out += Σ pᵢ·vᵢ, in order; vᵢ `width` numbers apart.
+    fn weigh(p: &[f32], v: &[f32], width: usize, out: &mut [f32]) {
+        for (v, p) in v.chunks(width).zip(p) {
+            out.iter_mut().zip(v).for_each(|(o, v)| *o = p.mul_add(*v, *o));
+        }
+    }
+}

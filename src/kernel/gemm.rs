@@ -1,0 +1,409 @@
+//! f32 matrix products on the CPU whose every element is summed over k in one fixed order, whatever the number
+//! of rows, columns or threads: a row decoded alone has the same bits as in a batch.
+//!
+//! Owns packing, blocking and threads; the innermost tile is `tile.rs`'s. No other device, no differentiation.
+
+use super::tile::{MR, NR, Tile};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Depth of one block: a packed panel of it (KC × NR floats) stays in the first-level cache.
+const KC: usize = 256;
+/// Rows of A that one task walks over a panel of B.
+const MC: usize = 20 * MR;
+/// Below this many multiplications a product runs on the calling thread.
+const SERIAL: usize = 400_000;
+
+/// A matrix in memory: element (i, j) is `data[i * rs + j * cs]`.
+#[derive(Clone, Copy)]
+pub struct Mat<'a> {
+    pub data: &'a [f32],
+    pub rows: usize,
+    pub cols: usize,
+    pub rs: usize,
+    pub cs: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// Row-major `[rows, cols]`.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Rows `stride` floats apart.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        let mat = Self { data, rows, cols, rs: stride, cs: 1 };
+        mat.check();
+        mat
+    }
+
+    /// The transpose: the same memory.
+    pub fn t(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, rs: self.cs, cs: self.rs, ..self }
+    }
+
+    fn check(&self) {
+        let last = if self.rows == 0 || self.cols == 0 {
+            0
+        } else {
+            (self.rows - 1) * self.rs + (self.cols - 1) * self.cs + 1
+        };
+        assert!(last <= self.data.len(), "matrix reaches past its data");
+    }
+}
+
+/// What the sum over k starts from.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    Zero,
+    /// Each row starts from these `[n]` numbers.
+    Bias(&'a [f32]),
+    /// Each row starts from its own row of this `[m,n]` matrix.
+    Rows(&'a [f32]),
+    /// What C holds already.
+    Accumulate,
+}
+
+/// B `[k, n]` in the order in which the tiles read it: blocks of KC rows, in each panels of NR columns.
+pub struct Packed {
+    k: usize,
+    n: usize,
+    data: Vec<f32>,
+}
+
+impl Packed {
+    pub fn new(b: Mat) -> Self {
+        let mut packed = Self { k: 0, n: 0, data: Vec::new() };
+        packed.fill(b, b.rows * b.cols >= SERIAL / 4);
+        packed
+    }
+
+    /// An empty one, to be filled again and again without new memory.
+    pub fn scratch() -> Self {
+        Self { k: 0, n: 0, data: Vec::new() }
+    }
+
+    /// An empty one of `k` rows (at most one block deep) whose columns come one by one: a cache of keys.
+    pub fn growing(k: usize) -> Self {
+        assert!(k <= KC, "a growing matrix is one block deep");
+        Self { k, n: 0, data: Vec::new() }
+    }
+
+    /// Adds a column to a growing matrix.
+    pub fn push_column(&mut self, column: &[f32]) {
+        assert_eq!(column.len(), self.k, "length of a column");
+        let j = self.n % NR;
+        if j == 0 {
+            self.data.resize((self.n + NR) * self.k, 0.0);
+        }
+        let panel = &mut self.data[(self.n - j) * self.k..];
+        column.iter().enumerate().for_each(|(p, x)| panel[p * NR + j] = *x);
+        self.n += 1;
+    }
+
+    fn fill(&mut self, b: Mat, parallel: bool) {
+        (self.k, self.n) = (b.rows, b.cols);
+        let panels = self.n.div_ceil(NR);
+        let size = self.k * panels * NR;
+        if self.data.len() < size {
+            self.data.resize(size, 0.0);
+        }
+        let blocks = self.data[..size].chunks_mut((KC * panels * NR).max(1)).enumerate();
+        for (block, out) in blocks {
+            let (p0, kc) = (block * KC, out.len() / (panels * NR));
+            let fill = |(panel, out): (usize, &mut [f32])| pack_panel(b, p0, panel * NR, out);
+            if parallel {
+                out.par_chunks_mut(kc * NR).enumerate().for_each(fill);
+            } else {
+                out.chunks_mut(kc * NR).enumerate().for_each(fill);
+            }
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.k
+    }
+
+    pub fn cols(&self) -> usize {
+        self.n
+    }
+
+    /// Panel `panel` of the block that starts at row `p0`.
+    fn panel(&self, p0: usize, panel: usize) -> &[f32] {
+        let panels = self.n.div_ceil(NR);
+        let kc = KC.min(self.k - p0);
+        let at = p0 * panels * NR + panel * kc * NR;
+        &self.data[at..at + kc * NR]
+    }
+}
+
+fn pack_panel(b: Mat, p0: usize, j0: usize, out: &mut [f32]) {
+    let width = NR.min(b.cols - j0);
+    if b.cs == 1 {
+        for (p, row) in out.chunks_exact_mut(NR).enumerate() {
+            let at = (p0 + p) * b.rs + j0;
+            row[..width].copy_from_slice(&b.data[at..at + width]);
+            row[width..].fill(0.0);
+        }
+        return;
+    }
+    if width < NR {
+        out.fill(0.0);
+    }
+    let kc = out.len() / NR;
+    for j in 0..width {
+        let column = &b.data[(j0 + j) * b.cs..];
+        for p in 0..kc {
+            out[p * NR + j] = column[(p0 + p) * b.rs];
+        }
+    }
+}
+
+/// C (+)= A · B for row-major C `[m, n]` with rows `ldc` floats apart.
+pub fn matmul(a: Mat, b: Mat, c: &mut [f32], ldc: usize, start: Start) {
+    // Kept from call to call: packing into new memory costs as much as the packing itself. It is taken out while in
+    // use, because this thread may be given another product to do while it waits for its own.
+    thread_local!(static SCRATCH: RefCell<Packed> = RefCell::new(Packed::scratch()));
+    let mut packed = SCRATCH.replace(Packed::scratch());
+    packed.fill(b, b.rows * b.cols >= SERIAL / 4);
+    matmul_packed(a, &packed, c, ldc, start);
+    SCRATCH.set(packed);
+}
+
+/// As `matmul`, on this thread, with memory that the caller keeps: for the small products inside other kernels.
+pub fn matmul_serial(a: Mat, b: Mat, c: &mut [f32], ldc: usize, start: Start, scratch: &mut Packed) {
+    scratch.fill(b, false);
+    run_on(a, scratch, c, ldc, start, 1);
+}
+
+/// As `matmul`, with B packed before.
+pub fn matmul_packed(a: Mat, b: &Packed, c: &mut [f32], ldc: usize, start: Start) {
+    let work = a.rows * b.n * a.cols;
+    run_on(a, b, c, ldc, start, if work < SERIAL { 1 } else { rayon::current_num_threads() });
+}
+
+/// As `matmul_packed`, on this thread.
+pub fn matmul_packed_serial(a: Mat, b: &Packed, c: &mut [f32], ldc: usize, start: Start) {
+    run_on(a, b, c, ldc, start, 1);
+}
+
+/// A · B `[m, n]` in new memory; `start` may not be `Accumulate`, for there is nothing yet.
+pub fn product(a: Mat, b: &Packed, start: Start) -> Vec<f32> {
+    assert!(!matches!(start, Start::Accumulate), "a new product has nothing to add to");
+    let (m, n) = (a.rows, b.n);
+    let mut c: Vec<f32> = Vec::with_capacity(m * n);
+    let threads = if m * n * b.k < SERIAL { 1 } else { rayon::current_num_threads() };
+    // SAFETY: C has room for m·n numbers, and `run` writes each of them: every rectangle first writes what its sums
+    // start from, or has its first tiles start from 0.
+    unsafe {
+        run(a, b, Out { data: c.as_mut_ptr(), ldc: n }, start, threads);
+        c.set_len(m * n);
+    }
+    c
+}
+
+/// Runs on a C that exists.
+fn run_on(a: Mat, b: &Packed, c: &mut [f32], ldc: usize, start: Start, threads: usize) {
+    let (m, n) = (a.rows, b.n);
+    assert!(m == 0 || n == 0 || (n <= ldc && (m - 1) * ldc + n <= c.len()), "result of a matrix product");
+    // SAFETY: C holds every row, as just checked.
+    unsafe { run(a, b, Out { data: c.as_mut_ptr(), ldc }, start, threads) };
+}
+
+/// Where the tiles of C lie; tasks write disjoint ones.
+struct Out {
+    data: *mut f32,
+    ldc: usize,
+}
+// SAFETY: every task is given its own rectangle of C.
+unsafe impl Sync for Out {}
+
+/// # Safety
+/// `out` must be valid for writes of all m rows of n numbers, and for reads too with `Start::Accumulate`.
+unsafe fn run(a: Mat, b: &Packed, out: Out, start: Start, threads: usize) {
+    let (m, n) = (a.rows, b.n);
+    assert_eq!(a.cols, b.k, "inner sizes of a matrix product");
+    a.check();
+    if m == 0 || n == 0 {
+        return;
+    }
+    let panels = n.div_ceil(NR);
+    // Row chunks first; columns are cut too where there are too few rows to keep every thread busy.
+    let chunk = MC.min(m.div_ceil(threads).next_multiple_of(MR));
+    let chunks = m.div_ceil(chunk);
+    let cuts = (2 * threads).div_ceil(chunks).min(panels).max(1);
+    let cuts = if threads == 1 { 1 } else { cuts };
+    let task = |t: usize| {
+        let (i0, cut) = (t / cuts * chunk, t % cuts);
+        let columns = panels * cut / cuts..panels * (cut + 1) / cuts;
+        // SAFETY: this rectangle lies inside C, and no other task has it.
+        unsafe { rectangle(a, b, i0, chunk.min(m - i0), columns, &out, start) };
+    };
+    if threads == 1 {
+        (0..chunks * cuts).for_each(task);
+    } else {
+        (0..chunks * cuts).into_par_iter().with_max_len(1).for_each(task);
+    }
+}
+
+/// Writes what the sums of C's row i start from, in the columns from j0 on.
+fn begin(row: &mut [MaybeUninit<f32>], i: usize, j0: usize, n: usize, start: Start) {
+    let columns = j0..j0 + row.len();
+    match start {
+        Start::Bias(bias) => write(row, &bias[columns]),
+        Start::Rows(rows) => write(row, &rows[i * n..(i + 1) * n][columns]),
+        Start::Zero => row.fill(MaybeUninit::new(0.0)),
+        Start::Accumulate => {}
+    }
+}
+
+fn write(row: &mut [MaybeUninit<f32>], from: &[f32]) {
+    row.iter_mut().zip(from).for_each(|(x, y)| *x = MaybeUninit::new(*y));
+}
+
+/// Rows `i0..i0+rows` and the panels `columns` of C.
+///
+/// # Safety
+/// As `run`, for this rectangle, which no other thread may touch.
+unsafe fn rectangle(a: Mat, b: &Packed, i0: usize, rows: usize, columns: Range<usize>, out: &Out, start: Start) {
+    let (from, to) = (columns.start * NR, b.n.min(columns.end * NR));
+    let zero = matches!(start, Start::Zero) && b.k > 0;
+    if !zero && !matches!(start, Start::Accumulate) {
+        for i in i0..i0 + rows {
+            // SAFETY: the row lies inside this rectangle.
+            let row = unsafe { std::slice::from_raw_parts_mut(out.data.add(i * out.ldc + from).cast(), to - from) };
+            begin(row, i, from, b.n, start);
+        }
+    }
+    // Kept by the thread: what it packs has the same size again and again.
+    thread_local!(static PACKED_A: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
+    let mut packed_a = PACKED_A.take();
+    for p0 in (0..b.k).step_by(KC) {
+        let kc = KC.min(b.k - p0);
+        // Rows of A that are contiguous in k are read in place; a transposed A is copied into tiles of MR rows.
+        let in_place = a.cs == 1;
+        if !in_place {
+            pack_rows(a, i0, rows, p0, kc, &mut packed_a);
+        }
+        for panel in columns.clone() {
+            let j0 = panel * NR;
+            let width = NR.min(b.n - j0);
+            for i in (0..rows).step_by(MR) {
+                let height = MR.min(rows - i);
+                let (tile_a, rs, cs) =
+                    if in_place { (&a.data[(i0 + i) * a.rs + p0..], a.rs, 1) } else { (&packed_a[i * kc..], 1, MR) };
+                let (a, b) = (tile_a.as_ptr(), b.panel(p0, panel).as_ptr());
+                // SAFETY: the tile lies inside this rectangle; `tile_a` holds `height` rows of `kc` (checked by
+                // `Mat::check` or packed just above).
+                unsafe {
+                    let c = out.data.add((i0 + i) * out.ldc + j0);
+                    Tile { a, rs, cs, b, k: kc, c, ldc: out.ldc }.run(height, width, zero && p0 == 0);
+                }
+            }
+        }
+    }
+    PACKED_A.set(packed_a);
+}
+
+/// Tiles of MR rows, in each k-major.
+fn pack_rows(a: Mat, i0: usize, rows: usize, p0: usize, kc: usize, out: &mut Vec<f32>) {
+    let size = rows.next_multiple_of(MR) * kc;
+    if out.len() < size {
+        out.resize(size, 0.0);
+    }
+    for (t, tile) in out[..size].chunks_exact_mut(MR * kc).enumerate() {
+        let height = MR.min(rows - t * MR);
+        for (p, column) in tile.chunks_exact_mut(MR).enumerate() {
+            let at = (i0 + t * MR) * a.rs + (p0 + p) * a.cs;
+            if a.rs == 1 && height == MR {
+                column.copy_from_slice(&a.data[at..at + MR]);
+                continue;
+            }
+            for (i, x) in column[..height].iter_mut().enumerate() {
+                *x = a.data[at + i * a.rs];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::rng::Key;
+
+    fn random(n: usize, key: u64) -> Vec<f32> {
+        (0..n).map(|i| Key::new(key).normal(i as u64) as f32).collect()
+    }
+
+    #[test]
+    fn products_match_a_double_loop_for_every_layout() {
+        for (m, n, k) in [(1, 1, 1), (1, 33, 7), (13, 31, 300), (25, 64, 257), (120, 40, 16), (3, 100, 0)] {
+            let (a, b, c) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
+            let expect = |i: usize, j: usize, from: f32| {
+                (0..k).map(|p| f64::from(a[i * k + p]) * f64::from(b[p * n + j])).sum::<f64>() + f64::from(from)
+            };
+            let a_t: Vec<f32> = (0..k * m).map(|x| a[x % m * k + x / m]).collect();
+            let b_t: Vec<f32> = (0..n * k).map(|x| b[x % k * n + x / k]).collect();
+            let bias = random(n, 4);
+            for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
+                let left = if ta { Mat::new(&a_t, k, m).t() } else { Mat::new(&a, m, k) };
+                let right = if tb { Mat::new(&b_t, n, k).t() } else { Mat::new(&b, k, n) };
+                let starts = [
+                    (Start::Zero, "zero"),
+                    (Start::Bias(&bias), "bias"),
+                    (Start::Rows(&c), "rows"),
+                    (Start::Accumulate, "accumulate"),
+                ];
+                for (start, name) in starts {
+                    let mut out = c.clone();
+                    matmul(left, right, &mut out, n, start);
+                    for i in 0..m {
+                        for j in 0..n {
+                            let from = match start {
+                                Start::Zero => 0.0,
+                                Start::Bias(b) => b[j],
+                                Start::Rows(_) | Start::Accumulate => c[i * n + j],
+                            };
+                            let (got, want) = (f64::from(out[i * n + j]), expect(i, j, from));
+                            assert!(
+                                (got - want).abs() < 1e-4,
+                                "{m}x{n}x{k} {ta} {tb} {name} ({i},{j}): {got} for {want}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_matrix_grown_by_columns_equals_one_packed_at_once() {
+        let (m, n, k) = (4, 70, 16);
+        let (a, b_t) = (random(m * k, 1), random(n * k, 2));
+        let mut grown = Packed::growing(k);
+        b_t.chunks(k).for_each(|column| grown.push_column(column));
+        let (mut x, mut y) = (vec![0.0; m * n], vec![0.0; m * n]);
+        matmul_packed_serial(Mat::new(&a, m, k), &grown, &mut x, n, Start::Zero);
+        matmul(Mat::new(&a, m, k), Mat::new(&b_t, n, k).t(), &mut y, n, Start::Zero);
+        assert_eq!(x, y);
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_and_in_a_batch() {
+        let (m, n, k) = (128, 200, 700);
+        let (a, b) = (random(m * k, 5), random(k * n, 6));
+        let mut all = vec![0.0; m * n];
+        matmul(Mat::new(&a, m, k), Mat::new(&b, k, n), &mut all, n, Start::Zero);
+        let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
+        let mut one_thread = vec![0.0; m * n];
+        single.install(|| matmul(Mat::new(&a, m, k), Mat::new(&b, k, n), &mut one_thread, n, Start::Zero));
+        assert_eq!(all, one_thread);
+        for i in 0..m {
+            let mut row = vec![0.0; n];
+            matmul(Mat::new(&a[i * k..(i + 1) * k], 1, k), Mat::new(&b, k, n), &mut row, n, Start::Zero);
+            assert_eq!(row, all[i * n..(i + 1) * n], "row {i}");
+        }
+    }
+}

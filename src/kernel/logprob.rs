@@ -1,0 +1,240 @@
+//! Linear → log-probability: log softmax(h·Wᵀ/temperature) at given tokens, and the entropy, without ever holding
+//! more than a chunk of the `[N, V]` logits, forward or backward.
+
+use super::gemm::{Mat, Packed, Start, matmul, product};
+use super::host;
+use super::simd::{exp, max, simd, sum_by};
+use super::tape::{Tape, Var, plain_backward};
+use crate::error::Result;
+use candle_core::{D, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Which logits are asked for: pairs of a row of h and a token, sorted by row. Rows that start several answers
+/// appear in several pairs.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    pub rows: Arc<[u32]>,
+    pub tokens: Arc<[u32]>,
+    pub temperature: f64,
+}
+
+impl Targets {
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// Most columns of a chunk, and its most numbers (4 MiB of f32).
+const COLUMNS: usize = 4096;
+const NUMBERS: usize = 1 << 20;
+
+/// h `[U,H]`, w `[V,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats).
+pub fn linear_logprob(tape: &mut Tape, h: &Var, w: &Var, targets: &Targets) -> Result<Var> {
+    let (hv, wv, t) = (h.clone(), w.clone(), targets.clone());
+    if !tape.fused(&h.value) {
+        let y = plain(&h.value, &w.value, targets)?;
+        return Ok(tape.push(y, &[h, w], move |dy, grads| {
+            let [dh, dw] = plain_backward([&hv.value, &wv.value], dy, |[h, w]| plain(h, w, &t))?;
+            grads.add_owned(&hv, dh)?;
+            grads.add_owned(&wv, dw)
+        }));
+    }
+    let stats = Arc::new(forward(&h.value, &w.value, targets)?);
+    let pair = |i: usize| {
+        let row = targets.rows[i] as usize;
+        [stats.target[i] - stats.lse[row], stats.lse[row] - stats.mean[row]]
+    };
+    let y: Vec<f32> = (0..targets.len()).flat_map(pair).collect();
+    Ok(tape.push(host::tensor(y, &[targets.len(), 2])?, &[h, w], move |dy, grads| {
+        let up = dy.contiguous()?;
+        let upstream = Upstream::new(&t, &host::read(&up)?, stats.lse.len());
+        let (rows, width) = hv.value.dims2()?;
+        let (hidden, weight) = (host::read(&hv.value)?, host::read(&wv.value)?);
+        let mut dh = vec![0.0; rows * width];
+        for chunk in chunks(&hidden, &weight, width) {
+            let dz = chunk.logits_grad(&stats, &upstream, &t);
+            let dz = Mat::new(&dz, chunk.rows.len(), chunk.columns.len());
+            let part = &mut dh[chunk.rows.start * width..chunk.rows.end * width];
+            if hv.needs_grad() {
+                matmul(dz, chunk.weight(), part, width, Start::Accumulate);
+            }
+            grads.accumulate(&wv, |dw| {
+                let part = &mut dw[chunk.columns.start * width..chunk.columns.end * width];
+                matmul(dz.t(), chunk.hidden(), part, width, Start::Accumulate);
+            })?;
+        }
+        grads.add_owned(&hv, host::tensor(dh, &[rows, width])?)
+    }))
+}
+
+/// The plain composition: all logits at once.
+pub fn plain(h: &Tensor, w: &Tensor, targets: &Targets) -> Result<Tensor> {
+    let logits = (h.matmul(&w.t()?)? / targets.temperature)?;
+    let logp = candle_nn::ops::log_softmax(&logits, D::Minus1)?; // [U,V]
+    let entropy = (logp.exp()? * &logp)?.sum_keepdim(D::Minus1)?.neg()?;
+    let rows = Tensor::new(&targets.rows[..], h.device())?;
+    let tokens = Tensor::new(&targets.tokens[..], h.device())?.unsqueeze(1)?;
+    let at = logp.index_select(&rows, 0)?.gather(&tokens, 1)?;
+    Ok(Tensor::cat(&[at, entropy.index_select(&rows, 0)?], 1)?)
+}
+
+/// What the softmax of each row of h comes to.
+struct Stats {
+    /// log Σ exp z, `[U]`; z = logits / temperature.
+    lse: Vec<f32>,
+    /// Σ p·z, `[U]`.
+    mean: Vec<f32>,
+    /// z at each pair's token, `[P]`.
+    target: Vec<f32>,
+}
+
+/// The gradients of log-probability (summed over a row's pairs) and entropy, per row of h.
+struct Upstream {
+    rows: Vec<[f32; 2]>,
+    /// Per pair: the log-probability's own.
+    pairs: Vec<f32>,
+}
+
+impl Upstream {
+    fn new(targets: &Targets, dy: &[f32], rows: usize) -> Self {
+        let mut out = Self { rows: vec![[0.0; 2]; rows], pairs: Vec::with_capacity(targets.len()) };
+        for (pair, dy) in targets.rows.iter().zip(dy.chunks_exact(2)) {
+            let row = &mut out.rows[*pair as usize];
+            row[0] += dy[0];
+            row[1] += dy[1];
+            out.pairs.push(dy[0]);
+        }
+        out
+    }
+}
+
+/// A block of logits: some rows of h against some rows of W.
+struct Chunk<'a> {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    width: usize,
+    h: &'a [f32],
+    w: &'a [f32],
+    packed: Arc<Packed>,
+}
+
+/// Columns outside, rows inside: W is packed once for all rows.
+fn chunks<'a>(h: &'a [f32], w: &'a [f32], width: usize) -> impl Iterator<Item = Chunk<'a>> {
+    let (rows, vocabulary) = (h.len() / width, w.len() / width);
+    (0..vocabulary).step_by(COLUMNS).flat_map(move |from| {
+        let columns = from..(from + COLUMNS).min(vocabulary);
+        let part = Mat::new(&w[columns.start * width..columns.end * width], columns.len(), width);
+        let packed = Arc::new(Packed::new(part.t()));
+        let step = (NUMBERS / columns.len()).max(1);
+        (0..rows).step_by(step).map(move |from| Chunk {
+            rows: from..(from + step).min(rows),
+            columns: columns.clone(),
+            width,
+            h,
+            w,
+            packed: packed.clone(),
+        })
+    })
+}
+
+impl<'a> Chunk<'a> {
+    fn hidden(&self) -> Mat<'a> {
+        Mat::new(&self.h[self.rows.start * self.width..self.rows.end * self.width], self.rows.len(), self.width)
+    }
+
+    fn weight(&self) -> Mat<'a> {
+        let part = &self.w[self.columns.start * self.width..self.columns.end * self.width];
+        Mat::new(part, self.columns.len(), self.width)
+    }
+
+    fn logits(&self) -> Vec<f32> {
+        product(self.hidden(), &self.packed, Start::Zero)
+    }
+
+    /// The pairs whose row and token lie in this chunk, as (index in `out` of the logit, index of the pair).
+    fn pairs(&self, targets: &Targets) -> impl Iterator<Item = (usize, usize)> {
+        let from = targets.rows.partition_point(|&r| (r as usize) < self.rows.start);
+        let to = targets.rows.partition_point(|&r| (r as usize) < self.rows.end);
+        let (rows, tokens) = (targets.rows.clone(), targets.tokens.clone());
+        let (first, columns) = (self.rows.start, self.columns.clone());
+        (from..to).filter(move |&i| columns.contains(&(tokens[i] as usize))).map({
+            let (tokens, columns) = (targets.tokens.clone(), self.columns.clone());
+            move |i| ((rows[i] as usize - first) * columns.len() + tokens[i] as usize - columns.start, i)
+        })
+    }
+
+    /// ∂loss/∂logits of this chunk.
+    fn logits_grad(&self, stats: &Stats, upstream: &Upstream, targets: &Targets) -> Vec<f32> {
+        let mut z = self.logits();
+        let scale = (1.0 / targets.temperature) as f32;
+        let columns = self.columns.len();
+        z.par_chunks_mut(columns).with_min_len(8).enumerate().for_each(|(i, row)| {
+            let r = self.rows.start + i;
+            let [logprob, entropy] = upstream.rows[r];
+            if logprob == 0.0 && entropy == 0.0 {
+                return row.fill(0.0); // zero upstream stays zero, whatever the logits are
+            }
+            softmax_grad(row, scale, stats.lse[r], stats.mean[r], logprob, entropy);
+        });
+        for (at, pair) in self.pairs(targets) {
+            z[at] += upstream.pairs[pair] * scale;
+        }
+        z
+    }
+}
+
+fn forward(h: &Tensor, w: &Tensor, targets: &Targets) -> Result<Stats> {
+    let (rows, width) = h.dims2()?;
+    let (h, w) = (host::read(h)?, host::read(w)?);
+    let scale = (1.0 / targets.temperature) as f32;
+    let mut running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0 }; rows];
+    let mut target = vec![0.0; targets.len()];
+    for chunk in chunks(&h, &w, width) {
+        let logits = chunk.logits();
+        logits
+            .par_chunks(chunk.columns.len())
+            .zip(&mut running[chunk.rows.clone()])
+            .with_min_len(8)
+            .for_each(|(row, running)| absorb(row, scale, running));
+        for (at, pair) in chunk.pairs(targets) {
+            target[pair] = logits[at] * scale;
+        }
+    }
+    let lse = running.iter().map(|r| r.top + r.sum.ln()).collect();
+    let mean = running.iter().map(|r| r.weighted / r.sum).collect();
+    Ok(Stats { lse, mean, target })
+}
+
+/// A softmax under way: the largest z so far, Σ exp(z − top) and Σ exp(z − top)·z.
+#[derive(Clone, Copy)]
+struct Running {
+    top: f32,
+    sum: f32,
+    weighted: f32,
+}
+
+simd! {
+    fn absorb(row: &[f32], scale: f32, running: &mut Running) {
+        let top = (max(row) * scale).max(running.top);
+        let sum = sum_by(row.len(), |i| exp(row[i] * scale - top));
+        let weighted = sum_by(row.len(), |i| exp(row[i] * scale - top) * (row[i] * scale));
+        let carry = if running.sum == 0.0 { 0.0 } else { exp(running.top - top) };
+        *running = Running { top, sum: running.sum * carry + sum, weighted: running.weighted * carry + weighted };
+    }
+}
+
+simd! {
+    /// −p·(g + e·(z − z̄))·scale over a row of logits, in place.
+    fn softmax_grad(row: &mut [f32], scale: f32, lse: f32, mean: f32, g: f32, e: f32) {
+        for x in row.iter_mut() {
+            let z = *x * scale;
+            *x = -exp(z - lse) * (g + e * (z - mean)) * scale;
+        }
+    }
+}

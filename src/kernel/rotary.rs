@@ -1,0 +1,90 @@
+//! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), the two-halves form of Llama and Qwen.
+
+use super::host;
+use super::simd::simd;
+use super::tape::{Tape, Var};
+use crate::error::Result;
+use candle_core::{D, Tensor};
+use std::sync::Arc;
+
+/// Angles per token: cos and sin, each `[N, dims/2]`, made once for a pass and shared by its layers.
+#[derive(Clone)]
+pub struct Angles {
+    cos: Arc<[f32]>,
+    sin: Arc<[f32]>,
+    half: usize,
+}
+
+impl Angles {
+    /// For tokens at `positions`, rotating `dims` numbers of each head with base `theta`.
+    pub fn new(positions: &[u32], dims: usize, theta: f64) -> Self {
+        let half = dims / 2;
+        // In f32, as the reference computes them.
+        let frequency: Vec<f32> = (0..half).map(|i| 1.0 / (theta as f32).powf(2.0 * i as f32 / dims as f32)).collect();
+        let angle = |f: fn(f32) -> f32| {
+            positions.iter().flat_map(|&p| frequency.iter().map(move |w| f(p as f32 * w))).collect()
+        };
+        Self { cos: angle(f32::cos), sin: angle(f32::sin), half }
+    }
+
+    fn inverse(&self) -> Self {
+        Self { sin: self.sin.iter().map(|s| -s).collect(), ..self.clone() }
+    }
+}
+
+/// Rotates every head of x `[N, heads*head_dim]`; dimensions past the rotated ones pass through.
+pub fn rotary(tape: &mut Tape, x: &Var, angles: &Angles, head_dim: usize) -> Result<Var> {
+    let fused = tape.fused(&x.value);
+    let turn = move |x: &Tensor, angles: &Angles| {
+        if fused { turn_fused(x, angles, head_dim) } else { plain(x, angles, head_dim) }
+    };
+    let y = turn(&x.value, angles)?;
+    let (xv, back) = (x.clone(), angles.clone());
+    // A rotation's transpose is the rotation back.
+    Ok(tape.push(y, &[x], move |dy, grads| grads.add_owned(&xv, turn(&dy.contiguous()?, &back.inverse())?)))
+}
+
+/// The plain composition.
+pub fn plain(x: &Tensor, angles: &Angles, head_dim: usize) -> Result<Tensor> {
+    let (n, width) = x.dims2()?;
+    let half = angles.half;
+    let table = |t: &Arc<[f32]>| -> Result<Tensor> {
+        Ok(Tensor::from_slice(t, (n, 1, half), x.device())?.to_dtype(x.dtype())?)
+    };
+    let (cos, sin) = (table(&angles.cos)?, table(&angles.sin)?);
+    let heads = x.reshape((n, width / head_dim, head_dim))?;
+    let (a, b) = (heads.narrow(D::Minus1, 0, half)?, heads.narrow(D::Minus1, half, half)?);
+    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+    let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+    let rest = heads.narrow(D::Minus1, 2 * half, head_dim - 2 * half)?;
+    let parts = if 2 * half == head_dim { vec![first, second] } else { vec![first, second, rest] };
+    Ok(Tensor::cat(&parts, D::Minus1)?.reshape((n, width))?)
+}
+
+fn turn_fused(x: &Tensor, angles: &Angles, head_dim: usize) -> Result<Tensor> {
+    let (n, width) = x.dims2()?;
+    let data = host::read(x)?;
+    let y = host::make_rows(n, width, |first, block| {
+        for (i, y) in block.chunks_exact_mut(width).enumerate() {
+            let row = first + i;
+            let at = row * angles.half..(row + 1) * angles.half;
+            turn_row(&data[row * width..(row + 1) * width], &angles.cos[at.clone()], &angles.sin[at], head_dim, y);
+        }
+    });
+    host::tensor(y, &[n, width])
+}
+
+simd! {
+    fn turn_row(x: &[f32], cos: &[f32], sin: &[f32], head_dim: usize, y: &mut [f32]) {
+        let half = cos.len();
+        for (x, y) in x.chunks_exact(head_dim).zip(y.chunks_exact_mut(head_dim)) {
+            let ((a, rest), (ya, yrest)) = (x.split_at(half), y.split_at_mut(half));
+            let ((b, rest), (yb, yrest)) = (rest.split_at(half), yrest.split_at_mut(half));
+            for i in 0..half {
+                ya[i] = a[i] * cos[i] - b[i] * sin[i];
+                yb[i] = b[i] * cos[i] + a[i] * sin[i];
+            }
+            yrest.copy_from_slice(rest);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Vector width chosen at run time, and an `exp` that the compiler can vectorise.
+//!
+//! Owns no operation: each kernel writes its inner loop once, inside `simd!`, and the widest instruction set of
+//! the machine runs it. Lane-wise sums have a fixed order, so a row's result never depends on its neighbours.
+
+/// Compiles a function for AVX-512, AVX2+FMA and the baseline, and calls the widest one the machine has.
+/// (A macro because `#[target_feature]` belongs to a function item, not to a closure.)
+macro_rules! simd {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$doc])*
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                fn wide($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn medium($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                match $crate::kernel::simd::level() {
+                    // SAFETY: `level` saw that the processor has these features.
+                    $crate::kernel::simd::Level::Avx512 => return unsafe { wide($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::kernel::simd::Level::Avx2 => return unsafe { medium($($arg),*) },
+                    $crate::kernel::simd::Level::Portable => {}
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use simd;
+
+/// What the processor can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Portable,
+    Avx2,
+    Avx512,
+}
+
+/// The widest instruction set of this processor that the kernels are written for.
+pub fn level() -> Level {
+    static LEVEL: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
+    *LEVEL.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Level {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512bw");
+    match (avx2, avx512) {
+        (true, true) => Level::Avx512,
+        (true, false) => Level::Avx2,
+        _ => Level::Portable,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Level {
+    Level::Portable
+}
+
+/// e^x to about 1 ulp: range reduction by powers of two, then a degree-6 polynomial. 0 below −87.3; NaN stays NaN.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5·2²³: adding it rounds to an integer in the low mantissa bits
+    const LN2_HI: f32 = 0.693_359_4;
+    const LN2_LO: f32 = -2.121_944_4e-4;
+    let clamped = x.clamp(-87.3, 88.7);
+    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, MAGIC);
+    let n = shifted - MAGIC;
+    let r = n.mul_add(-LN2_LO, n.mul_add(-LN2_HI, clamped));
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 0.5);
+    let y = p.mul_add(r * r, r) + 1.0;
+    let scale = f32::from_bits(
+        ((shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32).wrapping_add(127) << 23) as u32,
+    );
+    if x < -87.3 { 0.0 } else { y * scale }
+}
+
+/// Lanes of a fixed-order sum: wide enough for one AVX-512 register of f32.
+const LANES: usize = 16;
+
+/// Σ f(xᵢ) in a fixed order: lanes of 16, then the lanes in pairs.
+#[inline(always)]
+pub fn sum_by(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = n / LANES * LANES;
+    let mut i = 0;
+    while i < whole {
+        for (l, lane) in lanes.iter_mut().enumerate() {
+            *lane += f(i + l);
+        }
+        i += LANES;
+    }
+    for (l, lane) in lanes[..n - whole].iter_mut().enumerate() {
+        *lane += f(whole + l);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] += lanes[l + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The largest of `x` (NaN is passed over), −∞ where empty.
+#[inline(always)]
+pub fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &v) in lanes.iter_mut().zip(chunk) {
+            *lane = if v > *lane { v } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    simd! {
+        fn exp_all(x: &mut [f32]) {
+            for v in x.iter_mut() {
+                *v = exp(*v);
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp() {
+        let xs: Vec<f32> = (-8700..=8800).map(|i| i as f32 * 0.01 + 0.0037).filter(|x| *x < 88.6).collect();
+        let mut ys = xs.clone();
+        exp_all(&mut ys);
+        for (x, y) in xs.iter().zip(&ys) {
+            let exact = f64::from(*x).exp();
+            assert!((f64::from(*y) / exact - 1.0).abs() < 2.5e-7, "exp({x}) = {y}, not {exact}");
+        }
+        let mut edge = [f32::NEG_INFINITY, -200.0, 0.0, f32::NAN];
+        exp_all(&mut edge);
+        assert_eq!(edge[..3], [0.0, 0.0, 1.0]);
+        assert!(edge[3].is_nan());
+    }
+
+    #[test]
+    fn sums_and_maxima_cover_every_element() {
+        for n in [0, 1, 15, 16, 17, 100] {
+            let x: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            assert_eq!(sum_by(n, |i| x[i]), (0..n).sum::<usize>() as f32);
+            assert_eq!(max(&x), if n == 0 { f32::NEG_INFINITY } else { n as f32 - 1.0 });
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The model's own reverse-mode tape: a list of steps, each with the function that carries a gradient back.
+//!
+//! A tape can be walked back any number of times (`gradient` before `step`), gives frozen operands no gradient
+//! memory, adds straight into the parameters' accumulators, and neither walks nor drops recursively.
+//! Owns no operation.
+
+use super::gemm::Packed;
+use super::host;
+use crate::error::Result;
+use candle_core::Tensor;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex};
+
+/// Where a value's gradient goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// Nowhere: a frozen weight or an input.
+    Constant,
+    Activation(usize),
+    Parameter(usize),
+}
+
+/// A value on the tape.
+#[derive(Debug, Clone)]
+pub struct Var {
+    pub value: Tensor,
+    slot: Slot,
+    /// The parameter's index in its model, trainable or not: the key of packed copies.
+    index: Option<usize>,
+}
+
+impl Var {
+    pub fn needs_grad(&self) -> bool {
+        self.slot != Slot::Constant
+    }
+}
+
+type Backward = Box<dyn Fn(&Tensor, &mut Grads) -> Result<()> + Send + Sync>;
+
+/// The steps of one forward pass.
+pub struct Tape {
+    steps: Vec<(usize, Backward)>,
+    activations: usize,
+    recording: bool,
+    plain: bool,
+    packs: Arc<Packs>,
+}
+
+impl Tape {
+    /// A tape that keeps what the backward pass needs.
+    pub fn recording(packs: Arc<Packs>) -> Self {
+        Self { steps: Vec::new(), activations: 0, recording: true, plain: false, packs }
+    }
+
+    /// A tape that keeps nothing: values only.
+    pub fn forward_only(packs: Arc<Packs>) -> Self {
+        Self { recording: false, ..Self::recording(packs) }
+    }
+
+    /// Runs every operation as its plain composition, also where a fused one exists.
+    pub fn plain(mut self) -> Self {
+        self.plain = true;
+        self
+    }
+
+    pub fn constant(&self, value: Tensor) -> Var {
+        Var { value, slot: Slot::Constant, index: None }
+    }
+
+    /// Parameter number `index` of the model.
+    pub fn parameter(&self, value: &Tensor, index: usize, trainable: bool) -> Var {
+        let slot = if trainable && self.recording { Slot::Parameter(index) } else { Slot::Constant };
+        Var { value: value.clone(), slot, index: Some(index) }
+    }
+
+    /// Whether the fused kernel serves `x`.
+    pub fn fused(&self, x: &Tensor) -> bool {
+        !self.plain && host::is_host(x)
+    }
+
+    /// Adds a step whose gradient flows to `inputs` through `backward`; a constant where none of them needs one.
+    pub fn push(
+        &mut self,
+        value: Tensor,
+        inputs: &[&Var],
+        backward: impl Fn(&Tensor, &mut Grads) -> Result<()> + Send + Sync + 'static,
+    ) -> Var {
+        if !self.recording || !inputs.iter().any(|v| v.needs_grad()) {
+            return self.constant(value);
+        }
+        let id = self.activations;
+        self.activations += 1;
+        self.steps.push((id, Box::new(backward)));
+        Var { value, slot: Slot::Activation(id), index: None }
+    }
+
+    /// The packed form of a weight that takes part in `pack`, kept while the model's version lasts.
+    pub fn packed(&self, w: &Var, side: Side, pack: impl FnOnce() -> Result<Packed>) -> Result<Arc<Packed>> {
+        match w.index {
+            Some(index) => self.packs.get(index, side, pack),
+            None => Ok(Arc::new(pack()?)),
+        }
+    }
+
+    pub fn packs(&self) -> Arc<Packs> {
+        self.packs.clone()
+    }
+
+    /// Carries `upstream` (the gradient of `out`) back to the parameters, adding to `parameters`.
+    pub fn backward(&self, out: &Var, upstream: Tensor, parameters: &mut ParameterGrads) -> Result<()> {
+        let mut grads = Grads { activations: vec![None; self.activations], parameters };
+        grads.add_owned(out, upstream)?;
+        for (id, backward) in self.steps.iter().rev() {
+            if let Some((upstream, _)) = grads.activations[*id].take() {
+                backward(&upstream, &mut grads)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gradient accumulators of a model's parameters, by index.
+#[derive(Default)]
+pub struct ParameterGrads(BTreeMap<usize, Tensor>);
+
+impl ParameterGrads {
+    pub fn get(&self, index: usize) -> Option<&Tensor> {
+        self.0.get(&index)
+    }
+
+    fn slot(&mut self, index: usize, like: &Tensor) -> Result<&mut Tensor> {
+        Ok(match self.0.entry(index) {
+            Entry::Occupied(sum) => sum.into_mut(),
+            Entry::Vacant(place) => place.insert(like.zeros_like()?),
+        })
+    }
+}
+
+/// The gradients under way during one backward pass.
+pub struct Grads<'a> {
+    /// With each: whether nobody else holds the tensor, so that it may be added to in place.
+    activations: Vec<Option<(Tensor, bool)>>,
+    parameters: &'a mut ParameterGrads,
+}
+
+impl Grads<'_> {
+    /// Adds a gradient that was made for this call.
+    pub fn add_owned(&mut self, to: &Var, grad: Tensor) -> Result<()> {
+        self.add(to, grad, true)
+    }
+
+    /// Adds a gradient that others hold too.
+    pub fn add_shared(&mut self, to: &Var, grad: &Tensor) -> Result<()> {
+        self.add(to, grad.clone(), false)
+    }
+
+    fn add(&mut self, to: &Var, grad: Tensor, owned: bool) -> Result<()> {
+        match to.slot {
+            Slot::Constant => Ok(()),
+            Slot::Parameter(index) => {
+                let sum = self.parameters.slot(index, &to.value)?;
+                if host::is_host(sum) {
+                    return add_into(sum, &grad);
+                }
+                *sum = (&*sum + grad)?;
+                Ok(())
+            }
+            Slot::Activation(id) => {
+                self.activations[id] = Some(match self.activations[id].take() {
+                    None => (grad, owned),
+                    Some((sum, true)) if host::is_host(&sum) => {
+                        add_into(&sum, &grad)?;
+                        (sum, true)
+                    }
+                    Some((sum, _)) if owned && host::is_host(&grad) => {
+                        add_into(&grad, &sum)?;
+                        (grad, true)
+                    }
+                    Some((sum, _)) => ((sum + grad)?, true),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Changes the accumulator of parameter `to` in place (CPU only).
+    pub fn accumulate(&mut self, to: &Var, change: impl FnMut(&mut [f32])) -> Result<()> {
+        match to.slot {
+            Slot::Parameter(index) => host::write(self.parameters.slot(index, &to.value)?, change),
+            Slot::Constant => Ok(()),
+            Slot::Activation(_) => {
+                let sum = to.value.zeros_like()?;
+                host::write(&sum, change)?;
+                self.add_owned(to, sum)
+            }
+        }
+    }
+}
+
+/// sum += x, on every thread.
+fn add_into(sum: &Tensor, x: &Tensor) -> Result<()> {
+    let x = x.contiguous()?;
+    let x = host::read(&x)?;
+    host::write(sum, |sum| {
+        host::for_rows(sum, 1, |at, block| {
+            let x = &x[at..at + block.len()];
+            block.iter_mut().zip(x).for_each(|(s, x)| *s += x);
+        });
+    })
+}
+
+/// Gradients of a plain composition by candle's own differentiation: the fallback of every operation, and its test.
+pub fn plain_backward<const N: usize>(
+    inputs: [&Tensor; N],
+    upstream: &Tensor,
+    f: impl Fn(&[Tensor; N]) -> Result<Tensor>,
+) -> Result<[Tensor; N]> {
+    let mut vars = Vec::with_capacity(N);
+    for input in inputs {
+        vars.push(candle_core::Var::from_tensor(&input.detach())?);
+    }
+    let tensors: [Tensor; N] = std::array::from_fn(|i| vars[i].as_tensor().clone());
+    let grads = (f(&tensors)? * upstream)?.sum_all()?.backward()?;
+    let mut out = Vec::with_capacity(N);
+    for tensor in &tensors {
+        out.push(match grads.get(tensor) {
+            Some(grad) => grad.clone(),
+            None => tensor.zeros_like()?,
+        });
+    }
+    Ok(out.try_into().expect("one gradient per input"))
+}
+
+/// Which product a packed weight serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// x · Wᵀ
+    Forward,
+    /// dy · W
+    Backward,
+}
+
+/// Says only whether copies are kept: the numbers are the weights' own.
+impl std::fmt::Debug for Packs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packs").field("keep", &self.keep).finish_non_exhaustive()
+    }
+}
+
+/// Packed copies of one version of a model's weights, made when first needed.
+pub struct Packs {
+    /// Models with more bytes of weights than this are packed anew for every product, to save memory.
+    keep: bool,
+    packed: Mutex<BTreeMap<(usize, Side), Arc<Packed>>>,
+}
+
+impl Packs {
+    /// For a model with this many numbers.
+    pub fn new(parameters: usize) -> Arc<Self> {
+        const MOST: usize = 64 << 20;
+        Arc::new(Self { keep: parameters <= MOST, packed: Mutex::new(BTreeMap::new()) })
+    }
+
+    fn get(&self, index: usize, side: Side, pack: impl FnOnce() -> Result<Packed>) -> Result<Arc<Packed>> {
+        if !self.keep {
+            return Ok(Arc::new(pack()?));
+        }
+        let mut packed = self.packed.lock().expect("no panic while packing");
+        if let Some(found) = packed.get(&(index, side)) {
+            return Ok(found.clone());
+        }
+        let made = Arc::new(pack()?);
+        packed.insert((index, side), made.clone());
+        Ok(made)
+    }
+}
