@@ -6,5 +6,6 @@ pub mod error;
 pub mod tensor;
 pub mod kernel;
 pub mod rl;
+pub mod model;
 
 pub use error::{Error, Kind, Result};

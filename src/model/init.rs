@@ -1,0 +1,22 @@
+//! Random weights, as GPT-2 starts them (Radford et al. 2019, section 2.3): normal with the configured standard
+//! deviation, projections back into the residual stream divided by √(2·layers), norms 1, biases 0.
+//!
+//! Owns no placement: the caller moves the numbers to a device.
+
+use super::config::Config;
+use crate::tensor::rng::Key;
+
+/// The numbers of one parameter, row major. `key` belongs to this parameter alone.
+pub fn values(config: &Config, name: &str, shape: &[usize], key: Key) -> Vec<f32> {
+    let count: usize = shape.iter().product();
+    if name.ends_with(".bias") {
+        return vec![0.0; count];
+    }
+    if name.ends_with("norm.weight") {
+        return vec![1.0; count];
+    }
+    let into_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+    let shrink = if into_residual { (2.0 * config.layers as f64).sqrt() } else { 1.0 };
+    let std = config.init_std / shrink;
+    (0..count as u64).map(|i| (std * key.normal(i)) as f32).collect()
+}

@@ -1,0 +1,62 @@
+//! Token rows: what models run on. A row is a prompt and a completion; rows that share a prompt are adjacent
+//! when they come from `sample`, and the engine finds equal prompts by their content.
+//!
+//! Owns no columns (rewards, masks): those are `data::Batch`'s.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One row: the model sees `prompt` then `completion`; log-probs exist for the completion's tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub prompt: Arc<[u32]>,
+    pub completion: Arc<[u32]>,
+}
+
+/// Rows with an identity: two `Rows` with the same id are the same tokens.
+#[derive(Debug)]
+pub struct Rows {
+    id: u64,
+    rows: Vec<Row>,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Rows {
+    pub fn new(rows: Vec<Row>) -> Arc<Self> {
+        Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), rows })
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Row> {
+        self.rows.iter()
+    }
+
+    /// T: the longest completion, at least 1 so that `[B,T]` tensors are never empty.
+    pub fn width(&self) -> usize {
+        self.rows.iter().map(|row| row.completion.len()).max().unwrap_or(0).max(1)
+    }
+
+    /// The rows at `indices`, in that order, as rows of their own.
+    pub fn select(&self, indices: &[usize]) -> Arc<Self> {
+        Self::new(indices.iter().map(|&i| self.rows[i].clone()).collect())
+    }
+}
+
+impl std::ops::Index<usize> for Rows {
+    type Output = Row;
+    fn index(&self, i: usize) -> &Row {
+        &self.rows[i]
+    }
+}
