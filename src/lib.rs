@@ -7,5 +7,6 @@ pub mod tensor;
 pub mod kernel;
 pub mod rl;
 pub mod model;
+pub mod engine;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,186 @@
+//! The KV cache of decoding: keys and values of each prompt once, and of each row's own tokens.
+//!
+//! Owns attention during decoding; `sample` owns the loop. Rows that end drop their cache at once.
+
+use super::settings::Settings;
+use crate::error::Result;
+use crate::kernel::attention::{Heads, KeyValues, attend_row, attention, attention_over};
+use crate::kernel::host;
+use crate::kernel::segments::Segments;
+use crate::kernel::tape::{Tape, Var};
+use crate::model::Model;
+use crate::model::decoder::Decoder;
+use candle_core::Tensor;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The prompts' keys and values, all prompts end to end, per layer.
+pub struct Prompts {
+    layers: Vec<(Tensor, Tensor)>,
+    /// Tokens of each prompt.
+    ranges: Vec<Range<usize>>,
+    /// Hidden states after each prompt's last token, `[prompts, H]`.
+    pub last: Tensor,
+}
+
+impl Prompts {
+    /// Runs the prompts, packed, in micro-batches of the token budget.
+    pub fn prefill(model: &Model, decoder: &Decoder, prompts: &[Arc<[u32]>], settings: &Settings) -> Result<Self> {
+        let mut parts: Vec<Vec<(Tensor, Tensor)>> = vec![Vec::new(); model.config.layers];
+        let (mut ranges, mut last, mut tokens) = (Vec::new(), Vec::new(), 0);
+        let mut from = 0;
+        while from < prompts.len() {
+            settings.check()?;
+            let mut to = from;
+            let mut lengths: Vec<usize> = Vec::new();
+            while to < prompts.len()
+                && (to == from || lengths.iter().sum::<usize>() + prompts[to].len() <= settings.token_budget)
+            {
+                lengths.push(prompts[to].len());
+                to += 1;
+            }
+            let ids: Arc<[u32]> = prompts[from..to].iter().flat_map(|p| p.iter().copied()).collect();
+            let positions: Vec<u32> = lengths.iter().flat_map(|&n| 0..n as u32).collect();
+            let segments = Arc::new(Segments::separate(&lengths)?);
+            let mut tape = settings.tape(model.packs(), false);
+            let heads = decoder.heads();
+            let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
+                parts[layer].push((k.value.clone(), v.value.clone()));
+                attention(tape, &q, &k, &v, &segments, heads)
+            };
+            let hidden = decoder.hidden(&mut tape, ids, &positions, attend)?;
+            let ends: Vec<u32> = segments.iter().map(|s| (s.start + s.len - 1) as u32).collect();
+            last.push(hidden.value.index_select(&Tensor::new(&ends[..], model.device())?, 0)?);
+            for n in lengths {
+                ranges.push(tokens..tokens + n);
+                tokens += n;
+            }
+            from = to;
+        }
+        let join = |parts: Vec<(Tensor, Tensor)>| -> Result<(Tensor, Tensor)> {
+            let (k, v): (Vec<Tensor>, Vec<Tensor>) = parts.into_iter().unzip();
+            Ok((Tensor::cat(&k, 0)?, Tensor::cat(&v, 0)?))
+        };
+        let layers = parts.into_iter().map(join).collect::<Result<_>>()?;
+        Ok(Self { layers, ranges, last: Tensor::cat(&last, 0)? })
+    }
+}
+
+/// Attention of the rows under way, one new token each.
+pub trait Cache {
+    /// Takes up a new row that continues `prompt`.
+    fn push(&mut self, prompt: usize);
+    /// Keeps the rows whose flag is set, in order.
+    fn retain(&mut self, keep: &[bool]);
+    /// Adds one token's key and value to each row, then attends.
+    fn attend(&mut self, tape: &mut Tape, layer: usize, qkv: [Var; 3]) -> Result<Var>;
+}
+
+/// For fused f32 on the CPU: each row has its own growing memory, and rows are attended to in parallel.
+pub struct HostCache {
+    heads: Heads,
+    /// By prompt, then layer.
+    prompts: Vec<Vec<KeyValues>>,
+    rows: Vec<HostRow>,
+}
+
+struct HostRow {
+    prompt: usize,
+    layers: Vec<KeyValues>,
+}
+
+impl HostCache {
+    pub fn new(prompts: &Prompts, heads: Heads) -> Result<Self> {
+        let width = heads.key * heads.dim;
+        let mut kept: Vec<Vec<KeyValues>> = prompts.ranges.iter().map(|_| Vec::new()).collect();
+        for (k, v) in &prompts.layers {
+            let (k, v) = (host::read(k)?, host::read(v)?);
+            for (range, kept) in prompts.ranges.iter().zip(&mut kept) {
+                let range = range.start * width..range.end * width;
+                let mut layer = KeyValues::new(heads);
+                layer.extend(&k[range.clone()], &v[range]);
+                kept.push(layer);
+            }
+        }
+        Ok(Self { heads, prompts: kept, rows: Vec::new() })
+    }
+}
+
+impl Cache for HostCache {
+    fn push(&mut self, prompt: usize) {
+        let layers = self.prompts[prompt].iter().map(|_| KeyValues::new(self.heads)).collect();
+        self.rows.push(HostRow { prompt, layers });
+    }
+
+    fn retain(&mut self, keep: &[bool]) {
+        let mut keep = keep.iter();
+        self.rows.retain(|_| *keep.next().expect("one flag per row"));
+    }
+
+    fn attend(&mut self, tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]) -> Result<Var> {
+        let heads = self.heads;
+        let (query, key) = (heads.query * heads.dim, heads.key * heads.dim);
+        let prompts = &self.prompts;
+        let mut out = vec![0.0; self.rows.len() * query];
+        let (q, k, v) = (host::read(&q.value)?, host::read(&k.value)?, host::read(&v.value)?);
+        let (q, k, v): (&[f32], &[f32], &[f32]) = (&q, &k, &v);
+        let task = |scores: &mut Vec<f32>, ((i, row), out): ((usize, &mut HostRow), &mut [f32])| {
+            let own = &mut row.layers[layer];
+            own.extend(&k[i * key..(i + 1) * key], &v[i * key..(i + 1) * key]);
+            attend_row(&q[i * query..(i + 1) * query], &[&prompts[row.prompt][layer], own], heads, out, scores);
+        };
+        self.rows
+            .par_iter_mut()
+            .enumerate()
+            .zip(out.par_chunks_mut(query))
+            .with_min_len(4)
+            .for_each_init(Vec::new, task);
+        Ok(tape.constant(host::tensor(out, &[self.rows.len(), query])?))
+    }
+}
+
+/// For every other device and for plain compositions: all tokens in one tensor per layer, and a mask.
+pub struct DeviceCache<'a> {
+    prompts: &'a Prompts,
+    heads: Heads,
+    layers: Vec<(Tensor, Tensor)>,
+    /// The tokens of `layers` that each row sees.
+    rows: Vec<Vec<Range<usize>>>,
+}
+
+impl<'a> DeviceCache<'a> {
+    pub fn new(prompts: &'a Prompts, heads: Heads) -> Self {
+        Self { prompts, heads, layers: prompts.layers.clone(), rows: Vec::new() }
+    }
+}
+
+impl Cache for DeviceCache<'_> {
+    fn push(&mut self, prompt: usize) {
+        self.rows.push(vec![self.prompts.ranges[prompt].clone()]);
+    }
+
+    fn retain(&mut self, keep: &[bool]) {
+        let mut keep = keep.iter();
+        self.rows.retain(|_| *keep.next().expect("one flag per row"));
+    }
+
+    fn attend(&mut self, tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]) -> Result<Var> {
+        let (keys, values) = &mut self.layers[layer];
+        let before = keys.dim(0)?;
+        *keys = Tensor::cat(&[&*keys, &k.value], 0)?;
+        *values = Tensor::cat(&[&*values, &v.value], 0)?;
+        if layer == 0 {
+            for (i, row) in self.rows.iter_mut().enumerate() {
+                row.push(before + i..before + i + 1);
+            }
+        }
+        let total = keys.dim(0)?;
+        let mut visible = vec![0u8; self.rows.len() * total];
+        for (row, seen) in visible.chunks_exact_mut(total).zip(&self.rows) {
+            seen.iter().for_each(|range| row[range.clone()].fill(1));
+        }
+        let out = attention_over(&q.value, keys, values, visible, self.heads)?;
+        Ok(tape.constant(out))
+    }
+}

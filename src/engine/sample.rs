@@ -1,0 +1,323 @@
+//! Batched decoding: prompts are run once, every answer of a prompt continues it, and rows that end leave at once.
+//!
+//! Owns the loop and when a row ends; `choose` picks tokens, `cache` attends. What is sampled depends on the key and
+//! the row's place (prompt, sample) alone, not on which rows are decoded together.
+
+use super::cache::{Cache, DeviceCache, HostCache, Prompts};
+use super::choose::Choice;
+use super::settings::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::host;
+use crate::kernel::linear::linear;
+use crate::kernel::tape::Tape;
+use crate::model::decoder::Decoder;
+use crate::model::rows::{Row, Rows};
+use crate::model::{Model, Tokenizer};
+use crate::tensor::rng::Key;
+use candle_core::Tensor;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Rows of one call: far more than a step needs, and still a size that memory holds.
+const MOST_ROWS: usize = 1 << 20;
+
+/// What to sample and how to choose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleOptions {
+    /// Answers per prompt.
+    pub n: usize,
+    /// Tokens per answer at most, the end token included.
+    pub max_tokens: usize,
+    pub temperature: f64,
+    pub top_p: Option<f64>,
+    pub top_k: Option<usize>,
+    pub min_p: Option<f64>,
+    pub greedy: bool,
+    /// Texts that end an answer; they are cut from its text, not from its tokens.
+    pub stop: Vec<String>,
+    /// Random numbers of their own, in place of the run's.
+    pub seed: Option<u64>,
+}
+
+impl Default for SampleOptions {
+    fn default() -> Self {
+        Self {
+            n: 1,
+            max_tokens: 64,
+            temperature: 1.0,
+            top_p: None,
+            top_k: None,
+            min_p: None,
+            greedy: false,
+            stop: Vec::new(),
+            seed: None,
+        }
+    }
+}
+
+impl SampleOptions {
+    fn check(&self) -> Result<()> {
+        let refuse = |name: &str, range: &str, found: String| {
+            Err(Error::value(format!("sample: {name} must be {range}, found {found}")))
+        };
+        let share = |p: f64| p > 0.0 && p <= 1.0;
+        match self {
+            s if s.n == 0 => refuse("n", "at least 1", "0".into()),
+            s if s.max_tokens == 0 => refuse("max_tokens", "at least 1", "0".into()),
+            s if !(s.temperature > 0.0 && s.temperature.is_finite()) => {
+                refuse("temperature", "above 0 (for the most probable tokens: greedy: true)", s.temperature.to_string())
+            }
+            s if s.top_k == Some(0) => refuse("top_k", "at least 1", "0".into()),
+            s if s.top_p.is_some_and(|p| !share(p)) => {
+                refuse("top_p", "in (0, 1]", format!("{:?}", s.top_p.unwrap_or(0.0)))
+            }
+            s if s.min_p.is_some_and(|p| !(0.0..=1.0).contains(&p)) => {
+                refuse("min_p", "in [0, 1]", format!("{:?}", s.min_p.unwrap_or(0.0)))
+            }
+            s if s.stop.iter().any(String::is_empty) => refuse("stop", "texts that are not empty", "\"\"".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn choice(&self) -> Choice {
+        let Self { temperature, top_k, top_p, min_p, greedy, .. } = *self;
+        Choice { temperature, top_k, top_p, min_p, greedy }
+    }
+}
+
+/// What was sampled: rows of one prompt are adjacent, n each.
+#[derive(Debug)]
+pub struct Samples {
+    pub rows: Arc<Rows>,
+    /// Of each chosen token, under the full softmax at the temperature (nats).
+    pub logprobs: Vec<Vec<f32>>,
+    /// Whether the answer ended by itself: an end token or a stop text.
+    pub finished: Vec<bool>,
+    pub texts: Vec<String>,
+    pub temperature: f64,
+}
+
+/// One answer under way.
+struct Answer {
+    prompt: usize,
+    key: Key,
+    tokens: Vec<u32>,
+    logprobs: Vec<f32>,
+    finished: bool,
+}
+
+/// Samples `options.n` answers to each prompt (token ids).
+///
+/// # Errors
+/// An option outside its range, an empty prompt, one that leaves no room for `max_tokens` in the context, a token
+/// that the model does not know, or an interruption.
+pub fn sample(
+    model: &Arc<Model>,
+    prompts: &[Vec<u32>],
+    options: &SampleOptions,
+    key: Key,
+    settings: &Settings,
+) -> Result<Samples> {
+    options.check()?;
+    prompts.iter().enumerate().try_for_each(|(i, prompt)| check_prompt(model, i, prompt, options.max_tokens))?;
+    let key = options.seed.map_or(key, Key::new);
+    let prompts: Vec<Arc<[u32]>> = prompts.iter().map(|p| Arc::from(&p[..])).collect();
+    let decoder = Decoder::new(model)?;
+    let run = Run { model, decoder: &decoder, options, choice: options.choice(), settings };
+    let rows = prompts.len().saturating_mul(options.n);
+    if rows > MOST_ROWS {
+        return Err(Error::value(format!(
+            "sample: {} prompts × n = {} are {rows} rows, at most {MOST_ROWS}",
+            prompts.len(),
+            options.n
+        ))
+        .hint("sample in several calls"));
+    }
+    let mut answers = Vec::with_capacity(rows);
+    for wave in run.waves(rows) {
+        answers.extend(run.decode(&prompts, wave, key)?);
+    }
+    collect(model.tokenizer.as_deref(), answers, &prompts, options, model)
+}
+
+struct Run<'a> {
+    model: &'a Model,
+    decoder: &'a Decoder<'a>,
+    options: &'a SampleOptions,
+    choice: Choice,
+    settings: &'a Settings,
+}
+
+impl Run<'_> {
+    /// Answers decoded together: as many as keep the KV cache within its bytes.
+    fn waves(&self, rows: usize) -> Vec<Range<usize>> {
+        let c = &self.model.config;
+        let token = (2 * 4 * c.layers * c.kv_heads * c.head_dim) as u64;
+        let each = token * self.options.max_tokens as u64;
+        let step = (self.settings.keep_bytes / each.max(1)).clamp(1, rows.max(1) as u64) as usize;
+        (0..rows).step_by(step).map(|from| from..(from + step).min(rows)).collect()
+    }
+
+    /// The answers of `wave`: number i is answer i % n to prompt i / n.
+    fn decode(&self, prompts: &[Arc<[u32]>], wave: Range<usize>, key: Key) -> Result<Vec<Answer>> {
+        // Equal prompts are run once.
+        let mut unique: Vec<Arc<[u32]>> = Vec::new();
+        let mut place: BTreeMap<&[u32], usize> = BTreeMap::new();
+        let n = self.options.n;
+        let at: Vec<usize> = wave
+            .clone()
+            .map(|i| {
+                *place.entry(&prompts[i / n]).or_insert_with(|| {
+                    unique.push(prompts[i / n].clone());
+                    unique.len() - 1
+                })
+            })
+            .collect();
+        let prefix = Prompts::prefill(self.model, self.decoder, &unique, self.settings)?;
+        let heads = self.decoder.heads();
+        let mut cache: Box<dyn Cache + '_> = if self.settings.fused && host::is_host(&prefix.last) {
+            Box::new(HostCache::new(&prefix, heads)?)
+        } else {
+            Box::new(DeviceCache::new(&prefix, heads))
+        };
+        let mut answers: Vec<Answer> = Vec::with_capacity(wave.len());
+        for (i, &unique) in wave.zip(&at) {
+            let (prompt, key) = (i / n, key.fold((i / n) as u64).fold((i % n) as u64));
+            answers.push(Answer { prompt, key, tokens: Vec::new(), logprobs: Vec::new(), finished: false });
+            cache.push(unique);
+        }
+        let mut tape = self.settings.tape(self.model.packs(), false);
+        let logits = self.logits(&mut tape, &prefix.last)?;
+        // Every answer starts from its prompt's logits.
+        let width = logits.len() / unique.len();
+        let start: Vec<f32> = at.iter().flat_map(|&u| &logits[u * width..(u + 1) * width]).copied().collect();
+        let mut active: Vec<usize> = (0..answers.len()).collect();
+        self.choose(&mut answers, &mut active, start, &mut *cache)?;
+        while !active.is_empty() {
+            self.settings.check()?;
+            let ids: Arc<[u32]> =
+                active.iter().map(|&a| *answers[a].tokens.last().expect("a token was chosen")).collect();
+            let position = |&a: &usize| (prompts[answers[a].prompt].len() + answers[a].tokens.len() - 1) as u32;
+            let positions: Vec<u32> = active.iter().map(position).collect();
+            let mut tape = self.settings.tape(self.model.packs(), false);
+            let attend = &mut |tape: &mut Tape, layer: usize, qkv| cache.attend(tape, layer, qkv);
+            let hidden = self.decoder.hidden(&mut tape, ids, &positions, attend)?;
+            let logits = self.logits(&mut tape, &hidden.value)?;
+            self.choose(&mut answers, &mut active, logits, &mut *cache)?;
+        }
+        Ok(answers)
+    }
+
+    /// `[rows, V]`, row-major.
+    fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Vec<f32>> {
+        let (hidden, head) = (tape.constant(hidden.clone()), self.decoder.head(tape));
+        let logits = linear(tape, &hidden, &head, None)?;
+        Ok(logits.value.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// Chooses a token for each active answer, then lets those that ended leave.
+    fn choose(
+        &self,
+        answers: &mut [Answer],
+        active: &mut Vec<usize>,
+        mut logits: Vec<f32>,
+        cache: &mut dyn Cache,
+    ) -> Result<()> {
+        let width = logits.len() / active.len();
+        let picks: Vec<(u32, f32)> = logits
+            .par_chunks_mut(width)
+            .zip(&*active)
+            .map(|(logits, &a)| self.choice.pick(logits, answers[a].key.uniform(answers[a].tokens.len() as u64)))
+            .collect();
+        let mut keep = Vec::with_capacity(active.len());
+        for (&a, (token, logprob)) in active.iter().zip(picks) {
+            if !logprob.is_finite() {
+                return Err(Error::new(
+                    Kind::NotFinite,
+                    format!("sample: the logits for prompt {} are not finite", answers[a].prompt),
+                )
+                .hint("the weights have diverged: lower lr or max_norm, or load the model again"));
+            }
+            let answer = &mut answers[a];
+            answer.tokens.push(token);
+            answer.logprobs.push(logprob);
+            answer.finished = self.ends(answer);
+            keep.push(!answer.finished && answer.tokens.len() < self.options.max_tokens);
+        }
+        if keep.contains(&false) {
+            cache.retain(&keep);
+            let mut keep = keep.iter();
+            active.retain(|_| *keep.next().expect("one flag per answer"));
+        }
+        Ok(())
+    }
+
+    fn ends(&self, answer: &Answer) -> bool {
+        if answer.tokens.last().is_some_and(|t| self.model.config.eos.contains(t)) {
+            return true;
+        }
+        match &self.model.tokenizer {
+            Some(tokenizer) if !self.options.stop.is_empty() => {
+                let text = tokenizer.decode(&answer.tokens);
+                self.options.stop.iter().any(|stop| text.contains(stop))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn check_prompt(model: &Model, i: usize, prompt: &[u32], max_tokens: usize) -> Result<()> {
+    let (most, vocabulary) = (model.config.max_positions, model.config.vocab_size as u32);
+    if prompt.is_empty() {
+        return Err(Error::value(format!("sample: prompt {i} has no tokens"))
+            .hint("a prompt needs at least one token to continue"));
+    }
+    if prompt.len() + max_tokens > most {
+        return Err(Error::value(format!(
+            "sample: prompt {i} has {} tokens and max_tokens is {max_tokens}, but the model's context holds {most}",
+            prompt.len()
+        ))
+        .hint("shorten the prompt or lower max_tokens"));
+    }
+    match prompt.iter().find(|&&id| id >= vocabulary) {
+        Some(id) => Err(Error::value(format!(
+            "sample: prompt {i} holds token {id}, but the vocabulary has {vocabulary} tokens"
+        ))
+        .hint("encode prompts with this model's own tokenizer")),
+        None => Ok(()),
+    }
+}
+
+fn collect(
+    tokenizer: Option<&Tokenizer>,
+    answers: Vec<Answer>,
+    prompts: &[Arc<[u32]>],
+    options: &SampleOptions,
+    model: &Model,
+) -> Result<Samples> {
+    if tokenizer.is_none() && !options.stop.is_empty() {
+        return Err(
+            Error::value("sample: stop texts need a tokenizer, but the model has none").hint("leave `stop` out")
+        );
+    }
+    let text = |answer: &Answer| {
+        let Some(tokenizer) = tokenizer else { return String::new() };
+        let ended = answer.tokens.last().is_some_and(|t| model.config.eos.contains(t));
+        let text = tokenizer.decode(&answer.tokens[..answer.tokens.len() - usize::from(ended)]);
+        let cut = options.stop.iter().filter_map(|stop| text.find(stop)).min();
+        cut.map_or(text.clone(), |at| text[..at].to_string())
+    };
+    let texts = answers.iter().map(text).collect();
+    let finished = answers.iter().map(|a| a.finished).collect();
+    let logprobs = answers.iter().map(|a| a.logprobs.clone()).collect();
+    let row = |a: Answer| Row { prompt: prompts[a.prompt].clone(), completion: a.tokens.into() };
+    Ok(Samples {
+        rows: Rows::new(answers.into_iter().map(row).collect()),
+        logprobs,
+        finished,
+        texts,
+        temperature: options.temperature,
+    })
+}

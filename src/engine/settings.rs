@@ -1,0 +1,40 @@
+//! What the engine may use, how it computes, and whether it has to stop.
+
+use crate::error::{Error, Result};
+use crate::kernel::tape::{Packs, Tape};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Limits and choices of one program run. None of them changes a result beyond float rounding.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Packed tokens per micro-batch at most (a longer row goes alone).
+    pub token_budget: usize,
+    /// Bytes of activations and of KV cache that may be held; past it activations are recomputed and rows decoded in
+    /// waves.
+    pub keep_bytes: u64,
+    /// Compute a prompt once for all the answers that follow it.
+    pub share_prefixes: bool,
+    /// Use the fused kernels where they serve the device; otherwise plain compositions throughout.
+    pub fused: bool,
+    /// Set from outside to stop as soon as possible.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { token_budget: 4096, keep_bytes: 4 << 30, share_prefixes: true, fused: true, stop: Arc::default() }
+    }
+}
+
+impl Settings {
+    /// An `Interrupted` error once `stop` is set.
+    pub fn check(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
+    }
+
+    pub(crate) fn tape(&self, packs: Arc<Packs>, recording: bool) -> Tape {
+        let tape = if recording { Tape::recording(packs) } else { Tape::forward_only(packs) };
+        if self.fused { tape } else { tape.plain() }
+    }
+}
