@@ -8,5 +8,6 @@ pub mod kernel;
 pub mod rl;
 pub mod model;
 pub mod engine;
+pub mod data;
 
 pub use error::{Error, Kind, Result};

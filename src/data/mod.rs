@@ -1,0 +1,13 @@
+//! What is learned from: batches of rows with named columns, prompts, demonstrations and tasks.
+//!
+//! Owns no models and no objectives: `engine` runs rows, scripts say what to do with the numbers.
+
+pub mod batch;
+pub mod encode;
+pub mod minibatch;
+pub mod prompts;
+pub mod task;
+
+pub use batch::{Batch, Column};
+pub use prompts::{Prompt, Prompts};
+pub use task::Task;
