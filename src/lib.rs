@@ -9,5 +9,6 @@ pub mod rl;
 pub mod model;
 pub mod engine;
 pub mod data;
+pub mod run;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,156 @@
+//! One line of numbers per step: merging, averaging, and `metrics.jsonl`.
+//! Owns no meaning of the names; `plot.rs` and the reporter pick theirs out.
+
+use crate::error::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A number being averaged over the calls of one step.
+#[derive(Debug, Clone)]
+struct Mean {
+    name: String,
+    sum: f64,
+    count: u32,
+}
+
+impl Mean {
+    fn value(&self) -> f64 {
+        self.sum / f64::from(self.count)
+    }
+}
+
+/// The numbers of one step, in the order in which they were first logged.
+#[derive(Debug, Clone, Default)]
+pub struct Line {
+    pub step: u64,
+    means: Vec<Mean>,
+}
+
+impl Line {
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.means.iter().find(|m| m.name == name).map(Mean::value)
+    }
+
+    fn add(&mut self, name: &str, value: f64) {
+        match self.means.iter_mut().find(|m| m.name == name) {
+            Some(mean) => {
+                mean.sum += value;
+                mean.count += 1;
+            }
+            None => self.means.push(Mean { name: name.to_string(), sum: value, count: 1 }),
+        }
+    }
+
+    /// `{"step": 3, "seconds": 1.25, "loss": 0.1}`; what is not finite has no JSON number and becomes `null`.
+    fn to_json(&self, seconds: f64) -> Value {
+        let mut object = Map::new();
+        object.insert("step".into(), json!(self.step));
+        object.insert("seconds".into(), json!((seconds * 1e3).round() / 1e3));
+        for mean in &self.means {
+            object.insert(mean.name.clone(), json!(mean.value()));
+        }
+        Value::Object(object)
+    }
+}
+
+/// The metrics of a run, written to disk line by line.
+#[derive(Debug)]
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+    started: Instant,
+    open: Line,
+    closed: Vec<Line>,
+}
+
+impl Metrics {
+    /// Creates the file; step 0 is open.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|e| cannot_write(path, &e))?;
+        let (started, open) = (Instant::now(), Line::default());
+        Ok(Self { path: path.to_path_buf(), file, started, open, closed: Vec::new() })
+    }
+
+    /// Adds a number to the open step; a name that comes again within it is averaged.
+    pub fn log(&mut self, name: &str, value: f64) {
+        self.open.add(name, value);
+    }
+
+    /// The step being logged.
+    pub fn current(&self) -> &Line {
+        &self.open
+    }
+
+    /// Writes the open line, if it holds anything, and opens `step`.
+    pub fn advance(&mut self, step: u64) -> Result<()> {
+        let done = std::mem::replace(&mut self.open, Line { step, means: Vec::new() });
+        if done.means.is_empty() {
+            return Ok(());
+        }
+        let text = format!("{}\n", done.to_json(self.started.elapsed().as_secs_f64()));
+        self.closed.push(done);
+        // One write and no buffer: a line is on its way to the disk when its step ends.
+        self.file.write_all(text.as_bytes()).map_err(|e| cannot_write(&self.path, &e))
+    }
+
+    /// Writes what is open. Nothing more is expected, but later numbers would make a further line.
+    pub fn finish(&mut self) -> Result<()> {
+        self.advance(self.open.step)
+    }
+
+    /// The finished steps as points (step, value) of one name.
+    pub fn series(&self, name: &str) -> Vec<(f64, f64)> {
+        let point = |line: &Line| Some((line.step as f64, line.get(name)?));
+        self.closed.iter().filter_map(point).collect()
+    }
+}
+
+fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
+    Error::file(format!("cannot write {}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(fill: impl FnOnce(&mut Metrics)) -> Vec<Value> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("metrics.jsonl");
+        let mut metrics = Metrics::create(&path).expect("a file");
+        fill(&mut metrics);
+        metrics.finish().expect("written");
+        let text = std::fs::read_to_string(path).expect("readable");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    #[test]
+    fn repeated_names_are_averaged_within_a_step_only() {
+        let lines = lines(|m| {
+            m.log("eval", 0.5);
+            m.advance(1).expect("step");
+            m.log("loss", 1.0);
+            m.log("loss", 2.0);
+            m.advance(2).expect("step");
+            m.log("loss", 4.0);
+            m.log("eval", 0.75);
+        });
+        assert_eq!(lines.len(), 3);
+        assert_eq!((&lines[0]["step"], &lines[0]["eval"]), (&json!(0), &json!(0.5)));
+        assert_eq!((&lines[1]["step"], &lines[1]["loss"]), (&json!(1), &json!(1.5)));
+        assert_eq!((&lines[2]["loss"], &lines[2]["eval"]), (&json!(4.0), &json!(0.75)));
+    }
+
+    #[test]
+    fn steps_without_numbers_leave_no_line_and_nan_is_null() {
+        let lines = lines(|m| {
+            m.advance(1).expect("step");
+            m.advance(2).expect("step");
+            m.log("loss", f64::NAN);
+        });
+        assert_eq!(lines.len(), 1);
+        assert_eq!((&lines[0]["step"], &lines[0]["loss"]), (&json!(2), &Value::Null));
+    }
+}

@@ -1,0 +1,17 @@
+//! One program run: its session, folder, metrics, curves and interruption.
+
+pub mod bench;
+pub mod device;
+pub mod report;
+pub mod interrupt;
+pub mod metrics;
+pub mod folder;
+pub mod plot;
+pub mod evaluate;
+pub mod handle;
+mod show;
+pub mod session;
+
+pub use handle::Run;
+pub use report::{Reporter, Silent, Status, Table};
+pub use session::{Launch, Session, Stream};

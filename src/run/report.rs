@@ -1,0 +1,51 @@
+//! What a run tells the person watching it. Owns the vocabulary only: `ui` draws it.
+
+/// Where a run stands after a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Status {
+    pub step: u64,
+    /// The last step that is planned.
+    pub total: u64,
+    /// Seconds since the step loop began.
+    pub seconds: f64,
+    /// Steps done in those seconds.
+    pub done: u64,
+    pub reward: Option<f64>,
+    pub divergence: Option<f64>,
+}
+
+/// A small table of text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    pub title: String,
+    pub head: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Implemented by whatever shows a run.
+pub trait Reporter {
+    /// A step loop begins; `total` is its last step.
+    fn begin(&self, total: u64);
+    /// A step is done.
+    fn step(&self, status: &Status);
+    /// The step loop is over.
+    fn end(&self);
+    fn table(&self, table: &Table);
+    /// A line of information about the run.
+    fn note(&self, text: &str);
+    /// A line that the script prints: the program's own output.
+    fn print(&self, text: &str);
+}
+
+/// Shows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn begin(&self, _: u64) {}
+    fn step(&self, _: &Status) {}
+    fn end(&self) {}
+    fn table(&self, _: &Table) {}
+    fn note(&self, _: &str) {}
+    fn print(&self, _: &str) {}
+}

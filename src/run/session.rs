@@ -1,0 +1,253 @@
+//! What everything in one program run shares: device, limits, seed, the streams of random numbers, and what the
+//! command line asked for. Owns no run folder (`handle.rs`) and draws no numbers itself: it only hands out keys.
+
+use crate::engine::Settings;
+use crate::error::{Error, Result};
+use crate::run::handle::Run;
+use crate::run::interrupt::Interrupt;
+use crate::run::report::{Reporter, Silent};
+use crate::tensor::{Device, Tensor, rng::Key};
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// Who draws: each has random numbers of its own, so that one more draw here never changes another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Sample,
+    Evaluate,
+    Prompts,
+    Shuffle,
+    Rand,
+    Init,
+}
+
+const STREAMS: usize = 6;
+
+/// What a run was started with.
+pub struct Launch {
+    pub device: Device,
+    pub settings: Settings,
+    /// `--seed`: goes before what the script says.
+    pub seed: Option<u64>,
+    /// `--set` in order; a later one goes before an earlier one of the same name.
+    pub sets: Vec<(String, String)>,
+    /// `--out`
+    pub out: Option<PathBuf>,
+    pub threads: usize,
+    pub interrupt: Interrupt,
+    pub reporter: Rc<dyn Reporter>,
+}
+
+impl Launch {
+    pub fn new(device: Device, settings: Settings) -> Self {
+        let interrupt = Interrupt::new(settings.stop.clone());
+        let (sets, reporter) = (Vec::new(), Rc::new(Silent));
+        Self { device, settings, seed: None, sets, out: None, threads: 1, interrupt, reporter }
+    }
+}
+
+/// The script that runs.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// Short, for the run folder: `grpo`.
+    pub name: String,
+    /// What errors call it.
+    pub label: String,
+    pub text: String,
+}
+
+/// The first number in a column that is not finite: what a NaN loss is traced back to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suspect {
+    pub column: String,
+    pub row: usize,
+    pub value: f64,
+    pub step: u64,
+}
+
+/// The state of one program run.
+pub struct Session {
+    launch: Launch,
+    program: RefCell<Program>,
+    seed: Cell<u64>,
+    step: Cell<u64>,
+    calls: [Cell<u64>; STREAMS],
+    arguments: RefCell<Option<Vec<String>>>,
+    run: RefCell<Option<Rc<Run>>>,
+    suspect: RefCell<Option<Suspect>>,
+}
+
+impl Session {
+    /// A session without a command line: silent, nothing overridden.
+    pub fn new(device: Device, settings: Settings, seed: u64) -> Rc<Self> {
+        Self::launch(Launch { seed: Some(seed), ..Launch::new(device, settings) })
+    }
+
+    pub fn launch(launch: Launch) -> Rc<Self> {
+        Rc::new(Self {
+            program: RefCell::default(),
+            seed: Cell::new(launch.seed.unwrap_or(0)),
+            step: Cell::new(0),
+            calls: Default::default(),
+            arguments: RefCell::default(),
+            run: RefCell::default(),
+            suspect: RefCell::default(),
+            launch,
+        })
+    }
+
+    pub fn device(&self) -> Device {
+        self.launch.device.clone()
+    }
+
+    pub fn settings(&self) -> Settings {
+        self.launch.settings.clone()
+    }
+
+    /// What the command line asked for.
+    pub fn launched(&self) -> &Launch {
+        &self.launch
+    }
+
+    pub fn reporter(&self) -> &dyn Reporter {
+        &*self.launch.reporter
+    }
+
+    pub fn program(&self) -> Program {
+        self.program.borrow().clone()
+    }
+
+    pub fn set_program(&self, program: Program) {
+        *self.program.borrow_mut() = program;
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed.get()
+    }
+
+    /// The script's seed; `--seed` goes before it. Keys handed out before keep theirs.
+    pub fn set_seed(&self, seed: u64) {
+        self.seed.set(self.launch.seed.unwrap_or(seed));
+    }
+
+    /// The current step: 0 before the first.
+    pub fn step(&self) -> u64 {
+        self.step.get()
+    }
+
+    /// Begins a step: the call counters of all streams start anew.
+    pub fn begin_step(&self, step: u64) {
+        self.step.set(step);
+        self.calls.iter().for_each(|calls| calls.set(0));
+    }
+
+    /// The key of the next call of `stream` in this step: a function of (seed, step, stream, call) alone.
+    pub fn key(&self, stream: Stream) -> Key {
+        let calls = &self.calls[stream as usize];
+        let call = calls.replace(calls.get() + 1);
+        Key::new(self.seed()).fold(self.step()).fold(stream as u64).fold(call)
+    }
+
+    /// Looks at a column that was set: `[B,1]` or `[B,T]`, of which only cells inside `mask` count.
+    ///
+    /// # Errors
+    /// Numbers that cannot be read from the device.
+    pub fn watch(&self, column: &str, values: &Tensor, mask: Option<&Tensor>) -> Result<()> {
+        if self.suspect.borrow().is_some() {
+            return Ok(());
+        }
+        let inside = mask.filter(|m| m.dims() == values.dims()).map(Tensor::to_vec).transpose()?;
+        let counts = |i: usize| inside.as_ref().is_none_or(|m| m[i] != 0.0);
+        let values_of = values.to_vec()?;
+        if let Some(i) = (0..values_of.len()).find(|&i| !values_of[i].is_finite() && counts(i)) {
+            let row = i / values.dims().get(1).copied().unwrap_or(1).max(1);
+            let suspect = Suspect { column: column.into(), row, value: values_of[i], step: self.step() };
+            *self.suspect.borrow_mut() = Some(suspect);
+        }
+        Ok(())
+    }
+
+    /// The first column that was set to something not finite, if any.
+    pub fn suspect(&self) -> Option<Suspect> {
+        self.suspect.borrow().clone()
+    }
+
+    /// An `Interrupted` error once the user asked to stop at once.
+    pub fn check(&self) -> Result<()> {
+        self.launch.settings.check()
+    }
+
+    /// The names that the script declared with `args`, if it did.
+    pub fn arguments(&self) -> Option<Vec<String>> {
+        self.arguments.borrow().clone()
+    }
+
+    /// Records what `args` declares; a script does that once.
+    pub fn declare(&self, names: Vec<String>) -> Result<()> {
+        match self.arguments.replace(Some(names)) {
+            None => Ok(()),
+            Some(_) => Err(Error::value("`args` was called before in this script")
+                .hint("declare all hyper-parameters in one map, at the top")),
+        }
+    }
+
+    /// Every `--set` must have reached an `args`.
+    pub fn check_sets(&self) -> Result<()> {
+        match self.launch.sets.first() {
+            Some((name, _)) if self.arguments.borrow().is_none() => {
+                Err(Error::value(format!("--set {name}: the script declares no hyper-parameters"))
+                    .hint("declare them with `let cfg = args(#{ name: value, … });`, or leave --set out"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The run that was opened, if one was.
+    pub fn run(&self) -> Option<Rc<Run>> {
+        self.run.borrow().clone()
+    }
+
+    /// Makes `run` the run of this session; a script opens one.
+    pub fn set_run(&self, run: Rc<Run>) {
+        *self.run.borrow_mut() = Some(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Rc<Session> {
+        Session::new(Device::Cpu, Settings::default(), 5)
+    }
+
+    #[test]
+    fn keys_differ_by_call_and_stream_and_come_back_with_the_step() {
+        let s = session();
+        let first = s.key(Stream::Sample);
+        assert_ne!(first, s.key(Stream::Sample), "two calls in one step differ");
+        assert_ne!(first, s.key(Stream::Evaluate), "streams differ");
+        s.begin_step(1);
+        assert_ne!(first, s.key(Stream::Sample), "steps differ");
+        s.begin_step(0);
+        assert_eq!(first, s.key(Stream::Sample), "the same place gives the same key");
+    }
+
+    #[test]
+    fn one_stream_does_not_move_another() {
+        let (a, b) = (session(), session());
+        a.key(Stream::Rand);
+        assert_eq!(a.key(Stream::Sample), b.key(Stream::Sample));
+    }
+
+    #[test]
+    fn the_command_lines_seed_goes_before_the_scripts() {
+        let given = session();
+        given.set_seed(7);
+        assert_eq!(given.seed(), 5);
+        let free = Session::launch(Launch::new(Device::Cpu, Settings::default()));
+        free.set_seed(7);
+        assert_eq!(free.seed(), 7);
+    }
+}

@@ -1,0 +1,71 @@
+//! A look at what was sampled: a table of a few rows, and the entropy that their log-probs tell.
+
+use crate::data::{Batch, Column};
+use crate::error::Result;
+use crate::rl::mask::token_mean;
+use crate::run::report::Table;
+use crate::run::{Run, Session};
+use serde_json::Value;
+
+/// Columns shown where the batch has them, after the completion.
+const NUMBERS: [&str; 3] = ["reward", "length", "finished"];
+
+impl Run {
+    /// Shows `k` rows of `batch` every few steps. At every step, the batch's entropy joins the metrics unless the
+    /// script logs its own: -E[log p] over the sampled tokens, an unbiased estimate in nats per token.
+    pub fn show(&self, session: &Session, batch: &Batch, k: usize) -> Result<()> {
+        if !self.has("entropy")
+            && let Some(entropy) = entropy(batch)?
+        {
+            self.log("entropy", entropy);
+        }
+        if self.shows(session.step()) {
+            session.reporter().table(&table(batch, session.step(), k)?);
+        }
+        Ok(())
+    }
+}
+
+fn entropy(batch: &Batch) -> Result<Option<f64>> {
+    if !["old_logprob", "mask"].iter().all(|name| batch.names().contains(name)) {
+        return Ok(None);
+    }
+    let mean = token_mean(&batch.tensor("old_logprob")?.detach(), &batch.tensor("mask")?)?;
+    Ok(Some(-mean.item()?))
+}
+
+/// `k` rows, spread over the batch so that they come from different prompts.
+fn table(batch: &Batch, step: u64, k: usize) -> Result<Table> {
+    let texts: Vec<&str> = ["prompt", "text"].into_iter().filter(|name| batch.names().contains(name)).collect();
+    let numbers: Vec<&str> = NUMBERS.into_iter().filter(|name| per_row(batch, name)).collect();
+    let k = k.min(batch.len());
+    let mut rows = Vec::with_capacity(k);
+    for row in (0..k).map(|i| i * batch.len() / k) {
+        let mut cells = Vec::new();
+        for name in &texts {
+            cells.push(text(batch, name, row)?);
+        }
+        for name in &numbers {
+            cells.push(number(batch.tensor(name)?.to_vec()?[row]));
+        }
+        rows.push(cells);
+    }
+    let head = texts.iter().chain(&numbers).map(|name| name.replace("text", "completion")).collect();
+    Ok(Table { title: format!("samples of step {step}"), head, rows })
+}
+
+fn per_row(batch: &Batch, name: &str) -> bool {
+    matches!(batch.get(name), Ok(Column::Tensor(tensor)) if tensor.len() == batch.len())
+}
+
+fn text(batch: &Batch, name: &str, row: usize) -> Result<String> {
+    Ok(match batch.list(name)?.get(row) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    })
+}
+
+fn number(x: f64) -> String {
+    if x.fract() == 0.0 { format!("{x:.0}") } else { format!("{x:.3}") }
+}
