@@ -10,5 +10,6 @@ pub mod model;
 pub mod engine;
 pub mod data;
 pub mod run;
+pub mod script;
 
 pub use error::{Error, Kind, Result};

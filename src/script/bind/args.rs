@@ -1,0 +1,130 @@
+//! `args`: hyper-parameters with their defaults, overridden from the command line.
+
+use crate::error::{Error, Result};
+use crate::run::Session;
+use crate::script::options::describe;
+use crate::script::registry::{Doc, Registry};
+use rhai::{Dynamic, Engine, FLOAT, INT, Map, NativeCallContext};
+use std::rc::Rc;
+
+pub fn register(reg: &mut Registry, session: &Rc<Session>) {
+    let doc = Doc::new(
+        "args(defaults: map) -> map",
+        "Declares the hyper-parameters with their defaults and returns them with the command line's `--set` applied.",
+    )
+    .param("defaults", "map", "names and default values; a default's type decides how an override is read")
+    .errors(
+        "An override of an unknown name or of the wrong type; a second call. A key `seed` sets the seed of the run. \
+         In a module or a script reached through `script`, the defaults come back as they are.",
+    )
+    .example("let cfg = args(#{ lr: 1e-3, steps: 100 });\nassert_eq(cfg.steps, 100);");
+    let session = session.clone();
+    reg.add(doc, |m| {
+        m.set_native_fn("args", move |ctx: NativeCallContext, defaults: Map| {
+            // Only the program itself is configured; what it calls or imports keeps its defaults.
+            if ctx.call_source() != Some(session.program().label.as_str()) {
+                return Ok(defaults);
+            }
+            Ok(declare(&session, defaults)?)
+        });
+    });
+}
+
+fn declare(session: &Session, defaults: Map) -> Result<Map> {
+    let names: Vec<String> = defaults.keys().map(ToString::to_string).collect();
+    session.declare(names.clone())?;
+    let mut cfg = defaults;
+    for (name, text) in &session.launched().sets {
+        let Some(slot) = cfg.get_mut(name.as_str()) else {
+            return Err(Error::unknown("hyper-parameter", name, &names));
+        };
+        *slot = parse(name, text, slot)?;
+    }
+    if let Some(slot) = cfg.get_mut("seed") {
+        let seed = slot.as_int().ok().and_then(|seed| u64::try_from(seed).ok()).ok_or_else(|| {
+            Error::value(format!("`seed` must be a whole number, 0 or more, found {}", describe(slot)))
+        })?;
+        session.set_seed(seed);
+        *slot = Dynamic::from(session.seed() as INT);
+    }
+    Ok(cfg)
+}
+
+/// Reads an override as the type of its default.
+fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
+    let wrong = |want: &str| {
+        let e = Error::value(format!("--set {name}={text}: expected {want}, as its default is {}", describe(default)));
+        match default.is_int() && text.parse::<FLOAT>().is_ok() {
+            true => e.hint(format!("write the default as a float ({default}.0) if fractions make sense")),
+            false => e,
+        }
+    };
+    let text = text.trim();
+    if default.is_string() {
+        return Ok(unquoted(text).to_string().into());
+    }
+    if default.is_int() {
+        return whole(text).map(Dynamic::from).ok_or_else(|| wrong("a whole number"));
+    }
+    if default.is_float() {
+        return text.parse::<FLOAT>().map(Dynamic::from).map_err(|_| wrong("a number"));
+    }
+    if default.is_bool() {
+        return text.parse::<bool>().map(Dynamic::from).map_err(|_| wrong("true or false"));
+    }
+    if default.is_array() || default.is_map() || default.is_unit() {
+        return structured(text, default).ok_or_else(|| wrong("a value of the same type"));
+    }
+    Err(Error::value(format!("--set {name}: {} cannot be set from the command line", describe(default))))
+}
+
+/// `200`, `1_000`, and `1e3`, which is whole as well.
+fn whole(text: &str) -> Option<INT> {
+    let plain = text.replace('_', "");
+    plain.parse().ok().or_else(|| {
+        let x: FLOAT = plain.parse().ok()?;
+        (x.fract() == 0.0 && x.abs() < 9e15).then_some(x as INT)
+    })
+}
+
+/// An array or a map as a script writes it; after `()` any plain value, else the text itself.
+fn structured(text: &str, default: &Dynamic) -> Option<Dynamic> {
+    let value = Engine::new_raw().eval_expression::<Dynamic>(text).ok();
+    if default.is_unit() {
+        return Some(value.unwrap_or_else(|| text.to_string().into()));
+    }
+    value.filter(|value| value.type_id() == default.type_id())
+}
+
+fn unquoted(text: &str) -> &str {
+    let inner = |quote| text.strip_prefix(quote).and_then(|t: &str| t.strip_suffix(quote));
+    inner('"').or_else(|| inner('\'')).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &str, default: impl Into<Dynamic>) -> std::result::Result<String, String> {
+        parse("x", text, &default.into()).map(|v| format!("{v:?}")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn overrides_take_the_type_of_the_default() {
+        assert_eq!(set("3", 1_i64).as_deref(), Ok("3"));
+        assert_eq!(set("1e3", 1_i64).as_deref(), Ok("1000"));
+        assert_eq!(set("1", 0.5).as_deref(), Ok("1.0"));
+        assert_eq!(set("false", true).as_deref(), Ok("false"));
+        assert_eq!(set("'a b'", "x").as_deref(), Ok("\"a b\""));
+        assert_eq!(set("[1, 2]", vec![Dynamic::ZERO]).as_deref(), Ok("[1, 2]"));
+        assert_eq!(set("word", ()).as_deref(), Ok("\"word\""));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let e = set("0.5", 200_i64).expect_err("no whole number");
+        assert_eq!(e, "--set x=0.5: expected a whole number, as its default is the int 200");
+        set("yes", true).expect_err("no bool");
+        set("#{}", vec![Dynamic::ZERO]).expect_err("no array");
+    }
+}

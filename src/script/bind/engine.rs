@@ -1,0 +1,329 @@
+//! Sampling, scoring and optimizing in scripts.
+
+use super::batch::read_prompts;
+use super::convert::{Answer, float};
+use crate::data::Batch;
+use crate::engine::{self, Adamw, AdamwOptions, Gradient, SampleOptions};
+use crate::error::{Error, Kind, Result};
+use crate::model::Model;
+use crate::run::{Session, Stream};
+use crate::script::options::{Options, describe};
+use crate::script::registry::{Doc, Registry};
+use crate::tensor::Tensor;
+use rhai::{Array, Dynamic, FLOAT, Map, Module, NativeCallContext};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// An optimizer in a script: copies of the variable are the same optimizer.
+type Optimizer = Rc<RefCell<Adamw>>;
+
+pub fn register(reg: &mut Registry, session: &Rc<Session>) {
+    reg.global().set_custom_type::<Optimizer>("Optimizer");
+    reg.global().set_custom_type::<Gradient>("Gradient");
+    for name in ["to_string", "to_debug"] {
+        let show =
+            |opt: &mut Optimizer| -> Answer<String> { Ok(format!("Optimizer(adamw, lr {})", opt.borrow().options.lr)) };
+        reg.global().set_native_fn(name, show);
+        let show = |g: &mut Gradient| -> Answer<String> { Ok(format!("Gradient(norm {:.4})", g.norm()?)) };
+        reg.global().set_native_fn(name, show);
+    }
+    sampling(reg, session);
+    scoring(reg, session);
+    optimizing(reg, session);
+    gradients(reg);
+}
+
+fn sampling(reg: &mut Registry, session: &Rc<Session>) {
+    let doc = Doc::new(
+        "sample(model: Model, prompts: Prompts | array, options?: map) -> Batch",
+        "Samples n answers to each prompt; the rows of one prompt are adjacent.",
+    )
+    .param("model", "Model", "trainable or frozen")
+    .param(
+        "prompts",
+        "Prompts | array",
+        "P prompts: from a task, or texts, or maps #{ prompt, … } whose other keys become columns",
+    )
+    .param("n", "int", "answers per prompt, so that B = P·n; 1 unless given")
+    .param("max_tokens", "int", "tokens per answer at most, the end token included; 64 unless given")
+    .param("temperature", "float", "divides the logits; 1 unless given")
+    .param("top_k", "int", "only the k most probable tokens")
+    .param("top_p", "float", "only the most probable tokens that together hold this share")
+    .param("min_p", "float", "only tokens at least this share as probable as the most probable one")
+    .param("greedy", "bool", "the most probable token each time; false unless given")
+    .param("stop", "array of string", "texts that end an answer; they are cut from `text`, not from the tokens")
+    .param("seed", "int", "random numbers of its own instead of the run's")
+    .errors(
+        "An option outside its range, an unknown option, a prompt without tokens or without room for max_tokens in \
+         the model's context, a model whose logits are not finite.",
+    )
+    .source("columns set: mask, old_logprob (full softmax at the temperature, nats), length, finished, text, prompt")
+    .example(
+        "let model = load_model(\"tiny\", #{ random: true });\n\
+         let b = sample(model, [\"1+2=\", \"3+4=\"], #{ n: 3, max_tokens: 5 });\n\
+         assert_eq(b.rows, 6);\n\
+         assert_eq(b.prompt[2], \"1+2=\");\n\
+         assert_eq(b.old_logprob.shape, b.mask.shape);",
+    );
+    let session = session.clone();
+    reg.add(doc, |m| {
+        let plain = session.clone();
+        m.set_native_fn("sample", move |model: Arc<Model>, prompts: Dynamic| -> Answer<Batch> {
+            Ok(sample(&plain, &model, prompts, Dynamic::UNIT)?)
+        });
+        m.set_native_fn("sample", move |model: Arc<Model>, prompts: Dynamic, options: Map| -> Answer<Batch> {
+            Ok(sample(&session, &model, prompts, options.into())?)
+        });
+    });
+}
+
+fn sample(session: &Session, model: &Arc<Model>, prompts: Dynamic, options: Dynamic) -> Result<Batch> {
+    let prompts = read_prompts("sample", prompts)?;
+    let options = sample_options(options)?;
+    let ids = prompts.encode(model.require_tokenizer("sample")?)?;
+    let samples = engine::sample(model, &ids, &options, session.key(Stream::Sample), &session.settings())?;
+    Batch::from_samples(samples, &prompts, options.n, model.device())
+}
+
+fn sample_options(map: Dynamic) -> Result<SampleOptions> {
+    let mut o = Options::new("sample", map)?;
+    let base = SampleOptions::default();
+    let options = SampleOptions {
+        n: o.count("n")?.unwrap_or(base.n),
+        max_tokens: o.count("max_tokens")?.unwrap_or(base.max_tokens),
+        temperature: o.float("temperature")?.unwrap_or(base.temperature),
+        top_p: o.float("top_p")?,
+        top_k: o.count("top_k")?,
+        min_p: o.float("min_p")?,
+        greedy: o.bool("greedy")?.unwrap_or(base.greedy),
+        stop: o.strings("stop")?.unwrap_or(base.stop),
+        seed: o.count("seed")?.map(|seed| seed as u64),
+    };
+    o.finish()?;
+    Ok(options)
+}
+
+fn scoring(reg: &mut Registry, session: &Rc<Session>) {
+    let doc = Doc::new(
+        "logprob(model: Model, b: Batch) -> Tensor",
+        "The log-probability of every completion token, [B,T] in nats; differentiable where the model is trainable.",
+    )
+    .param("model", "Model", "the policy, or a frozen reference")
+    .param("b", "Batch", "sampled or encoded rows; the temperature is the one recorded in the batch")
+    .errors("A batch without tokens, a row longer than the model's context, tokens that the model does not know.")
+    .source("cells past a row's end are 0; differentiating it after a step of its model is an error")
+    .example(
+        "let model = load_model(\"tiny\", #{ random: true });\n\
+         let b = sample(model, [\"1+2=\"], #{ n: 2, max_tokens: 4 });\n\
+         assert_close(token_mean(exp(logprob(model, b) - b.old_logprob), b.mask), 1.0);",
+    );
+    let run = session.clone();
+    reg.add(doc, |m| {
+        m.set_native_fn("logprob", move |ctx: NativeCallContext, model: Arc<Model>, b: Batch| -> Answer<Tensor> {
+            let rows = b.require_rows("logprob")?;
+            Ok(engine::logprob(&model, rows, b.temperature(), &run.settings(), &site(&ctx))?)
+        });
+    });
+    let doc = Doc::new(
+        "entropy(model: Model, b: Batch) -> Tensor",
+        "The entropy of the model's distribution at every completion token, [B,T] in nats; differentiable like logprob.",
+    )
+    .param("model", "Model", "the policy, or a frozen reference")
+    .param("b", "Batch", "as for logprob; both share one forward and one backward pass")
+    .errors("As logprob.")
+    .example(
+        "let model = load_model(\"tiny\", #{ random: true });\n\
+         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         let h = token_mean(entropy(model, b), b.mask);\n\
+         assert(h.item() > 0.0);",
+    );
+    let run = session.clone();
+    reg.add(doc, |m| {
+        m.set_native_fn("entropy", move |ctx: NativeCallContext, model: Arc<Model>, b: Batch| -> Answer<Tensor> {
+            let rows = b.require_rows("entropy")?;
+            Ok(engine::entropy(&model, rows, b.temperature(), &run.settings(), &site(&ctx))?)
+        });
+    });
+}
+
+/// The place of a call, for errors that send the reader back to it.
+fn site(ctx: &NativeCallContext) -> String {
+    let line = ctx.call_position().line().map_or("?".into(), |line| line.to_string());
+    match ctx.call_source() {
+        Some(source) => format!("{source}:{line}"),
+        None => format!("line {line}"),
+    }
+}
+
+fn optimizing(reg: &mut Registry, session: &Rc<Session>) {
+    let doc = Doc::new(
+        "adamw(models: Model | array, options?: map) -> Optimizer",
+        "AdamW over one model or several: gradients clipped by their joint norm, weight decay decoupled and on every parameter.",
+    )
+    .param("models", "Model | array of Model", "what steps may change")
+    .param("lr", "float", "learning rate; 1e-3 unless given; `opt.lr = x` changes it")
+    .param("betas", "array of two float", "decay of the two moments; [0.9, 0.999] unless given")
+    .param("eps", "float", "1e-8 unless given")
+    .param("weight_decay", "float", "per step and unit of lr; 0 unless given")
+    .param("max_norm", "float", "largest joint norm of the gradients; 1.0 unless given")
+    .errors("A frozen model, no model, a number outside its range, an unknown option.")
+    .source("Loshchilov & Hutter 2019, arXiv:1711.05101")
+    .example(
+        "let model = load_model(\"tiny\", #{ random: true });\n\
+         let opt = adamw(model, #{ lr: 1e-4, weight_decay: 0.01 });\n\
+         opt.lr = opt.lr / 2;\n\
+         assert_close(opt.lr, 5e-5);",
+    );
+    let run = session.clone();
+    reg.add(doc, |m| {
+        m.set_native_fn("adamw", |models: Dynamic| -> Answer<Optimizer> { Ok(adamw(models, Dynamic::UNIT)?) });
+        m.set_native_fn("adamw", |models: Dynamic, options: Map| -> Answer<Optimizer> {
+            Ok(adamw(models, options.into())?)
+        });
+        rate(m);
+    });
+    let doc = Doc::named(
+        "step",
+        "opt.step(loss: Tensor) -> map",
+        "Differentiates the loss, clips, updates; returns #{ loss, grad_norm }, the norm before clipping.",
+    )
+    .param("loss", "[]", "one number, computed from logprob or entropy of models that this optimizer owns")
+    .errors(
+        "A loss that is NaN or infinite, that depends on no model, on weights older than the last step, or on a \
+         trainable model that this optimizer does not own; a gradient that is missing or not finite. Nothing changes then.",
+    )
+    .example(
+        "let model = load_model(\"tiny\", #{ random: true });\n\
+         let opt = adamw(model, #{ lr: 1e-3 });\n\
+         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         let before = opt.step(-token_mean(logprob(model, b), b.mask)).loss;\n\
+         let after = opt.step(-token_mean(logprob(model, b), b.mask)).loss;\n\
+         assert(after < before);",
+    );
+    reg.add(doc, |m| {
+        m.set_native_fn("step", move |opt: &mut Optimizer, loss: Tensor| -> Answer<Map> {
+            let stats = opt.borrow_mut().step(&loss).map_err(|e| explain(e, &run))?;
+            if let Some(open) = run.run() {
+                opt.borrow().models().iter().for_each(|model| open.remember(model));
+            }
+            Ok(Map::from([("loss".into(), stats.loss.into()), ("grad_norm".into(), stats.grad_norm.into())]))
+        });
+    });
+}
+
+fn adamw(models: Dynamic, options: Dynamic) -> Result<Optimizer> {
+    let models = match models.clone().try_cast::<Array>() {
+        Some(models) => models.into_iter().map(model).collect::<Result<Vec<_>>>()?,
+        None => vec![model(models)?],
+    };
+    let mut o = Options::new("adamw", options)?;
+    let base = AdamwOptions::default();
+    let betas = match o.floats("betas")?.as_deref() {
+        None => base.betas,
+        Some(&[a, b]) => (a, b),
+        Some(other) => return Err(Error::value(format!("adamw: betas must be two numbers, found {}", other.len()))),
+    };
+    let options = AdamwOptions {
+        lr: o.float("lr")?.unwrap_or(base.lr),
+        betas,
+        eps: o.float("eps")?.unwrap_or(base.eps),
+        weight_decay: o.float("weight_decay")?.unwrap_or(base.weight_decay),
+        max_norm: o.float("max_norm")?.unwrap_or(base.max_norm),
+    };
+    o.finish()?;
+    Ok(Rc::new(RefCell::new(Adamw::new(models, options)?)))
+}
+
+fn model(value: Dynamic) -> Result<Arc<Model>> {
+    let found = describe(&value);
+    value.try_cast().ok_or_else(|| {
+        Error::value(format!("adamw: expected a model or an array of models, found {found}"))
+            .hint("adamw(policy, #{ lr: 1e-4 })")
+    })
+}
+
+fn rate(m: &mut Module) {
+    m.set_getter_fn("lr", |opt: &mut Optimizer| -> Answer<FLOAT> { Ok(opt.borrow().options.lr) });
+    m.set_setter_fn("lr", |opt: &mut Optimizer, lr: Dynamic| -> Answer<()> {
+        let lr = float("opt.lr", "the learning rate", &lr)?;
+        Ok(opt.borrow_mut().set_lr(lr)?)
+    });
+}
+
+/// Says at which step a loss stopped being finite, and which column was the first to hold such a number.
+fn explain(e: Error, session: &Session) -> Error {
+    if e.kind != Kind::NotFinite || e.hint.is_some() {
+        return e;
+    }
+    let what = format!("{} at step {}", e.what, session.step());
+    match session.suspect() {
+        Some(suspect) => Error::new(e.kind, what).hint(format!(
+            "the column `{}` was the first to hold {} (row {}, set at step {})",
+            suspect.column, suspect.value, suspect.row, suspect.step
+        )),
+        None => Error::new(e.kind, what)
+            .hint("every column is finite, so the loss itself made it: look for 0/0, log(0) or exp of a large number"),
+    }
+}
+
+fn gradients(reg: &mut Registry) {
+    let doc = Doc::new(
+        "gradient(loss: Tensor, model: Model) -> Gradient",
+        "∂loss/∂parameters of a model, to look at; changes nothing, so that a step may follow.",
+    )
+    .param("loss", "[]", "one number, computed from logprob or entropy of the model")
+    .param("model", "Model", "trainable")
+    .errors("As opt.step, and a loss that does not depend on this model.")
+    .example(
+        "let model = load_model(\"tiny\", #{ random: true });\n\
+         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         let logp = logprob(model, b);\n\
+         let g = gradient(-token_mean(logp, b.mask), model);\n\
+         let h = gradient(-seq_mean(logp, b.mask), model);\n\
+         assert_close(g.cos(h), 1.0);\n\
+         assert_close(g.dot(g), g.norm() * g.norm());",
+    );
+    reg.add(doc, |m| {
+        m.set_native_fn("gradient", |loss: Tensor, model: Arc<Model>| -> Answer<Gradient> {
+            Ok(engine::gradient(&loss, &model)?)
+        });
+    });
+    let doc = Doc::named("norm", "g.norm() -> float", "The length of a gradient over all parameters.").example(
+        "let model = load_model(\"tiny\", #{ random: true });\n\
+         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         assert(gradient(token_mean(logprob(model, b), b.mask), model).norm() > 0.0);",
+    );
+    reg.add(doc, |m| {
+        m.set_native_fn("norm", |g: &mut Gradient| -> Answer<FLOAT> { Ok(g.norm()?) });
+    });
+    let doc = Doc::named("dot", "g.dot(h: Gradient) -> float", "The inner product of two gradients of one model.")
+        .param("h", "Gradient", "of the same model")
+        .errors("Gradients of different models.")
+        .example(
+            "let model = load_model(\"tiny\", #{ random: true });\n\
+             let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+             let g = gradient(token_mean(logprob(model, b), b.mask), model);\n\
+             assert(g.dot(g) > 0.0);",
+        );
+    reg.add(doc, |m| {
+        m.set_native_fn("dot", |g: &mut Gradient, h: Gradient| -> Answer<FLOAT> { Ok(g.dot(&h)?) });
+    });
+    let doc = Doc::named(
+        "cos",
+        "g.cos(h: Gradient) -> float",
+        "The cosine of the angle between two gradients of one model; 0 where one of them is zero.",
+    )
+    .param("h", "Gradient", "of the same model")
+    .errors("Gradients of different models.")
+    .example(
+        "let model = load_model(\"tiny\", #{ random: true });\n\
+         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         let logp = logprob(model, b);\n\
+         let g = gradient(token_mean(logp, b.mask), model);\n\
+         assert_close(g.cos(gradient(-2 * token_mean(logp, b.mask), model)), -1.0);",
+    );
+    reg.add(doc, |m| {
+        m.set_native_fn("cos", |g: &mut Gradient, h: Gradient| -> Answer<FLOAT> { Ok(g.cos(&h)?) });
+    });
+}

@@ -1,0 +1,32 @@
+//! What scripts can call, one file per part. Each only converts and delegates.
+
+pub mod args;
+pub mod assert;
+pub mod batch;
+mod convert;
+pub mod engine;
+pub mod model;
+pub mod rl;
+pub mod run;
+pub mod script;
+pub mod task;
+pub mod tensor;
+
+use crate::run::Session;
+use crate::script::loader::Loader;
+use crate::script::registry::Registry;
+use std::rc::Rc;
+
+/// Registers everything.
+pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>) {
+    tensor::register(reg, session);
+    rl::register(reg, session);
+    model::register(reg, session);
+    batch::register(reg, session);
+    task::register(reg, session);
+    engine::register(reg, session);
+    run::register(reg, session);
+    args::register(reg, session);
+    script::register(reg, loader);
+    assert::register(reg);
+}

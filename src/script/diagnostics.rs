@@ -1,0 +1,134 @@
+//! How errors travel through Rhai, and what is made of them: a message, a hint, and the places they passed.
+//! Owns no printing and no drawing of source lines (`render.rs`).
+
+use crate::error::{Error, Kind, nearest};
+use crate::script::loader::Loader;
+use crate::script::registry::Doc;
+use crate::script::wording;
+use rhai::{Dynamic, EvalAltResult, Position};
+
+impl From<Error> for Box<EvalAltResult> {
+    /// The error itself is the token, so that its kind and hint survive the way through the script.
+    fn from(e: Error) -> Self {
+        let interrupted = e.kind == Kind::Interrupted;
+        let token = Dynamic::from(e);
+        // A script's `try` must not swallow the user's Ctrl-C.
+        match interrupted {
+            true => EvalAltResult::ErrorTerminated(token, Position::NONE).into(),
+            false => EvalAltResult::ErrorRuntime(token, Position::NONE).into(),
+        }
+    }
+}
+
+/// A place in a script that an error passed on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub label: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What happened there: "here", "`loss` was called here".
+    pub what: String,
+}
+
+/// An error that is ready to be shown.
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    pub message: String,
+    pub hint: Option<String>,
+    /// From the root cause outwards; empty if the error has no place in a script.
+    pub frames: Vec<Frame>,
+    /// The user stopped the program: nothing went wrong.
+    pub interrupted: bool,
+}
+
+/// What can be known about a script, for hints.
+pub struct Context<'a> {
+    pub docs: &'a [Doc],
+    pub loader: &'a Loader,
+    /// The script's own functions: name and `name(a, b)`.
+    pub functions: Vec<(String, String)>,
+    /// Keys of maps: hyper-parameters and map literals.
+    pub keys: Vec<String>,
+}
+
+impl From<Error> for Diagnostic {
+    fn from(e: Error) -> Self {
+        Self { interrupted: e.kind == Kind::Interrupted, message: e.what, hint: e.hint, frames: Vec::new() }
+    }
+}
+
+impl Diagnostic {
+    /// Follows `e` to its root cause; `label` is the script that was run.
+    pub fn explain(e: &EvalAltResult, label: &str, context: &Context<'_>) -> Self {
+        let mut calls = Vec::new();
+        let root = unwind(e, label, &mut calls);
+        let wording = wording::of(root.error, root.in_function, root.label, context);
+        let interrupted = matches!(root.error, EvalAltResult::ErrorTerminated(token, _)
+            if token.read_lock::<Error>().is_some_and(|e| e.kind == Kind::Interrupted));
+        let here = frame(root.label, root.error.position(), wording.here);
+        let frames = here.into_iter().chain(shorten(calls.into_iter().rev().collect())).collect();
+        Self { message: wording.message, hint: wording.hint, frames, interrupted }
+    }
+}
+
+/// Calls nearest to the error and nearest to the top; a recursion's thousand others say nothing new.
+fn shorten(mut calls: Vec<Frame>) -> Vec<Frame> {
+    const ENDS: usize = 4;
+    if calls.len() > 2 * ENDS {
+        let left_out = calls.len() - 2 * ENDS;
+        calls.drain(ENDS..ENDS + left_out);
+        calls[ENDS].what += &format!(" ({left_out} more calls in between)");
+    }
+    calls
+}
+
+/// The error that started it all, and the script it happened in.
+struct Root<'a> {
+    error: &'a EvalAltResult,
+    label: &'a str,
+    in_function: bool,
+}
+
+/// Walks inwards; `calls` collects the call sites, outermost first.
+fn unwind<'a>(e: &'a EvalAltResult, label: &'a str, calls: &mut Vec<Frame>) -> Root<'a> {
+    let mut root = Root { error: e, label, in_function: false };
+    loop {
+        match root.error {
+            EvalAltResult::ErrorInFunctionCall(name, source, inner, pos) => {
+                let what = match name.starts_with("anon$") {
+                    true => "a closure was called here".to_string(),
+                    false => format!("`{name}` was called here"),
+                };
+                calls.extend(frame(root.label, *pos, what));
+                let label = if source.is_empty() { root.label } else { source };
+                root = Root { error: inner, label, in_function: true };
+            }
+            EvalAltResult::ErrorInModule(name, inner, pos) => {
+                calls.extend(frame(root.label, *pos, format!("{name} was loaded here")));
+                root = Root { error: inner, label: name, in_function: false };
+            }
+            _ => return root,
+        }
+    }
+}
+
+fn frame(label: &str, pos: Position, what: impl Into<String>) -> Option<Frame> {
+    let line = pos.line()?;
+    Some(Frame { label: label.to_string(), line, column: pos.position().unwrap_or(1), what: what.into() })
+}
+
+/// "did you mean `x`?", if one of `known` is near. A single letter is near to everything short, so it says nothing.
+pub fn did_you_mean<S: AsRef<str>>(found: &str, known: impl IntoIterator<Item = S>) -> Option<String> {
+    let known: Vec<S> = known.into_iter().collect();
+    let is_word = |name: &&str| name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':');
+    let known: Vec<&str> = known.iter().map(AsRef::as_ref).filter(is_word).collect();
+    if found.chars().count() < 2 {
+        return None;
+    }
+    if known.contains(&found) {
+        return None; // it exists, only not here: the name is not what is wrong
+    }
+    nearest(found, &known).map(|name| format!("did you mean `{name}`?"))
+}

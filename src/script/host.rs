@@ -1,0 +1,294 @@
+//! The Rhai engine: how it is limited, what is installed in it, and how a script is run.
+//! Owns no functions of its own (`bind/`) and no rendering of errors (`diagnostics.rs`).
+
+use crate::error::{Error, Kind, Result};
+use crate::run::Session;
+use crate::run::session::Program;
+use crate::script::bind;
+use crate::script::diagnostics::{Context, Diagnostic};
+use crate::script::loader::{self, Loader, Resolver, Source};
+use crate::script::registry::{Doc, Registry};
+use rhai::{AST, ASTNode, Dynamic, Engine, EvalAltResult, Expr, FLOAT, INT, Module, OptimizationLevel, Scope, Token};
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// Calls within calls. The stack of the engine's thread holds far more; scripts need far fewer.
+pub const CALL_LEVELS: usize = 128;
+const EXPRESSION_DEPTH: usize = 256;
+/// Characters, elements, entries.
+const STRING_SIZE: usize = 64 << 20;
+const ARRAY_SIZE: usize = 16 << 20;
+const MAP_SIZE: usize = 1 << 20;
+const VARIABLES: usize = 4096;
+const FUNCTIONS: usize = 4096;
+const MODULES: usize = 256;
+
+const KEYWORD_EVAL: &str = "eval";
+
+/// How scripts are run.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Operations that one script may use, calls between scripts included; `None` is no limit.
+    pub operations: Option<u64>,
+}
+
+/// An engine with everything installed.
+pub struct Host {
+    engine: Engine,
+    docs: Vec<Doc>,
+    loader: Rc<Loader>,
+    session: Rc<Session>,
+    operations: Rc<Cell<u64>>,
+}
+
+impl Host {
+    pub fn new(session: &Rc<Session>, loader: &Rc<Loader>, limits: &Limits) -> Self {
+        let mut engine = Engine::new();
+        limit(&mut engine);
+        free_words(&mut engine);
+        let operations = watch(&mut engine, session, limits);
+        print_through(&mut engine, session);
+        engine.set_module_resolver(Resolver(loader.clone()));
+        let mut registry = Registry::new();
+        bind::register(&mut registry, session, loader);
+        errors_as_values(registry.global());
+        let docs = registry.install(&mut engine);
+        Self { engine, docs, loader: loader.clone(), session: session.clone(), operations }
+    }
+
+    /// Everything that scripts can call.
+    pub fn docs(&self) -> &[Doc] {
+        &self.docs
+    }
+
+    /// Runs a script from its first line to its last, and closes the run that it opened, whatever happened.
+    pub fn run(&self, source: &Source) -> std::result::Result<(), Diagnostic> {
+        let program = Program { name: source.stem(), label: source.label.clone(), text: source.text.clone() };
+        self.session.set_program(program);
+        let ran = self.eval(source).map(|_| ());
+        let closed = self.session.run().map_or(Ok(()), |run| run.finish(&self.session, ran.is_err()));
+        ran?;
+        closed.and_then(|()| self.session.check_sets()).map_err(Diagnostic::from)
+    }
+
+    /// The value of a script's last expression.
+    pub fn eval(&self, source: &Source) -> std::result::Result<Dynamic, Diagnostic> {
+        self.operations.set(0);
+        let ast = loader::compile(&self.engine, source).map_err(|e| self.explain(&e, &AST::empty(), &source.label))?;
+        for (line, text) in truncations(&ast) {
+            self.session.reporter().note(&format!("{}:{line}: {text}", source.label));
+        }
+        let run = || self.engine.eval_ast_with_scope::<Dynamic>(&mut Scope::new(), &ast);
+        // A panic is a defect of ours; what the script did so far must still be written.
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(result) => result.map_err(|e| self.explain(&e, &ast, &source.label)),
+            Err(panic) => Err(Diagnostic::from(crashed(panic.as_ref()))),
+        }
+    }
+
+    fn explain(&self, e: &EvalAltResult, ast: &AST, label: &str) -> Diagnostic {
+        let context = Context {
+            docs: &self.docs,
+            loader: &self.loader,
+            functions: ast.iter_functions().map(|f| (f.name.to_string(), f.to_string())).collect(),
+            keys: self.session.arguments().into_iter().flatten().chain(keys(ast)).collect(),
+        };
+        Diagnostic::explain(e, label, &context)
+    }
+}
+
+/// Rhai's own limits depend on its build profile, so every one is set.
+fn limit(engine: &mut Engine) {
+    engine
+        .set_max_call_levels(CALL_LEVELS)
+        .set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH)
+        .set_max_operations(0)
+        .set_max_variables(VARIABLES)
+        .set_max_functions(FUNCTIONS)
+        .set_max_modules(MODULES)
+        .set_max_string_size(STRING_SIZE)
+        .set_max_array_size(ARRAY_SIZE)
+        .set_max_map_size(MAP_SIZE)
+        .set_strict_variables(false)
+        .set_fail_on_invalid_map_property(true)
+        // Maps of constants stay map literals, whose keys serve as suggestions; positions stay exact.
+        .set_optimization_level(OptimizationLevel::None);
+}
+
+/// `eval` is a name for a metric here, not a way to run text: Rhai reserves the word, so its token is renamed.
+// Rhai marks the hook as volatile by calling it deprecated; its version is pinned by the lock file.
+#[allow(deprecated)]
+fn free_words(engine: &mut Engine) {
+    engine.on_parse_token(|token, _, _| match token {
+        Token::Reserved(word) if word.as_str() == KEYWORD_EVAL => Token::Identifier(word),
+        token => token,
+    });
+}
+
+/// Counts operations on our side: Rhai begins anew in every call that a native function makes.
+fn watch(engine: &mut Engine, session: &Rc<Session>, limits: &Limits) -> Rc<Cell<u64>> {
+    let (operations, counter) = (Rc::new(Cell::new(0_u64)), session.clone());
+    let (total, most) = (operations.clone(), limits.operations.unwrap_or(u64::MAX));
+    engine.on_progress(move |_| {
+        total.set(total.get() + 1);
+        if total.get() > most {
+            let e = Error::value(format!("the script used more than {most} operations"));
+            return Some(Dynamic::from(e.hint("is there a loop that never ends?")));
+        }
+        counter.check().err().map(Dynamic::from)
+    });
+    operations
+}
+
+/// What `catch (e)` gives: an error that prints, with its message and hint.
+fn errors_as_values(m: &mut Module) {
+    m.set_custom_type::<Error>("Error");
+    m.set_getter_fn("message", |e: &mut Error| Ok(e.what.clone()));
+    m.set_getter_fn("hint", |e: &mut Error| Ok(e.hint.clone().unwrap_or_default()));
+    for name in ["to_string", "print", "to_debug", "debug"] {
+        m.set_native_fn(name, |e: &mut Error| Ok(e.what.clone()));
+    }
+}
+
+fn print_through(engine: &mut Engine, session: &Rc<Session>) {
+    let (out, notes) = (session.clone(), session.clone());
+    engine.on_print(move |text| out.reporter().print(text));
+    engine.on_debug(move |text, source, pos| {
+        let place = source.map(|source| format!("{source}:{pos:?} ")).unwrap_or_default();
+        notes.reporter().note(&format!("{place}{text}"));
+    });
+}
+
+/// The keys of a script's map literals, in its order.
+fn keys(ast: &AST) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Expr(Expr::Map(map, _))) = path.last() {
+            keys.extend(map.0.iter().map(|(name, _)| name.name.to_string()));
+        }
+        true
+    });
+    keys
+}
+
+/// Divisions of whole numbers written out that leave a rest, which the language drops: almost always a slip.
+fn truncations(ast: &AST) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Expr(Expr::FnCall(call, pos))) = path.last()
+            && call.name == "/"
+            && let [Expr::IntegerConstant(a, _), Expr::IntegerConstant(b, _)] = call.args[..]
+            && b != 0
+            && a % b != 0
+        {
+            let text = format!("{a} / {b} is {}: whole numbers drop the rest; write {a}.0 / {b}", a / b);
+            found.push((pos.line().unwrap_or(0), text));
+        }
+        true
+    });
+    found
+}
+
+/// A panic as an error: a defect of ours, whatever the script did.
+pub fn crashed(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    Error::new(Kind::Internal, format!("rhopo itself failed: {text}"))
+        .hint("this is a defect of rhopo: please report it with the script that shows it")
+}
+
+/// A value as JSON, for `config.json`; what has no JSON form (a function, a tensor) is named by its type.
+pub fn to_json(value: &Dynamic) -> serde_json::Value {
+    use serde_json::Value;
+    if value.is_unit() {
+        return Value::Null;
+    }
+    if let Ok(map) = value.as_map_ref() {
+        return Value::Object(map.iter().map(|(k, v)| (k.to_string(), to_json(v))).collect());
+    }
+    if let Ok(array) = value.as_array_ref() {
+        return Value::Array(array.iter().map(to_json).collect());
+    }
+    let int = value.as_int().map(|i: INT| Value::from(i));
+    let number = int.or_else(|_| value.as_float().map(|x: FLOAT| Value::from(x)));
+    let plain = number.or_else(|_| value.as_bool().map(Value::from));
+    plain.unwrap_or_else(|_| match value.clone().into_string() {
+        Ok(text) => Value::String(text),
+        Err(kind) => Value::String(format!("({kind})")),
+    })
+}
+
+/// Finds and runs the script called `name`.
+pub fn run_named(host: &Host, name: &str) -> std::result::Result<(), Diagnostic> {
+    let found: Result<Source> = host.loader.find(name);
+    host.run(&found?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Settings;
+    use crate::run::{Launch, Session};
+    use crate::tensor::Device;
+    use std::sync::atomic::Ordering;
+
+    fn host(limits: &Limits) -> (Host, Rc<Session>) {
+        let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
+        (Host::new(&session, &Loader::new(None), limits), session)
+    }
+
+    fn eval(host: &Host, text: &str) -> std::result::Result<Dynamic, Diagnostic> {
+        host.eval(&host.loader.keep("test".into(), text.into()))
+    }
+
+    #[test]
+    fn operations_are_counted_across_calls_between_scripts() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("callee.rhai");
+        std::fs::write(&path, "fn f() { for i in 0..100 { } }").expect("written");
+        let (host, _) = host(&Limits { operations: Some(2000) });
+        let calls = |n| format!("let s = script(\"{}\"); for i in 0..{n} {{ s.call(\"f\", []); }}", path.display());
+        assert!(eval(&host, &calls(2)).is_ok(), "few operations");
+        let e = eval(&host, &calls(1000)).expect_err("many, though few in each call");
+        assert_eq!(e.message, "the script used more than 2000 operations");
+    }
+
+    #[test]
+    fn an_interruption_is_not_caught_by_the_script() {
+        let (host, session) = host(&Limits::default());
+        session.settings().stop.store(true, Ordering::Relaxed);
+        let e = eval(&host, "try { while true { } } catch (e) { 1 }").expect_err("stopped");
+        assert!(e.interrupted);
+    }
+
+    #[test]
+    fn caught_errors_are_values_that_print() {
+        let (host, _) = host(&Limits::default());
+        let text = "let said = \"\"; try { assert(false, \"no\") } catch (e) { said = `${e}` + e.message; } said";
+        assert_eq!(eval(&host, text).expect("caught").into_string().as_deref(), Ok("nono"));
+    }
+
+    #[test]
+    fn a_panic_becomes_an_error() {
+        let (mut host, _) = host(&Limits::default());
+        host.engine.register_fn("broken", || -> INT { panic!("on purpose") });
+        let e = eval(&host, "broken()").expect_err("caught");
+        assert_eq!(e.message, "rhopo itself failed: on purpose");
+    }
+
+    #[test]
+    fn divisions_that_drop_a_rest_are_told() {
+        let (host, _) = host(&Limits::default());
+        let ast = host.engine.compile("let x = 6 / 3;\nlet y = 1 / 2;").expect("compiles");
+        assert_eq!(truncations(&ast), [(2, "1 / 2 is 0: whole numbers drop the rest; write 1.0 / 2".to_string())]);
+    }
+
+    #[test]
+    fn values_become_json() {
+        let (host, _) = host(&Limits::default());
+        let value = eval(&host, "#{ a: 1, b: [0.5, true, ()], c: \"x\", d: |x| x }").expect("a map");
+        assert_eq!(to_json(&value), serde_json::json!({ "a": 1, "b": [0.5, true, null], "c": "x", "d": "(Fn)" }));
+    }
+}

@@ -1,0 +1,206 @@
+//! Where scripts come from: a path, `./scripts`, those in the binary; and what `import` finds.
+//! Keeps the text of everything that was loaded, so that errors can show their lines.
+
+use crate::error::{Error, Result};
+use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Scripts and modules that the binary carries; a test holds that none is forgotten.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("grpo", include_str!("../../scripts/grpo.rhai")),
+    ("reinforce", include_str!("../../scripts/reinforce.rhai")),
+    ("sft", include_str!("../../scripts/sft.rhai")),
+];
+const STDLIB: &[(&str, &str)] = &[("reward", include_str!("../../stdlib/reward.rhai"))];
+
+type Fallible<T> = std::result::Result<T, Box<EvalAltResult>>;
+
+/// A script's text and where it is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// What errors call it: the path, or `grpo.rhai` for an embedded one.
+    pub label: String,
+    pub text: String,
+}
+
+impl Source {
+    /// `grpo` for `scripts/grpo.rhai`.
+    pub fn stem(&self) -> String {
+        Path::new(&self.label).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// What a script says about itself in its first line: `//! GRPO: group-relative …`.
+    pub fn summary(&self) -> &str {
+        self.text.lines().next().and_then(|line| line.strip_prefix("//!")).map_or("", str::trim)
+    }
+}
+
+/// Finds scripts and modules.
+#[derive(Debug, Default)]
+pub struct Loader {
+    stdlib: Option<PathBuf>,
+    texts: RefCell<BTreeMap<String, String>>,
+    modules: RefCell<BTreeMap<String, Shared<Module>>>,
+}
+
+impl Loader {
+    /// `stdlib` is a folder that goes before the embedded modules.
+    pub fn new(stdlib: Option<PathBuf>) -> Rc<Self> {
+        Rc::new(Self { stdlib, ..Self::default() })
+    }
+
+    /// The script called `name`: a path, with or without `.rhai`, one of `./scripts`, or an embedded one.
+    pub fn find(&self, name: &str) -> Result<Source> {
+        self.find_as("script", name)
+    }
+
+    /// `noun` is what errors call it.
+    fn find_as(&self, noun: &str, name: &str) -> Result<Source> {
+        let places = [PathBuf::from(name), with_extension(name), Path::new("scripts").join(with_extension(name))];
+        if let Some(path) = places.iter().find(|path| path.is_file()) {
+            return self.read(path);
+        }
+        let bare = name.strip_suffix(".rhai").unwrap_or(name);
+        if let Some((_, text)) = SCRIPTS.iter().find(|(known, _)| *known == bare) {
+            return Ok(self.keep(format!("{bare}.rhai"), (*text).to_string()));
+        }
+        if name.contains(['/', '\\']) {
+            let e = Error::file(format!("there is no {noun} {name}"));
+            return Err(e.hint("a path is taken from the current folder; `rhopo list` shows the scripts known by name"));
+        }
+        let known: Vec<String> = list().iter().map(Source::stem).collect();
+        Err(Error::unknown(noun, bare, &known))
+    }
+
+    /// Remembers a text that is no file under its label.
+    pub fn keep(&self, label: String, text: String) -> Source {
+        self.texts.borrow_mut().insert(label.clone(), text.clone());
+        Source { label, text }
+    }
+
+    /// The text of a source that was loaded.
+    pub fn text(&self, label: &str) -> Option<String> {
+        self.texts.borrow().get(label).cloned()
+    }
+
+    fn read(&self, path: &Path) -> Result<Source> {
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => Error::file(format!("{} is not a text file (UTF-8)", path.display())),
+            _ => Error::file(format!("cannot read {}: {e}", path.display())),
+        })?;
+        Ok(self.keep(path.display().to_string(), text))
+    }
+
+    /// What `import "path"` in the script `from` means.
+    fn module(&self, path: &str, from: Option<&str>) -> Result<Source> {
+        if let Some(name) = path.strip_prefix("std/") {
+            return self.standard(name);
+        }
+        let folder = from.map(Path::new).and_then(Path::parent).unwrap_or(Path::new(""));
+        let beside = folder.join(with_extension(path));
+        if beside.is_file() {
+            return self.read(&beside);
+        }
+        self.find_as("module", path).map_err(|e| {
+            let known: Vec<String> = STDLIB.iter().map(|(known, _)| format!("std/{known}")).collect();
+            let hint = "a module is a file beside the script, a script known by name, or one of";
+            Error { hint: Some(format!("{hint} {}", known.join(", "))), ..e }
+        })
+    }
+
+    fn standard(&self, name: &str) -> Result<Source> {
+        let own = self.stdlib.as_ref().map(|folder| folder.join(with_extension(name)));
+        if let Some(path) = own.filter(|path| path.is_file()) {
+            return self.read(&path);
+        }
+        let found = STDLIB.iter().find(|(known, _)| *known == name);
+        let known: Vec<String> = STDLIB.iter().map(|(known, _)| format!("std/{known}")).collect();
+        let (_, text) = found.ok_or_else(|| Error::unknown("module", &format!("std/{name}"), &known))?;
+        Ok(self.keep(format!("std/{name}.rhai"), (*text).to_string()))
+    }
+}
+
+/// Every script that can be run by name, those of `./scripts` before embedded ones of the same name.
+pub fn list() -> Vec<Source> {
+    let mut found = BTreeMap::new();
+    for (name, text) in SCRIPTS {
+        found.insert((*name).to_string(), Source { label: format!("{name}.rhai"), text: (*text).to_string() });
+    }
+    let entries = std::fs::read_dir("scripts").into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "rhai")) {
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            let source = Source { label: path.display().to_string(), text };
+            found.insert(source.stem(), source);
+        }
+    }
+    found.into_values().collect()
+}
+
+fn with_extension(name: &str) -> PathBuf {
+    PathBuf::from(if name.ends_with(".rhai") { name.to_string() } else { format!("{name}.rhai") })
+}
+
+/// Compiles a source so that its errors carry its label.
+pub fn compile(engine: &Engine, source: &Source) -> Fallible<AST> {
+    let mut ast = engine.compile(&source.text)?;
+    ast.set_source(source.label.as_str());
+    Ok(ast)
+}
+
+/// `import` through a loader; a module is evaluated once per run.
+pub struct Resolver(pub Rc<Loader>);
+
+impl ModuleResolver for Resolver {
+    fn resolve(&self, engine: &Engine, from: Option<&str>, path: &str, pos: Position) -> Fallible<Shared<Module>> {
+        let source = self.0.module(path, from).map_err(|e| located(e, pos))?;
+        if let Some(module) = self.0.modules.borrow().get(&source.label) {
+            return Ok(module.clone());
+        }
+        // The label, not the path as written: it is what finds the text again.
+        let inside = |e| EvalAltResult::ErrorInModule(source.label.clone(), e, pos);
+        let ast = compile(engine, &source).map_err(inside)?;
+        let module: Shared<Module> = Module::eval_ast_as_new(Scope::new(), &ast, engine).map_err(inside)?.into();
+        self.0.modules.borrow_mut().insert(source.label, module.clone());
+        Ok(module)
+    }
+}
+
+fn located(e: Error, pos: Position) -> Box<EvalAltResult> {
+    let mut located: Box<EvalAltResult> = e.into();
+    located.set_position(pos);
+    located
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stems(folder: &str) -> Vec<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+        let mut stems: Vec<_> =
+            entries.map(|e| e.path().file_stem().expect("a name").to_string_lossy().into()).collect();
+        stems.sort();
+        stems
+    }
+
+    #[test]
+    fn every_shipped_file_is_embedded() {
+        assert_eq!(stems("scripts"), SCRIPTS.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>());
+        assert_eq!(stems("stdlib"), STDLIB.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_stdlib_folder_goes_before_the_embedded_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("reward.rhai"), "// mine").expect("written");
+        let loader = Loader::new(Some(dir.path().to_path_buf()));
+        assert_eq!(loader.module("std/reward", None).expect("found").text, "// mine");
+        assert!(Loader::new(None).module("std/reward", None).expect("found").text.contains("overlong"));
+        let e = loader.module("std/rewards", None).expect_err("unknown");
+        assert_eq!(e.hint.as_deref(), Some("did you mean `std/reward`?"));
+    }
+}

@@ -1,0 +1,226 @@
+//! What Rhai's errors say in our words, with a hint on what to do.
+
+use crate::error::Error;
+use crate::script::diagnostics::{Context, did_you_mean};
+use crate::script::registry::Doc;
+use rhai::{Dynamic, EvalAltResult, ParseErrorType};
+
+/// An error in words.
+pub struct Wording {
+    pub message: String,
+    pub hint: Option<String>,
+    /// What stands at the place itself.
+    pub here: String,
+}
+
+impl Wording {
+    fn new(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { message: message.into(), hint, here: "here".into() }
+    }
+
+    fn here(mut self, here: impl Into<String>) -> Self {
+        self.here = here.into();
+        self
+    }
+}
+
+/// Puts `e` in words; it happened in the script `label`, inside a function or not.
+pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'_>) -> Wording {
+    use EvalAltResult as E;
+    match e {
+        E::ErrorParsing(kind, _) => syntax(kind),
+        E::ErrorRuntime(token, _) | E::ErrorTerminated(token, _) => thrown(token),
+        E::ErrorVariableNotFound(name, _) => variable(name, in_function, label, context),
+        E::ErrorFunctionNotFound(signature, _) => function(signature, context),
+        E::ErrorPropertyNotFound(name, _) => property(name, context),
+        E::ErrorModuleNotFound(name, _) => module(name, context),
+        E::ErrorMismatchDataType(want, found, _) => mismatch(want, found),
+        E::ErrorMismatchOutputType(want, found, _) => mismatch(want, found),
+        E::ErrorDotExpr(text, _) => dot(text, context),
+        E::ErrorIndexingType(text, _) => Wording::new(format!("cannot be indexed: {}", plain_types(text)), None),
+        E::ErrorFor(_) => Wording::new("`for` needs something to go through, such as an array or `run.steps(n)`", None),
+        E::ErrorAssignmentToConstant(name, _) => {
+            Wording::new(format!("`{name}` is a constant"), None).here("it cannot be changed")
+        }
+        E::ErrorArithmetic(text, _) => Wording::new(lower(text), None),
+        E::ErrorStackOverflow(_) => Wording::new(
+            "functions call each other too deeply",
+            Some("does a function call itself without an end?".into()),
+        ),
+        E::ErrorDataTooLarge(kind, _) => Wording::new(format!("{} grew too large", lower(kind)), None),
+        other => Wording::new(lower(&bare(other)), None),
+    }
+}
+
+/// Rhai's own text without its position, which is shown apart.
+fn bare(e: &EvalAltResult) -> String {
+    let text = e.to_string();
+    match text.rfind(" (line ") {
+        Some(end) => text[..end].to_string(),
+        None => text,
+    }
+}
+
+fn syntax(kind: &ParseErrorType) -> Wording {
+    let hint = match kind {
+        ParseErrorType::Reserved(word) => {
+            Some(format!("`{word}` is a reserved word of the language: choose another name"))
+        }
+        ParseErrorType::MissingToken(token, _) => Some(format!("a `{token}` is missing here or before this place")),
+        _ => None,
+    };
+    Wording::new(format!("syntax error: {}", lower(&kind.to_string())), hint)
+}
+
+fn thrown(token: &Dynamic) -> Wording {
+    match token.read_lock::<Error>() {
+        Some(e) => Wording::new(e.what.clone(), e.hint.clone()),
+        None if token.is_unit() => Wording::new("the script threw an error", None),
+        None => Wording::new(token.to_string(), None).here("thrown here"),
+    }
+}
+
+fn variable(name: &str, in_function: bool, label: &str, context: &Context<'_>) -> Wording {
+    let text = context.loader.text(label).unwrap_or_default();
+    let declared = |word| text.split([';', '\n', '{', '}']).filter_map(move |part| declared(part, word));
+    let hint = match in_function {
+        true if declared("let").any(|known| known == name) => {
+            Some("functions do not see variables outside of them: pass it as an argument".to_string())
+        }
+        true if declared("const").any(|known| known == name) => {
+            Some(format!("inside a function a constant is written `global::{name}`"))
+        }
+        _ => did_you_mean(name, declared("let").chain(declared("const"))),
+    };
+    Wording::new(format!("there is no variable `{name}`"), hint).here("not known here")
+}
+
+/// `let x = 1` declares `x`.
+fn declared<'a>(statement: &'a str, word: &str) -> Option<&'a str> {
+    let rest = statement.trim_start().strip_prefix(word)?.strip_prefix(' ')?.trim_start();
+    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    Some(&rest[..end])
+}
+
+/// `signature` is Rhai's: `seq_maen (Tensor, Tensor)`, `kl::k9 (Tensor)`.
+fn function(signature: &str, context: &Context<'_>) -> Wording {
+    let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
+    let types = plain_types(types.trim_end_matches(')'));
+    if !name.chars().any(|c| c.is_alphanumeric()) {
+        let message = format!("`{name}` is not defined for ({types})");
+        return Wording::new(message, None).here("these do not go together");
+    }
+    let own = context.functions.iter().filter(|(known, _)| known == name).map(|(_, signature)| signature.clone());
+    let native = context.docs.iter().filter(|doc| doc.path() == name || doc.name == name);
+    let known: Vec<String> = own.chain(native.map(|doc| doc.signature.to_string())).collect();
+    if !known.is_empty() {
+        let message = format!("`{name}` does not take ({types})");
+        return Wording::new(message, Some(format!("it is {}", known.join(", or "))))
+            .here("called with other arguments");
+    }
+    let names = context.docs.iter().map(Doc::path);
+    let hint = did_you_mean(name, names.chain(context.functions.iter().map(|(name, _)| name.clone())));
+    Wording::new(format!("there is no function `{name}({types})`"), hint).here("not known")
+}
+
+fn property(name: &str, context: &Context<'_>) -> Wording {
+    Wording::new(format!("the map has no key `{name}`"), did_you_mean(name, &context.keys)).here("not in the map")
+}
+
+/// Rhai's texts name the property and the type between quotes, in that order.
+fn dot(text: &str, context: &Context<'_>) -> Wording {
+    let quoted: Vec<&str> = text.split('\'').skip(1).step_by(2).collect();
+    let [name, kind, ..] = quoted[..] else { return Wording::new(lower(&plain_types(text)), None) };
+    let (kind, known) = (plain_types(kind), context.docs.iter().map(|doc| doc.name));
+    let message = match text.starts_with("No writable") {
+        true => format!("`{name}` of {kind} cannot be set"),
+        false => format!("{kind} has no property `{name}`"),
+    };
+    let hint = match context.docs.iter().find(|doc| doc.name == name) {
+        Some(doc) => Some(format!("it is a function: {}", doc.signature)),
+        None => did_you_mean(name, known),
+    };
+    Wording::new(message, hint).here("no such property")
+}
+
+fn module(name: &str, context: &Context<'_>) -> Wording {
+    let mut modules: Vec<&str> = context.docs.iter().map(|doc| doc.module).filter(|m| !m.is_empty()).collect();
+    modules.dedup();
+    let hint = did_you_mean(name, modules).unwrap_or_else(|| "modules are loaded with `import \"…\" as name;`".into());
+    Wording::new(format!("there is no module `{name}`"), Some(hint)).here("not known")
+}
+
+fn mismatch(want: &str, found: &str) -> Wording {
+    let (want, found) = (plain_types(want), plain_types(found));
+    if want == "bool" && found == "Tensor" {
+        let hint =
+            "a tensor has many cells: choose per cell with where(condition, a, b), or take one value with .item()";
+        return Wording::new("a condition must be true or false, and this is a Tensor", Some(hint.into()))
+            .here("a tensor cannot decide an `if` or a `while`");
+    }
+    let message = match found.is_empty() {
+        true => format!("a value of type {want} was expected"),
+        false => format!("a value of type {want} was expected, found {found}"),
+    };
+    Wording::new(message, None)
+}
+
+/// Rust's names of types in the language's own words: `alloc::sync::Arc<rhopo::model::Model>` is a Model.
+fn plain_types(text: &str) -> String {
+    let text = text.replace("&str | ImmutableString | String", "string");
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let mut plain = String::new();
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find(is_word) {
+        plain += &rest[..start];
+        let end = rest[start..].find(|c| !is_word(c)).map_or(rest.len(), |n| start + n);
+        plain += type_name(&rest[start..end]);
+        rest = &rest[end..];
+    }
+    plain += rest;
+    ["Arc<", "Rc<"].iter().fold(plain, |text, pointer| unwrap_pointer(&text, pointer))
+}
+
+fn type_name(path: &str) -> &str {
+    match path.rsplit("::").next().unwrap_or(path) {
+        "i64" => "int",
+        "f64" => "float",
+        "ImmutableString" => "string",
+        "Fn" | "FnPtr" => "function",
+        other => other,
+    }
+}
+
+/// `Arc<Model>` without its shell.
+fn unwrap_pointer(text: &str, pointer: &str) -> String {
+    let mut parts = text.split(pointer);
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |done, part| format!("{done}{}", part.replacen('>', "", 1)))
+}
+
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    let second_is_lower = text.chars().nth(1).is_some_and(char::is_lowercase);
+    match chars.next() {
+        Some(first) if second_is_lower => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_named_as_scripts_know_them() {
+        let rust = "&str | ImmutableString | String, alloc::sync::Arc<rhopo::model::Model>, i64, rhopo::data::Batch";
+        assert_eq!(plain_types(rust), "string, Model, int, Batch");
+        assert_eq!(plain_types("Fn"), "function");
+    }
+
+    #[test]
+    fn declarations_are_found_at_the_start_of_a_statement() {
+        assert_eq!(declared("  let lr = 1", "let"), Some("lr"));
+        assert_eq!(declared("outlet lr", "let"), None);
+    }
+}

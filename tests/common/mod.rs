@@ -1,0 +1,89 @@
+//! What the engine's tests share: fixture models, ragged rows and comparisons.
+#![allow(dead_code)] // each test program uses a part
+
+use rhopo::engine::{self, Settings};
+use rhopo::model::rows::{Row, Rows};
+use rhopo::model::{Config, Model};
+use rhopo::tensor::rng::Key;
+use rhopo::tensor::{Device, Tensor, ops};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+pub fn json(path: &str) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(fixtures().join(path)).unwrap()).unwrap()
+}
+
+pub fn fixture_model(name: &str) -> Arc<Model> {
+    Arc::new(Model::load(&fixtures().join("models").join(name), &Device::Cpu).unwrap())
+}
+
+/// A small random Qwen2 without a tokenizer.
+pub fn random_model(vocabulary: usize, hidden: usize, layers: usize, key: u64) -> Arc<Model> {
+    let config = serde_json::json!({
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
+        "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": 3 * hidden, "num_hidden_layers": layers,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0, "tie_word_embeddings": true, "initializer_range": 0.2,
+    });
+    let config = Config::from_json(&config).unwrap();
+    Arc::new(Model::random(config, None, Key::new(key), &Device::Cpu).unwrap())
+}
+
+/// `groups` prompts of 1 to 9 tokens with `n` completions of 1 to 17 each.
+pub fn ragged_rows(groups: usize, n: usize, vocabulary: u64, key: Key) -> Arc<Rows> {
+    let mut draw = 0;
+    let mut tokens = |len: usize| -> Arc<[u32]> {
+        (0..len)
+            .map(|_| {
+                draw += 1;
+                key.below(draw, vocabulary) as u32
+            })
+            .collect()
+    };
+    let mut rows = Vec::new();
+    for g in 0..groups as u64 {
+        let prompt = tokens(1 + key.fold(1).below(g, 9) as usize);
+        for i in 0..n as u64 {
+            let completion = tokens(1 + key.fold(2).below(g * 100 + i, 17) as usize);
+            rows.push(Row { prompt: prompt.clone(), completion });
+        }
+    }
+    Rows::new(rows)
+}
+
+/// 1 on completion tokens, `[B,T]`.
+pub fn mask(rows: &Rows) -> Tensor {
+    let width = rows.width();
+    let cells = rows.iter().flat_map(|r| (0..width).map(|t| f32::from(t < r.completion.len()))).collect();
+    Tensor::from_vec(cells, &[rows.len(), width], &Device::Cpu).unwrap()
+}
+
+pub fn logprob(model: &Arc<Model>, rows: &Arc<Rows>, settings: &Settings) -> Tensor {
+    engine::logprob(model, rows, 1.0, settings, "test:1").unwrap()
+}
+
+pub fn mul(a: &Tensor, b: &Tensor) -> Tensor {
+    ops::MUL.on(a, b).unwrap()
+}
+
+pub fn sub(a: &Tensor, b: &Tensor) -> Tensor {
+    ops::SUB.on(a, b).unwrap()
+}
+
+pub fn max_gap(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+pub fn largest(a: &[f64]) -> f64 {
+    a.iter().fold(0.0, |m, x| m.max(x.abs()))
+}
+
+/// A session without a command line, on the CPU.
+pub fn session() -> std::rc::Rc<rhopo::run::Session> {
+    rhopo::run::Session::new(Device::Cpu, Settings::default(), 0)
+}

@@ -1,0 +1,53 @@
+//! Every native function has a page with a summary, parameters and an example; every example runs.
+
+use rhopo::engine::Settings;
+use rhopo::run::{Launch, Session};
+use rhopo::script::host::{Host, Limits};
+use rhopo::script::loader::Loader;
+use rhopo::script::registry::Doc;
+use rhopo::script::render::render;
+use rhopo::tensor::Device;
+
+/// The engine needs its large stack here as well.
+fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(256 << 20).spawn(test).expect("a thread");
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn host(out: Option<std::path::PathBuf>, loader: &std::rc::Rc<Loader>) -> Host {
+    let session = Session::launch(Launch { out, ..Launch::new(Device::Cpu, Settings::default()) });
+    Host::new(&session, loader, &Limits { operations: Some(1_000_000) })
+}
+
+fn run(doc: &Doc) -> Result<(), String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let loader = Loader::new(None);
+    let source = loader.keep(format!("example of {}", doc.path()), doc.example.to_string());
+    let host = host(Some(folder.path().join("run")), &loader);
+    host.run(&source).map_err(|e| render(&e, &loader, false))
+}
+
+#[test]
+fn every_example_runs() {
+    on_a_large_stack(|| {
+        let host = host(None, &Loader::new(None));
+        let failed: Vec<String> = host.docs().iter().filter_map(|doc| run(doc).err()).collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+    });
+}
+
+#[test]
+fn every_page_is_complete() {
+    let host = host(None, &Loader::new(None));
+    assert!(host.docs().len() > 20, "the registry is filled");
+    let lacking = |doc: &Doc| {
+        let open = doc.signature.find('(').map_or("", |at| &doc.signature[at..]);
+        let takes = !open.starts_with("()") && !open.is_empty();
+        let named = doc.params.iter().all(|p| !p.name.is_empty() && !p.shape.is_empty() && !p.about.is_empty());
+        doc.summary.is_empty() || doc.example.trim().is_empty() || !named || (takes && doc.params.is_empty())
+    };
+    let lacking: Vec<String> = host.docs().iter().filter(|doc| lacking(doc)).map(Doc::path).collect();
+    assert!(lacking.is_empty(), "without summary, parameters or example: {}", lacking.join(", "));
+}
