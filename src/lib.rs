@@ -11,5 +11,6 @@ pub mod engine;
 pub mod data;
 pub mod run;
 pub mod script;
+pub mod ui;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,90 @@
+//! The command line: what can be asked for, and exit codes (0 well, 1 an error, 2 wrong usage, 130 Ctrl-C).
+
+use crate::ui::bench::{self, BenchArgs};
+use crate::ui::{list, run};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A runtime for research on policy-optimisation objectives for language models, scripted in Rhai.
+#[derive(Debug, Parser)]
+#[command(name = "rhopo", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a script, by name or file
+    Run(RunArgs),
+    /// List the scripts, tasks and models there are
+    List,
+    /// Measure sampling, log-probs and update on a random model
+    Bench(BenchArgs),
+}
+
+/// Options of `rhopo run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// A file, a script of ./scripts, or one that rhopo brings along
+    #[arg(value_name = "NAME|FILE")]
+    pub script: String,
+    /// Hyper-parameters to change, one or more
+    #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+    /// Seed of all random numbers [default: the script's, else 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Folder of the run [default: runs/NAME-TIME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Threads to compute with [default: one per core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Where to compute: cpu, cuda, cuda:N, metal
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// A folder whose modules go before the built-in std/…
+    #[arg(long, value_name = "DIR")]
+    pub stdlib: Option<PathBuf>,
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::List => list::list(),
+        Command::Bench(args) => bench::bench(&args),
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_string(), value.to_string())),
+        _ => Err("expected NAME=VALUE; the script's name goes before --set".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_assignments_may_follow_one_set() {
+        let cli = Cli::try_parse_from([
+            "rhopo", "run", "grpo", "--set", "group=16", "lr=2e-5", "--set", "beta=0", "--seed", "3",
+        ]);
+        let Ok(Cli { command: Command::Run(args) }) = cli else { panic!("{cli:?}") };
+        let set: Vec<_> = args.set.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(set, ["group=16", "lr=2e-5", "beta=0"]);
+        assert_eq!((args.script.as_str(), args.seed), ("grpo", Some(3)));
+    }
+
+    #[test]
+    fn an_assignment_needs_a_name_and_a_value() {
+        for text in ["grpo", "=1"] {
+            assignment(text).expect_err(text);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `rhopo run`: builds the session, runs the script on a thread with room for deep recursion, and says how it went.
+
+use crate::engine::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::run::interrupt::{Interrupt, Press};
+use crate::run::{Launch, Session, device};
+use crate::script::diagnostics::Diagnostic;
+use crate::script::host::{self, Host, Limits};
+use crate::script::loader::Loader;
+use crate::script::render::render;
+use crate::ui::cli::RunArgs;
+use crate::ui::out;
+use crate::ui::progress::Progress;
+use indicatif::ProgressBar;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+/// Dropping and differentiating deep graphs recurses; only what is used of this becomes memory.
+const STACK: usize = 512 << 20;
+const INTERRUPTED: u8 = 130;
+
+/// Runs a script and returns the program's exit code.
+pub fn run(args: RunArgs) -> ExitCode {
+    // The panic becomes an error with its own text; the default hook would print a second one.
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK).spawn(move || execute(&args));
+    let failed = |e: Error| {
+        report(&e.into(), &Loader::default());
+        1
+    };
+    let code = match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        Ok(Err(panic)) => failed(host::crashed(panic.as_ref())),
+        Err(e) => failed(Error::new(Kind::Internal, format!("no thread could be started: {e}"))),
+    };
+    ExitCode::from(code)
+}
+
+fn execute(args: &RunArgs) -> u8 {
+    let loader = Loader::new(args.stdlib.clone());
+    let settings = Settings::default();
+    let progress = Rc::new(Progress::new(std::io::stderr().is_terminal(), settings.stop.clone()));
+    let closed = progress.closed();
+    let interrupt = Interrupt::new(settings.stop.clone());
+    let done = session(args, settings, &interrupt, &progress).map_err(Diagnostic::from).and_then(|session| {
+        let host = Host::new(&session, &loader, &Limits::default());
+        host::run_named(&host, &args.script)
+    });
+    match done {
+        // Whoever read the output has seen enough.
+        Err(e) if e.interrupted && closed.load(Ordering::Relaxed) => 0,
+        Err(e) if e.interrupted => INTERRUPTED,
+        Err(e) => {
+            report(&e, &loader);
+            1
+        }
+        Ok(()) if interrupt.asked() => INTERRUPTED,
+        Ok(()) => 0,
+    }
+}
+
+fn session(args: &RunArgs, settings: Settings, interrupt: &Interrupt, progress: &Rc<Progress>) -> Result<Rc<Session>> {
+    if let Some(folder) = args.stdlib.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
+    }
+    let device = device::parse(&args.device)?;
+    let threads = threads(args.threads)?;
+    let bar = progress.bar();
+    interrupt.install(move |press| tell(press, &bar))?;
+    let (reporter, interrupt) = (progress.clone(), interrupt.clone());
+    Ok(Session::launch(Launch {
+        seed: args.seed,
+        sets: args.set.clone(),
+        out: args.out.clone(),
+        threads,
+        interrupt,
+        reporter,
+        ..Launch::new(device, settings)
+    }))
+}
+
+/// Sets the size of the pool that all computing shares.
+pub(super) fn threads(wanted: Option<u16>) -> Result<usize> {
+    if let Some(wanted) = wanted {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(wanted.into()).build_global();
+        pool.map_err(|e| Error::new(Kind::Internal, format!("--threads: {e}")))?;
+    }
+    Ok(rayon::current_num_threads())
+}
+
+fn tell(press: Press, bar: &ProgressBar) {
+    match press {
+        Press::AfterStep => {
+            bar.suspend(|| out::note("ending after this step; Ctrl-C again stops at once"));
+        }
+        Press::AtOnce => bar.suspend(|| out::note("stopping")),
+        Press::Leave => std::process::exit(INTERRUPTED.into()),
+    }
+}
+
+pub(super) fn report(e: &Diagnostic, loader: &Loader) {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    out::note(render(e, loader, colour).trim_end());
+}
