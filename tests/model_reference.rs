@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor as Data};
 use common::{fixture_model, fixtures, json, largest, logprob, mask, max_gap, mul};
 use rhopo::engine::{self, SampleOptions, Settings};
 use rhopo::kernel::attention::attention;
-use rhopo::kernel::linear::linear;
+use rhopo::kernel::linear::{Layout, linear};
 use rhopo::kernel::segments::Segments;
 use rhopo::kernel::tape::Tape;
 use rhopo::model::Model;
@@ -90,7 +90,7 @@ fn qwen2_logits() {
         let attend = &mut |tape: &mut Tape, _: usize, [q, k, v]: [_; 3]| attention(tape, &q, &k, &v, &segments, heads);
         let hidden = decoder.hidden(&mut tape, ids, &positions, attend).unwrap();
         let head = decoder.head(&tape);
-        let logits = linear(&mut tape, &hidden, &head, None).unwrap();
+        let logits = linear(&mut tape, &hidden, &head, None, Layout::OutIn).unwrap();
         let gap = max_gap(&numbers(&logits.value), &numbers(&r.expected["logits.0"]));
         assert!(gap < 1e-4, "logits off by {gap}");
     }

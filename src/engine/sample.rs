@@ -8,7 +8,7 @@ use super::choose::Choice;
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::host;
-use crate::kernel::linear::linear;
+use crate::kernel::linear::{Layout, linear};
 use crate::kernel::tape::Tape;
 use crate::model::decoder::Decoder;
 use crate::model::rows::{Row, Rows};
@@ -213,7 +213,7 @@ impl Run<'_> {
     /// `[rows, V]`, row-major.
     fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Vec<f32>> {
         let (hidden, head) = (tape.constant(hidden.clone()), self.decoder.head(tape));
-        let logits = linear(tape, &hidden, &head, None)?;
+        let logits = linear(tape, &hidden, &head, None, Layout::OutIn)?;
         Ok(logits.value.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
     }
 

@@ -1,11 +1,11 @@
-//! Causal grouped-query attention over packed segments: softmax(q·kᵀ/√d)·v, its backward pass recomputing the
-//! probabilities from the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135).
+//! Causal grouped-query attention over packed segments, with a sliding window where asked: softmax(q·kᵀ/√d)·v, its
+//! backward pass recomputing the probabilities from the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135).
 //!
 //! Work is cut by tree and key head; each piece sums in an order of its own, so threads never change the bits.
 
-use super::gemm::{Mat, Packed, Start, matmul_packed_serial, matmul_serial};
+use super::gemm::{Mat, Packed, Start, matmul_serial};
 use super::host;
-use super::segments::{Segment, Segments};
+use super::segments::{Segment, Segments, hidden};
 use super::simd::{exp, max, simd, sum_by};
 use super::tape::{Tape, Var, plain_backward};
 use crate::error::Result;
@@ -17,20 +17,22 @@ use std::sync::Arc;
 /// Query rows handled at a time.
 const BLOCK: usize = 60;
 
-/// Numbers of heads: query heads share key heads in equal groups.
+/// Numbers of heads: query heads share key heads in equal groups. How far back they look belongs to them too.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     pub query: usize,
     pub key: usize,
     pub dim: usize,
+    /// A query sees this many tokens of its row at most, its own included (at least 1); all of them where `None`.
+    pub window: Option<usize>,
 }
 
 impl Heads {
-    fn group(&self) -> usize {
+    pub(super) fn group(&self) -> usize {
         self.query / self.key
     }
 
-    fn scale(&self) -> f32 {
+    pub(super) fn scale(&self) -> f32 {
         1.0 / (self.dim as f32).sqrt()
     }
 }
@@ -60,7 +62,7 @@ pub fn attention(tape: &mut Tape, q: &Var, k: &Var, v: &Var, segments: &Arc<Segm
 
 /// The plain composition, with one mask over all tokens.
 pub fn plain(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads) -> Result<Tensor> {
-    attention_over(q, k, v, segments.visible(), heads)
+    attention_over(q, k, v, segments.visible(heads.window), heads)
 }
 
 /// Queries `[Q, query*dim]` over keys and values `[K, key*dim]`; `visible` `[Q,K]` holds 1 where a query sees a key.
@@ -116,14 +118,46 @@ fn join<'a>(segments: &Segments, heads: Heads, columns: usize, part: impl Fn(usi
     })
 }
 
-/// The ranges that queries up to `last` of a segment see: its context, then itself so far.
-fn seen(segment: &Segment, last: usize) -> impl Iterator<Item = Range<usize>> + '_ {
-    segment.context.iter().cloned().chain(std::iter::once(segment.start..last + 1))
+/// Some query rows of a segment and the keys that at least one of them sees, side by side as columns.
+struct Block<'a> {
+    segment: &'a Segment,
+    rows: Range<usize>,
+    window: Option<usize>,
+    /// Tokens that the first row has in all, its own included.
+    first: usize,
+    /// Tokens before every row's window.
+    before: usize,
 }
 
 /// Blocks of a segment's query rows.
-fn blocks(segment: &Segment) -> impl Iterator<Item = Range<usize>> + '_ {
-    segment.range().step_by(BLOCK).map(|from| from..(from + BLOCK).min(segment.start + segment.len))
+fn blocks(segment: &Segment, window: Option<usize>) -> impl Iterator<Item = Block<'_>> {
+    segment.range().step_by(BLOCK).map(move |from| {
+        let first = segment.context_len() + from + 1 - segment.start;
+        let rows = from..(from + BLOCK).min(segment.start + segment.len);
+        Block { segment, rows, window, first, before: hidden(first, window) }
+    })
+}
+
+impl Block<'_> {
+    /// Columns.
+    fn keys(&self) -> usize {
+        self.first + self.rows.len() - 1 - self.before
+    }
+
+    /// The columns that row i of the block sees.
+    fn visible(&self, i: usize) -> Range<usize> {
+        let seen = self.first + i;
+        hidden(seen, self.window) - self.before..seen - self.before
+    }
+
+    /// The tokens of the columns, each range with its first column.
+    fn ranges(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        self.segment.seen(self.rows.end - 1, self.before).scan(0, |column, range| {
+            let at = *column;
+            *column += range.len();
+            Some((at, range))
+        })
+    }
 }
 
 fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads) -> Result<(Tensor, Vec<f32>)> {
@@ -144,28 +178,15 @@ fn piece_forward(q: &[f32], k: &[f32], v: &[f32], piece: &Piece, heads: Heads) -
     let mut lse = vec![0.0; piece.tokens.len() * group];
     let (mut scores, mut scratch) = (Vec::new(), Packed::scratch());
     for segment in piece.segments {
-        for rows in blocks(segment) {
+        for block in blocks(segment, heads.window) {
+            let (keys, rows) = (block.keys(), &block.rows);
             for g in 0..group {
-                let keys = segment.context_len() + rows.end - segment.start;
-                score(
-                    q,
-                    k,
-                    segment,
-                    rows.clone(),
-                    piece.head * group + g,
-                    piece.head,
-                    heads,
-                    &mut scores,
-                    &mut scratch,
-                );
+                score(q, k, &block, piece.head * group + g, piece.head, heads, &mut scores, &mut scratch);
                 for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
-                    let visible = keys - (rows.len() - 1 - i);
-                    lse[(rows.start + i - first) * group + g] = softmax(row, visible, heads.scale());
+                    lse[(rows.start + i - first) * group + g] = softmax(row, block.visible(i), heads.scale());
                 }
-                let mut column = 0;
-                for range in seen(segment, rows.end - 1) {
+                for (column, range) in block.ranges() {
                     let p = Mat::strided(&scores[column..], rows.len(), range.len(), keys);
-                    column += range.len();
                     let values = head_rows(v, range, piece.head, heads.key, dim);
                     let out = &mut out[(rows.start - first) * group * dim + g * dim..];
                     matmul_serial(p, values, out, group * dim, Start::Accumulate, &mut scratch);
@@ -181,31 +202,34 @@ fn piece_forward(q: &[f32], k: &[f32], v: &[f32], piece: &Piece, heads: Heads) -
 fn score(
     q: &[f32],
     k: &[f32],
-    segment: &Segment,
-    rows: Range<usize>,
+    block: &Block,
     head: usize,
     key_head: usize,
     heads: Heads,
     out: &mut Vec<f32>,
     scratch: &mut Packed,
 ) {
-    let keys = segment.context_len() + rows.end - segment.start;
-    out.resize(rows.len() * keys, 0.0);
-    let queries = head_rows(q, rows.clone(), head, heads.query, heads.dim);
-    let mut column = 0;
-    for range in seen(segment, rows.end - 1) {
-        let len = range.len();
+    let keys = block.keys();
+    out.resize(block.rows.len() * keys, 0.0);
+    let queries = head_rows(q, block.rows.clone(), head, heads.query, heads.dim);
+    for (column, range) in block.ranges() {
         let keys_t = head_rows(k, range, key_head, heads.key, heads.dim).t();
         matmul_serial(queries, keys_t, &mut out[column..], keys, Start::Zero, scratch);
-        column += len;
     }
 }
 
+/// The numbers `visible` of a row; the others become 0.
+#[inline(always)]
+fn only(row: &mut [f32], visible: Range<usize>) -> &mut [f32] {
+    row[..visible.start].fill(0.0);
+    row[visible.end..].fill(0.0);
+    &mut row[visible]
+}
+
 simd! {
-    /// Softmax of scale·row over its first `visible` numbers, 0 beyond; returns the log-sum-exp.
-    fn softmax(row: &mut [f32], visible: usize, scale: f32) -> f32 {
-        let (seen, hidden) = row.split_at_mut(visible);
-        hidden.fill(0.0);
+    /// Softmax of scale·row over the numbers `visible`, 0 elsewhere; returns the log-sum-exp.
+    pub(super) fn softmax(row: &mut [f32], visible: Range<usize>, scale: f32) -> f32 {
+        let seen = only(row, visible);
         let top = max(seen) * scale;
         for x in seen.iter_mut() {
             *x = exp(*x * scale - top);
@@ -219,10 +243,8 @@ simd! {
 
 simd! {
     /// Probabilities again, from scores and their log-sum-exp.
-    fn probabilities(row: &mut [f32], visible: usize, scale: f32, lse: f32) {
-        let (seen, hidden) = row.split_at_mut(visible);
-        hidden.fill(0.0);
-        for x in seen.iter_mut() {
+    fn probabilities(row: &mut [f32], visible: Range<usize>, scale: f32, lse: f32) {
+        for x in only(row, visible) {
             *x = exp(*x * scale - lse);
         }
     }
@@ -287,27 +309,25 @@ fn piece_backward(saved: &Saved, piece: &Piece, heads: Heads) -> [Vec<f32>; 3] {
     let (mut dq, mut dk, mut dv) = (vec![0.0; tokens * group * dim], vec![0.0; tokens * dim], vec![0.0; tokens * dim]);
     let (mut p, mut dp, mut scratch) = (Vec::new(), Vec::new(), Packed::scratch());
     for segment in piece.segments {
-        for rows in blocks(segment) {
+        for block in blocks(segment, heads.window) {
+            let (keys, rows) = (block.keys(), &block.rows);
             for g in 0..group {
                 let head = piece.head * group + g;
-                let keys = segment.context_len() + rows.end - segment.start;
-                score(saved.q, saved.k, segment, rows.clone(), head, piece.head, heads, &mut p, &mut scratch);
+                score(saved.q, saved.k, &block, head, piece.head, heads, &mut p, &mut scratch);
                 // dP = dO·Vᵀ has the shape of the scores, with v for k.
-                score(saved.dy, saved.v, segment, rows.clone(), head, piece.head, heads, &mut dp, &mut scratch);
+                score(saved.dy, saved.v, &block, head, piece.head, heads, &mut dp, &mut scratch);
                 for (i, (p, dp)) in p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys)).enumerate() {
                     let t = rows.start + i;
                     let at = t * heads.query * dim + head * dim;
-                    probabilities(p, keys - (rows.len() - 1 - i), heads.scale(), saved.lse[t * heads.query + head]);
+                    probabilities(p, block.visible(i), heads.scale(), saved.lse[t * heads.query + head]);
                     let pull = dot(&saved.dy[at..at + dim], &saved.out[at..at + dim]);
                     score_grad(p, dp, pull, heads.scale());
                 }
                 let queries = head_rows(saved.q, rows.clone(), head, heads.query, dim);
                 let upstream = head_rows(saved.dy, rows.clone(), head, heads.query, dim);
-                let mut column = 0;
-                for range in seen(segment, rows.end - 1) {
+                for (column, range) in block.ranges() {
                     let p = Mat::strided(&p[column..], rows.len(), range.len(), keys);
                     let ds = Mat::strided(&dp[column..], rows.len(), range.len(), keys);
-                    column += range.len();
                     let local = (range.start - first) * dim;
                     let at_q = (rows.start - first) * group * dim + g * dim;
                     let keys = head_rows(saved.k, range, piece.head, heads.key, dim);
@@ -319,70 +339,4 @@ fn piece_backward(saved: &Saved, piece: &Piece, heads: Heads) -> [Vec<f32>; 3] {
         }
     }
     [dq, dk, dv]
-}
-
-/// Keys and values of a run of tokens for one layer, kept for decoding: keys packed per head, values row-major.
-pub struct KeyValues {
-    keys: Vec<Packed>,
-    values: Vec<f32>,
-}
-
-impl KeyValues {
-    pub fn new(heads: Heads) -> Self {
-        Self { keys: (0..heads.key).map(|_| Packed::growing(heads.dim)).collect(), values: Vec::new() }
-    }
-
-    /// Adds rows of keys and values, `[len, key*dim]` each.
-    pub fn extend(&mut self, k: &[f32], v: &[f32]) {
-        self.values.extend_from_slice(v);
-        let dim = self.keys[0].rows();
-        for row in k.chunks_exact(self.keys.len() * dim) {
-            self.keys.iter_mut().zip(row.chunks_exact(dim)).for_each(|(keys, key)| keys.push_column(key));
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.keys[0].cols()
-    }
-}
-
-/// One query row `[query*dim]` over runs of keys and values, for decoding. The sums have the order of `attention`,
-/// so that a token's log-prob has the same bits when it is sampled and when it is scored.
-pub fn attend_row(q: &[f32], runs: &[&KeyValues], heads: Heads, out: &mut [f32], scores: &mut Vec<f32>) {
-    let (group, dim, width) = (heads.group(), heads.dim, heads.key * heads.dim);
-    let total: usize = runs.iter().map(|run| run.len()).sum();
-    scores.resize(group * total, 0.0);
-    for head in 0..heads.key {
-        let at = head * group * dim..(head + 1) * group * dim;
-        let mut filled = 0;
-        for run in runs {
-            matmul_packed_serial(
-                Mat::new(&q[at.clone()], group, dim),
-                &run.keys[head],
-                &mut scores[filled..],
-                total,
-                Start::Zero,
-            );
-            filled += run.len();
-        }
-        let out = &mut out[at];
-        out.fill(0.0);
-        for (row, out) in scores.chunks_exact_mut(total).zip(out.chunks_exact_mut(dim)) {
-            softmax(row, total, heads.scale());
-            let mut used = 0;
-            for run in runs {
-                weigh(&row[used..used + run.len()], &run.values[head * dim..], width, out);
-                used += run.len();
-            }
-        }
-    }
-}
-
-simd! {
-    /// out += Σ pᵢ·vᵢ, in order; vᵢ `width` numbers apart.
-    fn weigh(p: &[f32], v: &[f32], width: usize, out: &mut [f32]) {
-        for (v, p) in v.chunks(width).zip(p) {
-            out.iter_mut().zip(v).for_each(|(o, v)| *o = p.mul_add(*v, *o));
-        }
-    }
 }

@@ -1,10 +1,12 @@
-//! The small operations of a decoder layer: SwiGLU, the residual sum, and gathering rows (embeddings, positions).
+//! The small operations of a decoder layer: SwiGLU, GELU, sums, scales, and taking rows (embeddings, positions) or
+//! columns (the parts of a joint projection).
 
 use super::host;
-use super::simd::{exp, simd};
+use super::simd::{exp, normal, simd};
 use super::tape::{Tape, Var, plain_backward};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use candle_core::Tensor;
+use std::f32::consts::FRAC_2_PI;
 use std::sync::Arc;
 
 /// silu(gate) · up (Shazeer 2020, arXiv:2002.05202), both `[N,I]`.
@@ -63,6 +65,105 @@ simd! {
     }
 }
 
+/// Which form of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gelu {
+    /// x·Φ(x): `gelu`.
+    Exact,
+    /// ½x·(1 + tanh(√(2/π)·(x + 0.044715·x³))): `gelu_new`, `gelu_pytorch_tanh`, `gelu_fast`.
+    Tanh,
+}
+
+const CUBIC: f64 = 0.044715;
+
+/// GELU of each number of x.
+pub fn gelu(tape: &mut Tape, x: &Var, form: Gelu) -> Result<Var> {
+    let xv = x.clone();
+    if !tape.fused(&x.value) {
+        return Ok(tape.push(gelu_plain(&x.value, form)?, &[x], move |dy, grads| {
+            let [dx] = plain_backward([&xv.value], dy, |[x]| gelu_plain(x, form))?;
+            grads.add_owned(&xv, dx)
+        }));
+    }
+    let y = {
+        let x = host::read(&x.value)?;
+        host::make_rows(x.len(), 1, |at, y| gelu_forward(&x[at..at + y.len()], form, y))
+    };
+    Ok(tape.push(host::tensor(y, x.value.dims())?, &[x], move |dy, grads| {
+        let dy = dy.contiguous()?;
+        let (dy, x) = (host::read(&dy)?, host::read(&xv.value)?);
+        let dx = host::make_rows(x.len(), 1, |at, dx| {
+            let end = at + dx.len();
+            gelu_backward(&x[at..end], form, &dy[at..end], dx);
+        });
+        grads.add_owned(&xv, host::tensor(dx, xv.value.dims())?)
+    }))
+}
+
+/// The plain composition. (Written out: candle's own `gelu` differentiates with constants of six digits.)
+pub fn gelu_plain(x: &Tensor, form: Gelu) -> Result<Tensor> {
+    let rise = match form {
+        Gelu::Exact => (x * std::f64::consts::FRAC_1_SQRT_2)?.erf()?,
+        Gelu::Tanh => {
+            let slope = ((x.sqr()? * CUBIC)? + 1.0)?;
+            (x * slope)?.affine(std::f64::consts::FRAC_2_PI.sqrt(), 0.0)?.tanh()?
+        }
+    };
+    Ok((x * (rise + 1.0)?)?.affine(0.5, 0.0)?)
+}
+
+simd! {
+    fn gelu_forward(x: &[f32], form: Gelu, y: &mut [f32]) {
+        match form {
+            Gelu::Exact => x.iter().zip(y).for_each(|(&x, y)| *y = x * normal(x).0),
+            Gelu::Tanh => x.iter().zip(y).for_each(|(&x, y)| *y = x * rise(x)),
+        }
+    }
+}
+
+simd! {
+    fn gelu_backward(x: &[f32], form: Gelu, dy: &[f32], dx: &mut [f32]) {
+        match form {
+            Gelu::Exact => {
+                for ((&x, dy), dx) in x.iter().zip(dy).zip(dx) {
+                    let (below, density) = normal(x);
+                    *dx = dy * (below + x * density);
+                }
+            }
+            Gelu::Tanh => {
+                let slope = 2.0 * FRAC_2_PI.sqrt();
+                for ((&x, dy), dx) in x.iter().zip(dy).zip(dx) {
+                    let s = rise(x);
+                    *dx = dy * (s + x * s * (1.0 - s) * slope * (1.0 + 3.0 * CUBIC as f32 * x * x));
+                }
+            }
+        }
+    }
+}
+
+/// ½(1 + tanh u) of the tanh form: the logistic function of 2u, without cancellation where it is small.
+#[inline(always)]
+fn rise(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-2.0 * FRAC_2_PI.sqrt() * x * (1.0 + CUBIC as f32 * x * x)))
+}
+
+/// s·x.
+pub fn scale(tape: &mut Tape, x: &Var, s: f32) -> Result<Var> {
+    let fused = tape.fused(&x.value);
+    let times = move |x: &Tensor| -> Result<Tensor> {
+        if !fused {
+            return Ok((x * f64::from(s))?);
+        }
+        let data = host::read(x)?;
+        let y = host::make_rows(data.len(), 1, |at, y| {
+            y.iter_mut().zip(&data[at..]).for_each(|(y, x)| *y = s * x);
+        });
+        host::tensor(y, x.dims())
+    };
+    let xv = x.clone();
+    Ok(tape.push(times(&x.value)?, &[x], move |dy, grads| grads.add_owned(&xv, times(&dy.contiguous()?)?)))
+}
+
 /// x + y of the same shape.
 pub fn add(tape: &mut Tape, x: &Var, y: &Var) -> Result<Var> {
     let sum = if tape.fused(&x.value) {
@@ -114,4 +215,72 @@ pub fn gather(tape: &mut Tape, table: &Var, ids: Arc<[u32]>) -> Result<Var> {
             }
         })
     }))
+}
+
+/// Blocks of columns: block i of `count` is the columns `start + i·stride ..` of that, `width` of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    pub start: usize,
+    pub stride: usize,
+    pub width: usize,
+    pub count: usize,
+}
+
+impl Columns {
+    /// Where each block begins.
+    fn starts(self) -> impl Iterator<Item = usize> {
+        (0..self.count).map(move |i| self.start + i * self.stride)
+    }
+
+    fn check(&self, width: usize) -> Result<()> {
+        if self.width > 0 && self.starts().all(|from| from + self.width <= width) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Internal, format!("{self:?} of a matrix with {width} columns")))
+    }
+}
+
+/// The columns `part` of x `[N,W]` side by side → `[N, count·width]`.
+pub fn columns(tape: &mut Tape, x: &Var, part: Columns) -> Result<Var> {
+    let (n, width) = x.value.dims2()?;
+    part.check(width)?;
+    let xv = x.clone();
+    if !tape.fused(&x.value) {
+        return Ok(tape.push(columns_plain(&x.value, part)?, &[x], move |dy, grads| {
+            let [dx] = plain_backward([&xv.value], dy, |[x]| columns_plain(x, part))?;
+            grads.add_owned(&xv, dx)
+        }));
+    }
+    let taken = part.count * part.width;
+    let y = {
+        let x = host::read(&x.value)?;
+        host::make_rows(n, taken, |first, block| {
+            for (y, x) in block.chunks_exact_mut(taken).zip(x[first * width..].chunks_exact(width)) {
+                for (y, from) in y.chunks_exact_mut(part.width).zip(part.starts()) {
+                    y.copy_from_slice(&x[from..from + part.width]);
+                }
+            }
+        })
+    };
+    Ok(tape.push(host::tensor(y, &[n, taken])?, &[x], move |dy, grads| {
+        let dy = dy.contiguous()?;
+        let dy = host::read(&dy)?;
+        // Into one gradient of x, to which its other columns add theirs.
+        grads.accumulate(&xv, |sum| {
+            host::for_rows(sum, width, |first, block| {
+                for (sum, dy) in block.chunks_exact_mut(width).zip(dy[first * taken..].chunks_exact(taken)) {
+                    for (dy, from) in dy.chunks_exact(part.width).zip(part.starts()) {
+                        sum[from..from + part.width].iter_mut().zip(dy).for_each(|(s, g)| *s += g);
+                    }
+                }
+            });
+        })
+    }))
+}
+
+/// The plain composition.
+pub fn columns_plain(x: &Tensor, part: Columns) -> Result<Tensor> {
+    let blocks: Vec<Tensor> =
+        part.starts().map(|from| x.narrow(1, from, part.width)).collect::<candle_core::Result<_>>()?;
+    Ok(Tensor::cat(&blocks, 1)?)
 }

@@ -175,18 +175,18 @@ pub fn matmul(a: Mat, b: Mat, c: &mut [f32], ldc: usize, start: Start) {
 /// As `matmul`, on this thread, with memory that the caller keeps: for the small products inside other kernels.
 pub fn matmul_serial(a: Mat, b: Mat, c: &mut [f32], ldc: usize, start: Start, scratch: &mut Packed) {
     scratch.fill(b, false);
-    run_on(a, scratch, c, ldc, start, 1);
+    run_on(a, scratch, 0, c, ldc, start, 1);
 }
 
 /// As `matmul`, with B packed before.
 pub fn matmul_packed(a: Mat, b: &Packed, c: &mut [f32], ldc: usize, start: Start) {
     let work = a.rows * b.n * a.cols;
-    run_on(a, b, c, ldc, start, if work < SERIAL { 1 } else { rayon::current_num_threads() });
+    run_on(a, b, 0, c, ldc, start, if work < SERIAL { 1 } else { rayon::current_num_threads() });
 }
 
-/// As `matmul_packed`, on this thread.
-pub fn matmul_packed_serial(a: Mat, b: &Packed, c: &mut [f32], ldc: usize, start: Start) {
-    run_on(a, b, c, ldc, start, 1);
+/// As `matmul_packed`, on this thread, and only from column `from` on: of those before some are computed, some not.
+pub fn matmul_packed_serial(a: Mat, b: &Packed, from: usize, c: &mut [f32], ldc: usize, start: Start) {
+    run_on(a, b, from / NR, c, ldc, start, 1);
 }
 
 /// A · B `[m, n]` in new memory; `start` may not be `Accumulate`, for there is nothing yet.
@@ -198,18 +198,18 @@ pub fn product(a: Mat, b: &Packed, start: Start) -> Vec<f32> {
     // SAFETY: C has room for m·n numbers, and `run` writes each of them: every rectangle first writes what its sums
     // start from, or has its first tiles start from 0.
     unsafe {
-        run(a, b, Out { data: c.as_mut_ptr(), ldc: n }, start, threads);
+        run(a, b, 0, Out { data: c.as_mut_ptr(), ldc: n }, start, threads);
         c.set_len(m * n);
     }
     c
 }
 
 /// Runs on a C that exists.
-fn run_on(a: Mat, b: &Packed, c: &mut [f32], ldc: usize, start: Start, threads: usize) {
+fn run_on(a: Mat, b: &Packed, first: usize, c: &mut [f32], ldc: usize, start: Start, threads: usize) {
     let (m, n) = (a.rows, b.n);
     assert!(m == 0 || n == 0 || (n <= ldc && (m - 1) * ldc + n <= c.len()), "result of a matrix product");
     // SAFETY: C holds every row, as just checked.
-    unsafe { run(a, b, Out { data: c.as_mut_ptr(), ldc }, start, threads) };
+    unsafe { run(a, b, first, Out { data: c.as_mut_ptr(), ldc }, start, threads) };
 }
 
 /// Where the tiles of C lie; tasks write disjoint ones.
@@ -220,16 +220,18 @@ struct Out {
 // SAFETY: every task is given its own rectangle of C.
 unsafe impl Sync for Out {}
 
+/// Computes the panels from number `first` on.
+///
 /// # Safety
 /// `out` must be valid for writes of all m rows of n numbers, and for reads too with `Start::Accumulate`.
-unsafe fn run(a: Mat, b: &Packed, out: Out, start: Start, threads: usize) {
+unsafe fn run(a: Mat, b: &Packed, first: usize, out: Out, start: Start, threads: usize) {
     let (m, n) = (a.rows, b.n);
     assert_eq!(a.cols, b.k, "inner sizes of a matrix product");
     a.check();
-    if m == 0 || n == 0 {
+    let panels = n.div_ceil(NR).saturating_sub(first);
+    if m == 0 || panels == 0 {
         return;
     }
-    let panels = n.div_ceil(NR);
     // Row chunks first; columns are cut too where there are too few rows to keep every thread busy.
     let chunk = MC.min(m.div_ceil(threads).next_multiple_of(MR));
     let chunks = m.div_ceil(chunk);
@@ -237,7 +239,7 @@ unsafe fn run(a: Mat, b: &Packed, out: Out, start: Start, threads: usize) {
     let cuts = if threads == 1 { 1 } else { cuts };
     let task = |t: usize| {
         let (i0, cut) = (t / cuts * chunk, t % cuts);
-        let columns = panels * cut / cuts..panels * (cut + 1) / cuts;
+        let columns = first + panels * cut / cuts..first + panels * (cut + 1) / cuts;
         // SAFETY: this rectangle lies inside C, and no other task has it.
         unsafe { rectangle(a, b, i0, chunk.min(m - i0), columns, &out, start) };
     };
@@ -385,9 +387,12 @@ mod tests {
         let mut grown = Packed::growing(k);
         b_t.chunks(k).for_each(|column| grown.push_column(column));
         let (mut x, mut y) = (vec![0.0; m * n], vec![0.0; m * n]);
-        matmul_packed_serial(Mat::new(&a, m, k), &grown, &mut x, n, Start::Zero);
+        matmul_packed_serial(Mat::new(&a, m, k), &grown, 0, &mut x, n, Start::Zero);
         matmul(Mat::new(&a, m, k), Mat::new(&b_t, n, k).t(), &mut y, n, Start::Zero);
         assert_eq!(x, y);
+        let mut last = vec![0.0; m * n];
+        matmul_packed_serial(Mat::new(&a, m, k), &grown, 40, &mut last, n, Start::Zero);
+        last.chunks(n).zip(y.chunks(n)).for_each(|(x, y)| assert_eq!((x[0], &x[40..]), (0.0, &y[40..])));
     }
 
     #[test]

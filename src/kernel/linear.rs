@@ -1,4 +1,5 @@
-//! y = x · Wᵀ + b (+ residual), with gradients added straight into the accumulators of W and b.
+//! y = x · W + b (+ residual) for weights stored either way round, with gradients added straight into the
+//! accumulators of W and b.
 
 use super::elementwise::add;
 use super::gemm::{Mat, Packed, Start, matmul, product};
@@ -7,17 +8,45 @@ use super::tape::{Side, Tape, Var, plain_backward};
 use crate::error::Result;
 use candle_core::Tensor;
 
-/// x `[N,in]`, w `[out,in]` (Hugging Face's layout), b `[out]` → `[N,out]`.
-pub fn linear(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>) -> Result<Var> {
-    if tape.fused(&x.value) { fused(tape, x, w, Extra::of(b)) } else { fallback(tape, x, w, b) }
+/// How a weight is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[out,in]`: `nn.Linear` of most families.
+    OutIn,
+    /// `[in,out]`: GPT-2's `Conv1D`.
+    InOut,
+}
+
+impl Layout {
+    /// The weight as the matrix `[in,out]` that x is multiplied by.
+    fn mat(self, w: &[f32], inputs: usize, outputs: usize) -> Mat<'_> {
+        match self {
+            Self::OutIn => Mat::new(w, outputs, inputs).t(),
+            Self::InOut => Mat::new(w, inputs, outputs),
+        }
+    }
+
+    /// (in, out) of a weight.
+    fn sizes(self, w: &Tensor) -> Result<(usize, usize)> {
+        let (rows, columns) = w.dims2()?;
+        Ok(match self {
+            Self::OutIn => (columns, rows),
+            Self::InOut => (rows, columns),
+        })
+    }
+}
+
+/// x `[N,in]`, w as `layout` says, b `[out]` → `[N,out]`.
+pub fn linear(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, layout: Layout) -> Result<Var> {
+    if tape.fused(&x.value) { fused(tape, x, w, Extra::of(b), layout) } else { fallback(tape, x, w, b, layout) }
 }
 
 /// As `linear`, added to `residual` `[N,out]`: without a bias the product's sums start from it.
-pub fn linear_add(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, residual: &Var) -> Result<Var> {
+pub fn linear_add(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, residual: &Var, layout: Layout) -> Result<Var> {
     if b.is_none() && tape.fused(&x.value) {
-        return fused(tape, x, w, Extra::Residual(residual));
+        return fused(tape, x, w, Extra::Residual(residual), layout);
     }
-    let y = linear(tape, x, w, b)?;
+    let y = linear(tape, x, w, b, layout)?;
     add(tape, residual, &y)
 }
 
@@ -42,19 +71,22 @@ impl<'a> Extra<'a> {
 }
 
 /// The plain composition.
-pub fn plain(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-    let y = x.matmul(&w.t()?)?;
+pub fn plain(x: &Tensor, w: &Tensor, b: Option<&Tensor>, layout: Layout) -> Result<Tensor> {
+    let y = match layout {
+        Layout::OutIn => x.matmul(&w.t()?)?,
+        Layout::InOut => x.matmul(w)?,
+    };
     Ok(match b {
         Some(b) => y.broadcast_add(b)?,
         None => y,
     })
 }
 
-fn fused(tape: &mut Tape, x: &Var, w: &Var, extra: Extra) -> Result<Var> {
-    let (n, inputs) = x.value.dims2()?;
-    let (outputs, _) = w.value.dims2()?;
+fn fused(tape: &mut Tape, x: &Var, w: &Var, extra: Extra, layout: Layout) -> Result<Var> {
+    let n = x.value.dim(0)?;
+    let (inputs, outputs) = layout.sizes(&w.value)?;
     let packed =
-        tape.packed(w, Side::Forward, || Ok(Packed::new(Mat::new(&host::read(&w.value)?, outputs, inputs).t())))?;
+        tape.packed(w, Side::Forward, || Ok(Packed::new(layout.mat(&host::read(&w.value)?, inputs, outputs))))?;
     let y = {
         let x = host::read(&x.value)?;
         let from = extra.var().map(|v| host::read(&v.value)).transpose()?;
@@ -81,15 +113,18 @@ fn fused(tape: &mut Tape, x: &Var, w: &Var, extra: Extra) -> Result<Var> {
         let dy = host::read(&dy)?;
         if xv.needs_grad() {
             let tape = Tape::forward_only(packs.clone());
-            let packed = tape
-                .packed(&wv, Side::Backward, || Ok(Packed::new(Mat::new(&host::read(&wv.value)?, outputs, inputs))))?;
+            let packed = tape.packed(&wv, Side::Backward, || {
+                Ok(Packed::new(layout.mat(&host::read(&wv.value)?, inputs, outputs).t()))
+            })?;
             let dx = product(Mat::new(&dy, n, outputs), &packed, Start::Zero);
             grads.add_owned(&xv, host::tensor(dx, &[n, inputs])?)?;
         }
         if wv.needs_grad() {
             let x = host::read(&xv.value)?;
-            grads.accumulate(&wv, |dw| {
-                matmul(Mat::new(&dy, n, outputs).t(), Mat::new(&x, n, inputs), dw, inputs, Start::Accumulate);
+            let (x, dy) = (Mat::new(&x, n, inputs), Mat::new(&dy, n, outputs));
+            grads.accumulate(&wv, |dw| match layout {
+                Layout::OutIn => matmul(dy.t(), x, dw, inputs, Start::Accumulate),
+                Layout::InOut => matmul(x.t(), dy, dw, outputs, Start::Accumulate),
             })?;
         }
         if let Some(b) = &bias {
@@ -105,12 +140,12 @@ fn fused(tape: &mut Tape, x: &Var, w: &Var, extra: Extra) -> Result<Var> {
     }))
 }
 
-fn fallback(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>) -> Result<Var> {
-    let y = plain(&x.value, &w.value, b.map(|b| &b.value))?;
+fn fallback(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, layout: Layout) -> Result<Var> {
+    let y = plain(&x.value, &w.value, b.map(|b| &b.value), layout)?;
     let (xv, wv, bv) = (x.clone(), w.clone(), b.cloned());
     let operands: Vec<&Var> = [Some(x), Some(w), b].into_iter().flatten().collect();
     Ok(tape.push(y, &operands, move |dy, grads| {
-        let [dx, dw] = plain_backward([&xv.value, &wv.value], dy, |[x, w]| plain(x, w, None))?;
+        let [dx, dw] = plain_backward([&xv.value, &wv.value], dy, |[x, w]| plain(x, w, None, layout))?;
         grads.add_owned(&xv, dx)?;
         grads.add_owned(&wv, dw)?;
         match &bv {

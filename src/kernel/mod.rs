@@ -3,9 +3,11 @@
 //! A fused kernel serves f32 on the CPU; elsewhere, and on a `Tape::plain`, the plain composition runs.
 
 pub mod attention;
+pub mod decode;
 pub mod elementwise;
 pub mod gemm;
 pub mod host;
+pub mod layer_norm;
 pub mod linear;
 pub mod logprob;
 pub mod rms_norm;

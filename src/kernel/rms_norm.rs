@@ -6,9 +6,10 @@ use super::tape::{Tape, Var, plain_backward};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 
-/// x `[N,H]`, w `[H]` → `[N,H]`.
+/// x `[N,k·W]`, w `[W]` → `[N,k·W]`: every W numbers of a row are a group of their own (k heads, or k = 1).
 pub fn rms_norm(tape: &mut Tape, x: &Var, w: &Var, eps: f64) -> Result<Var> {
-    let (n, width) = x.value.dims2()?;
+    let width = w.value.dim(0)?;
+    let n = x.value.elem_count() / width;
     let (xv, wv) = (x.clone(), w.clone());
     if !tape.fused(&x.value) {
         let y = plain(&x.value, &w.value, eps)?;
@@ -22,7 +23,7 @@ pub fn rms_norm(tape: &mut Tape, x: &Var, w: &Var, eps: f64) -> Result<Var> {
         let (x, w) = (host::read(&x.value)?, host::read(&w.value)?);
         host::make_rows(n, width, |first, y| forward(&x[first * width..][..y.len()], &w, eps as f32, y))
     };
-    Ok(tape.push(host::tensor(y, &[n, width])?, &[x, w], move |dy, grads| {
+    Ok(tape.push(host::tensor(y, x.value.dims())?, &[x, w], move |dy, grads| {
         let dy = dy.contiguous()?;
         let (dy, x, w) = (host::read(&dy)?, host::read(&xv.value)?, host::read(&wv.value)?);
         if wv.needs_grad() {
@@ -40,14 +41,15 @@ pub fn rms_norm(tape: &mut Tape, x: &Var, w: &Var, eps: f64) -> Result<Var> {
             let (from, to) = (first * width, first * width + block.len());
             input_backward(&x[from..to], &w, &dy[from..to], eps as f32, block);
         });
-        grads.add_owned(&xv, host::tensor(dx, &[n, width])?)
+        grads.add_owned(&xv, host::tensor(dx, xv.value.dims())?)
     }))
 }
 
 /// The plain composition.
 pub fn plain(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
-    let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    Ok(x.broadcast_div(&scale)?.broadcast_mul(w)?)
+    let groups = x.reshape(((), w.dim(0)?))?;
+    let scale = (groups.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
+    Ok(groups.broadcast_div(&scale)?.broadcast_mul(w)?.reshape(x.dims())?)
 }
 
 #[inline(always)]

@@ -7,6 +7,51 @@ use crate::error::Result;
 use candle_core::{D, Tensor};
 use std::sync::Arc;
 
+/// How the frequencies are stretched for contexts longer than those of pretraining.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scaling {
+    None,
+    /// Every frequency divided by `factor` (position interpolation, Chen et al. 2023, arXiv:2306.15595).
+    Linear {
+        factor: f64,
+    },
+    /// Llama 3.1's: low frequencies divided by `factor`, high ones kept, those between blended. Which is which is
+    /// told by how often a wave fits into `original_max_positions`: less than `low_freq_factor` or more than
+    /// `high_freq_factor` times.
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_positions: f64,
+    },
+}
+
+/// Radians per position of each pair of rotated numbers, `[dims/2]`: theta^(-2i/dims), then `scaling`.
+/// In f32 and in the reference's order of operations, so that they agree to its rounding.
+pub fn frequencies(dims: usize, theta: f64, scaling: &Scaling) -> Vec<f32> {
+    let base = |i: usize| 1.0 / (theta as f32).powf(2.0 * i as f32 / dims as f32);
+    (0..dims / 2).map(|i| scaled(base(i), scaling)).collect()
+}
+
+fn scaled(frequency: f32, scaling: &Scaling) -> f32 {
+    match *scaling {
+        Scaling::None => frequency,
+        Scaling::Linear { factor } => frequency / factor as f32,
+        Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
+            let wave = 1.0 / frequency * std::f32::consts::TAU; // positions per turn
+            if wave > (original_max_positions / low_freq_factor) as f32 {
+                return frequency / factor as f32;
+            }
+            if wave < (original_max_positions / high_freq_factor) as f32 {
+                return frequency;
+            }
+            let turns = 1.0 / wave * original_max_positions as f32;
+            let kept = (turns - low_freq_factor as f32) / (high_freq_factor - low_freq_factor) as f32;
+            (1.0 - kept) * frequency / factor as f32 + kept * frequency
+        }
+    }
+}
+
 /// Angles per token: cos and sin, each `[N, dims/2]`, made once for a pass and shared by its layers.
 #[derive(Clone)]
 pub struct Angles {
@@ -16,15 +61,12 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// For tokens at `positions`, rotating `dims` numbers of each head with base `theta`.
-    pub fn new(positions: &[u32], dims: usize, theta: f64) -> Self {
-        let half = dims / 2;
-        // In f32, as the reference computes them.
-        let frequency: Vec<f32> = (0..half).map(|i| 1.0 / (theta as f32).powf(2.0 * i as f32 / dims as f32)).collect();
+    /// For tokens at `positions`; `frequencies` `[dims/2]` turn the first `dims` numbers of each head.
+    pub fn new(positions: &[u32], frequencies: &[f32]) -> Self {
         let angle = |f: fn(f32) -> f32| {
-            positions.iter().flat_map(|&p| frequency.iter().map(move |w| f(p as f32 * w))).collect()
+            positions.iter().flat_map(|&p| frequencies.iter().map(move |w| f(p as f32 * w))).collect()
         };
-        Self { cos: angle(f32::cos), sin: angle(f32::sin), half }
+        Self { cos: angle(f32::cos), sin: angle(f32::sin), half: frequencies.len() }
     }
 
     fn inverse(&self) -> Self {

@@ -22,6 +22,26 @@ impl Segment {
     pub fn context_len(&self) -> usize {
         self.context.iter().map(Range::len).sum()
     }
+
+    /// The ranges that token `last` of this segment sees, in order of position: the context, then the segment so
+    /// far, without the first `before` tokens of all that.
+    pub fn seen(&self, last: usize, before: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        skip(self.context.iter().cloned().chain(std::iter::once(self.start..last + 1)), before)
+    }
+}
+
+/// How many of `seen` tokens, the last of which is the query's own, lie before its sliding window.
+pub fn hidden(seen: usize, window: Option<usize>) -> usize {
+    window.map_or(0, |window| seen.saturating_sub(window))
+}
+
+/// Ranges end to end, without their first `count` tokens.
+pub fn skip(ranges: impl Iterator<Item = Range<usize>>, mut count: usize) -> impl Iterator<Item = Range<usize>> {
+    ranges.filter_map(move |range| {
+        let cut = count.min(range.len());
+        count -= cut;
+        (cut < range.len()).then_some(range.start + cut..range.end)
+    })
 }
 
 /// Segments in token order, covering every token once. A tree is a run of segments that see no others.
@@ -82,14 +102,15 @@ impl Segments {
         })
     }
 
-    /// Which tokens token i sees, as rows of 0/1 bytes `[N,N]`: what the plain composition masks with.
-    pub fn visible(&self) -> Vec<u8> {
+    /// Which tokens token i sees, as rows of 0/1 bytes `[N,N]`: what the plain composition masks with. With a `window`
+    /// these are the last `window` of its row up to itself.
+    pub fn visible(&self, window: Option<usize>) -> Vec<u8> {
         let mut seen = vec![0; self.tokens * self.tokens];
         for segment in &self.segments {
             for i in segment.range() {
                 let row = &mut seen[i * self.tokens..(i + 1) * self.tokens];
-                segment.context.iter().for_each(|c| row[c.clone()].fill(1));
-                row[segment.start..=i].fill(1);
+                let before = hidden(segment.context_len() + i + 1 - segment.start, window);
+                segment.seen(i, before).for_each(|range| row[range].fill(1));
             }
         }
         seen

@@ -1,4 +1,4 @@
-//! Vector width chosen at run time, and an `exp` that the compiler can vectorise.
+//! Vector width chosen at run time, and functions that the compiler can vectorise: `exp`, the normal distribution.
 //!
 //! Owns no operation: each kernel writes its inner loop once, inside `simd!`, and the widest instruction set of
 //! the machine runs it. Lane-wise sums have a fixed order, so a row's result never depends on its neighbours.
@@ -87,6 +87,33 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { y * scale }
 }
 
+/// Σ cᵢ·x^(n−i): the highest power's coefficient first.
+#[inline(always)]
+fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    coefficients.into_iter().fold(0.0, |sum, c| sum.mul_add(x, c))
+}
+
+/// The normal distribution: Φ(x) and its density, both to a few ulp, the lower tail included.
+///
+/// Near 0 Φ − ½ is an odd polynomial. Beyond 1 the tail is e^(−x²/2) times a polynomial in s = 1/(1 + 0.4·|x|); both
+/// polynomials were fitted for the least relative error (7e-10 on |x| < 1, 8e-8 on 1 ≤ |x| < 13.3, where the tail ends).
+#[inline(always)]
+pub fn normal(x: f32) -> (f32, f32) {
+    const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
+    let t = if x.abs() < 14.0 { x.abs() } else { 14.0 };
+    let square = t * t;
+    let rounding = t.mul_add(t, -square); // of the square: at the end of the tail it would cost 40 ulp
+    let e = exp(-0.5 * square);
+    let e = (-0.5 * e).mul_add(rounding, e);
+    let near = [-7.654_199e-6, 1.134_863_5e-4, -1.186_329_9e-3, 9.973_323e-3, -6.649_036e-2, 0.398_942_3];
+    let far = [6.812_136_6e-2, -0.186_427_98, 0.105_363_145, 5.554_057_3e-2, 0.139_002_31, 0.159_1, 0.159_595_79];
+    let s = 1.0 / 0.4_f32.mul_add(t, 1.0);
+    let tail = e * (s * polynomial(s, far));
+    let middle = x.mul_add(polynomial(square, near), 0.5);
+    let outer = if x < 0.0 { tail } else { 1.0 - tail };
+    (if t < 1.0 { middle } else { outer }, e * FRAC_1_SQRT_2PI)
+}
+
 /// Lanes of a fixed-order sum: wide enough for one AVX-512 register of f32.
 const LANES: usize = 16;
 
@@ -154,6 +181,45 @@ mod tests {
         exp_all(&mut edge);
         assert_eq!(edge[..3], [0.0, 0.0, 1.0]);
         assert!(edge[3].is_nan());
+    }
+
+    /// Q(x) = 1 − Φ(x) for x ≥ 0, to about 1e-15: a series near 0, a continued fraction in the tail.
+    fn upper_tail(x: f64) -> f64 {
+        let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
+        if x > 4.0 {
+            return density / (1..200).rev().fold(x, |below, k| x + f64::from(k) / below);
+        }
+        let terms = (1..200).scan(x, |term, k| {
+            *term *= x * x / f64::from(2 * k + 1);
+            Some(*term)
+        });
+        0.5 - density * (x + terms.sum::<f64>())
+    }
+
+    simd! {
+        fn normal_all(x: &[f32], y: &mut [(f32, f32)]) {
+            x.iter().zip(y).for_each(|(x, y)| *y = normal(*x));
+        }
+    }
+
+    #[test]
+    fn the_normal_distribution_is_within_a_few_ulp() {
+        let tail = (-130..=130).map(|i| i as f32 * 0.1 + 0.0037);
+        let middle = (-4500..=4500).map(|i| i as f32 * 1e-3 + 0.000_31);
+        let xs: Vec<f32> = tail.chain(middle).chain([0.0, 1.0, -1.0, 1e-20]).collect();
+        let mut ys = vec![(0.0, 0.0); xs.len()];
+        normal_all(&xs, &mut ys);
+        for (x, (below, density)) in xs.iter().zip(&ys).map(|(x, y)| (f64::from(*x), *y)) {
+            let tail = upper_tail(x.abs());
+            let exact = if x < 0.0 { tail } else { 1.0 - tail };
+            let gap = (f64::from(below) - exact).abs();
+            assert!(gap < 6e-7 * exact && gap < 1.2e-7, "normal({x}) = {below}, not {exact}");
+            let exact = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
+            assert!((f64::from(density) / exact - 1.0).abs() < 3e-7, "density at {x}: {density}, not {exact}");
+        }
+        let mut edge = [(0.0, 0.0); 3];
+        normal_all(&[f32::NEG_INFINITY, f32::INFINITY, 1e30], &mut edge);
+        assert_eq!(edge, [(0.0, 0.0), (1.0, 0.0), (1.0, 0.0)]);
     }
 
     #[test]

@@ -184,12 +184,15 @@ impl Grads<'_> {
         }
     }
 
-    /// Changes the accumulator of parameter `to` in place (CPU only).
+    /// Changes the gradient of `to` in place (CPU only).
     pub fn accumulate(&mut self, to: &Var, change: impl FnMut(&mut [f32])) -> Result<()> {
         match to.slot {
             Slot::Parameter(index) => host::write(self.parameters.slot(index, &to.value)?, change),
             Slot::Constant => Ok(()),
-            Slot::Activation(_) => {
+            Slot::Activation(id) => {
+                if let Some((sum, true)) = &self.activations[id] {
+                    return host::write(sum, change);
+                }
                 let sum = to.value.zeros_like()?;
                 host::write(&sum, change)?;
                 self.add_owned(to, sum)
@@ -260,6 +263,13 @@ impl Packs {
     pub fn new(parameters: usize) -> Arc<Self> {
         const MOST: usize = 64 << 20;
         Arc::new(Self { keep: parameters <= MOST, packed: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// A new store that still has the copies of the parameters for which `keep` holds: those that did not change.
+    pub fn renewed(&self, keep: impl Fn(usize) -> bool) -> Arc<Packs> {
+        let packed = self.packed.lock().expect("no panic while packing");
+        let kept = packed.iter().filter(|((index, _), _)| keep(*index)).map(|(key, copy)| (*key, copy.clone()));
+        Arc::new(Self { keep: self.keep, packed: Mutex::new(kept.collect()) })
     }
 
     fn get(&self, index: usize, side: Side, pack: impl FnOnce() -> Result<Packed>) -> Result<Arc<Packed>> {

@@ -2,13 +2,18 @@
 //! compositions against finite differences in f64.
 
 use super::attention::{self, Heads, attention};
-use super::elementwise::{add, gather, swiglu, swiglu_plain};
-use super::linear::{self, linear, linear_add};
+use super::decode::{KeyValues, attend_row};
+use super::elementwise::{
+    Columns, Gelu, add, columns, columns_plain, gather, gelu, gelu_plain, scale, swiglu, swiglu_plain,
+};
+use super::gemm::{Mat, Packed};
+use super::layer_norm::{self, layer_norm};
+use super::linear::{self, Layout, linear, linear_add};
 use super::logprob::{self, Targets, linear_logprob};
 use super::rms_norm::{self, rms_norm};
-use super::rotary::{self, Angles, rotary};
+use super::rotary::{self, Angles, Scaling, frequencies, rotary};
 use super::segments::{Segment, Segments};
-use super::tape::{Packs, ParameterGrads, Tape, Var, plain_backward};
+use super::tape::{Packs, ParameterGrads, Side, Tape, Var, plain_backward};
 use crate::error::Result;
 use crate::tensor::rng::Key;
 use candle_core::{DType, Device, Tensor};
@@ -44,6 +49,13 @@ fn fused_equals_plain(name: &str, inputs: &[Tensor], op: impl Fn(&mut Tape, &[Va
     }
 }
 
+const HEADS: Heads = Heads { query: 4, key: 2, dim: 16, window: None };
+
+/// Random queries, keys and values for `HEADS`.
+fn qkv(tokens: usize, key: Key) -> [Tensor; 3] {
+    [(64, 1), (32, 2), (32, 3)].map(|(width, stream)| random(&[tokens, width], key.fold(stream)))
+}
+
 /// A forest of prompts with answers of random lengths, and some sequences on their own.
 fn ragged(key: Key) -> Segments {
     let (mut segments, mut at, mut draw) = (Vec::new(), 0, 0);
@@ -74,26 +86,54 @@ fn fused_operations_equal_their_plain_compositions() {
         let key = Key::new(case);
         let n = 1 + key.below(0, 90) as usize;
         let t = |dims: &[usize], stream: u64| random(dims, key.fold(stream));
-        fused_equals_plain("linear", &[t(&[n, 40], 1), t(&[33, 40], 2), t(&[33], 3)], |tape, v| {
-            linear(tape, &v[0], &v[1], Some(&v[2]))
+        for (layout, w) in [(Layout::OutIn, t(&[33, 40], 2)), (Layout::InOut, t(&[40, 33], 2))] {
+            fused_equals_plain("linear", &[t(&[n, 40], 1), w.clone(), t(&[33], 3)], |tape, v| {
+                linear(tape, &v[0], &v[1], Some(&v[2]), layout)
+            });
+            fused_equals_plain("linear_add", &[t(&[n, 40], 1), w, t(&[n, 33], 3)], |tape, v| {
+                linear_add(tape, &v[0], &v[1], None, &v[2], layout)
+            });
+        }
+        for width in [48, 16] {
+            fused_equals_plain("rms_norm", &[t(&[n, 48], 1), t(&[width], 2)], |tape, v| {
+                rms_norm(tape, &v[0], &v[1], 1e-6)
+            });
+        }
+        fused_equals_plain("layer_norm", &[t(&[n, 45], 1), t(&[45], 2), t(&[45], 3)], |tape, v| {
+            layer_norm(tape, &v[0], &v[1], &v[2], 1e-5)
         });
-        fused_equals_plain("linear_add", &[t(&[n, 40], 1), t(&[33, 40], 2), t(&[n, 33], 3)], |tape, v| {
-            linear_add(tape, &v[0], &v[1], None, &v[2])
+        for form in [Gelu::Exact, Gelu::Tanh] {
+            let wide = (t(&[n, 30], 1) * 3.0).unwrap();
+            fused_equals_plain("gelu", &[wide], |tape, v| gelu(tape, &v[0], form));
+        }
+        fused_equals_plain("scale", &[t(&[n, 30], 1)], |tape, v| scale(tape, &v[0], 0.37));
+        fused_equals_plain("columns", &[t(&[n, 36], 1)], |tape, v| {
+            // Parts of an activation, as of GPT-NeoX's joint projection: their gradients meet in one.
+            let x = scale(tape, &v[0], 2.0)?;
+            let part = |start| Columns { start, stride: 12, width: 4, count: 3 };
+            let [q, k, v] = [part(0), part(4), part(8)].map(|part| columns(tape, &x, part));
+            let y = swiglu(tape, &q?, &k?)?;
+            let y = swiglu(tape, &v?, &y)?;
+            let overlapping = columns(tape, &x, Columns { start: 5, stride: 1, width: 4, count: 3 })?;
+            add(tape, &y, &overlapping)
         });
-        fused_equals_plain("rms_norm", &[t(&[n, 48], 1), t(&[48], 2)], |tape, v| rms_norm(tape, &v[0], &v[1], 1e-6));
         fused_equals_plain("swiglu", &[t(&[n, 30], 1), t(&[n, 30], 2)], |tape, v| swiglu(tape, &v[0], &v[1]));
         fused_equals_plain("add", &[t(&[n, 30], 1), t(&[n, 30], 2)], |tape, v| add(tape, &v[0], &v[1]));
         let positions: Vec<u32> = (0..n as u32).map(|i| i * 3).collect();
-        let (full, partial) = (Angles::new(&positions, 8, 1e4), Angles::new(&positions, 4, 1e4));
+        let angles = |dims| Angles::new(&positions, &frequencies(dims, 1e4, &Scaling::None));
+        let (full, partial) = (angles(8), angles(4));
         fused_equals_plain("rotary", &[t(&[n, 24], 1)], |tape, v| rotary(tape, &v[0], &full, 8));
         fused_equals_plain("partial rotary", &[t(&[n, 24], 1)], |tape, v| rotary(tape, &v[0], &partial, 8));
         let ids: Arc<[u32]> = (0..n).map(|i| key.below(i as u64, 12) as u32).collect();
         fused_equals_plain("gather", &[t(&[12, 20], 1)], |tape, v| gather(tape, &v[0], ids.clone()));
         let segments = Arc::new(ragged(key));
-        let (tokens, heads) = (segments.tokens(), Heads { query: 4, key: 2, dim: 16 });
-        fused_equals_plain("attention", &[t(&[tokens, 64], 1), t(&[tokens, 32], 2), t(&[tokens, 32], 3)], |tape, v| {
-            attention(tape, &v[0], &v[1], &v[2], &segments, heads)
-        });
+        let tokens = segments.tokens();
+        for window in [None, Some(2), Some(13), Some(61), Some(1000)] {
+            let (inputs, heads) = (qkv(tokens, key), Heads { window, ..HEADS });
+            fused_equals_plain(&format!("attention, window {window:?}"), &inputs, |tape, v| {
+                attention(tape, &v[0], &v[1], &v[2], &segments, heads)
+            });
+        }
         let rows: Arc<[u32]> = (0..n as u32).flat_map(|r| vec![r; 1 + r as usize % 3]).collect();
         let tokens: Arc<[u32]> = (0..rows.len()).map(|i| key.below(i as u64, 50) as u32).collect();
         let targets = Targets { rows, tokens, temperature: 0.7 };
@@ -153,12 +193,23 @@ fn matches_finite_differences<const N: usize>(
 fn plain_compositions_match_finite_differences() {
     let key = Key::new(11);
     let t = |dims: &[usize], stream: u64| random(dims, key.fold(stream));
-    matches_finite_differences("linear", [t(&[5, 6], 1), t(&[4, 6], 2), t(&[4], 3)], |[x, w, b]| {
-        linear::plain(x, w, Some(b))
-    });
+    for (layout, w) in [(Layout::OutIn, t(&[4, 6], 2)), (Layout::InOut, t(&[6, 4], 2))] {
+        matches_finite_differences("linear", [t(&[5, 6], 1), w, t(&[4], 3)], |[x, w, b]| {
+            linear::plain(x, w, Some(b), layout)
+        });
+    }
     matches_finite_differences("rms_norm", [t(&[5, 6], 1), t(&[6], 2)], |[x, w]| rms_norm::plain(x, w, 1e-6));
+    matches_finite_differences("rms_norm", [t(&[5, 6], 1), t(&[3], 2)], |[x, w]| rms_norm::plain(x, w, 1e-6));
+    matches_finite_differences("layer_norm", [t(&[5, 6], 1), t(&[6], 2), t(&[6], 3)], |[x, w, b]| {
+        layer_norm::plain(x, w, b, 1e-5)
+    });
+    for form in [Gelu::Exact, Gelu::Tanh] {
+        matches_finite_differences("gelu", [t(&[5, 6], 1)], |[x]| gelu_plain(x, form));
+    }
+    let part = Columns { start: 1, stride: 4, width: 3, count: 2 };
+    matches_finite_differences("columns", [t(&[3, 8], 1)], |[x]| columns_plain(x, part));
     matches_finite_differences("swiglu", [t(&[5, 6], 1), t(&[5, 6], 2)], |[g, u]| swiglu_plain(g, u));
-    let angles = Angles::new(&[0, 3, 9], 4, 100.0);
+    let angles = Angles::new(&[0, 3, 9], &frequencies(4, 100.0, &Scaling::None));
     matches_finite_differences("rotary", [t(&[3, 12], 1)], |[x]| rotary::plain(x, &angles, 6));
     let prompt = || std::iter::once(0..3).collect();
     let segments = Segments::new(vec![
@@ -168,10 +219,12 @@ fn plain_compositions_match_finite_differences() {
         Segment { start: 7, len: 1, context: vec![] },
     ])
     .unwrap();
-    let heads = Heads { query: 2, key: 1, dim: 4 };
-    matches_finite_differences("attention", [t(&[8, 8], 1), t(&[8, 4], 2), t(&[8, 4], 3)], |[q, k, v]| {
-        attention::plain(q, k, v, &segments, heads)
-    });
+    for window in [None, Some(2)] {
+        let heads = Heads { query: 2, key: 1, dim: 4, window };
+        matches_finite_differences("attention", [t(&[8, 8], 1), t(&[8, 4], 2), t(&[8, 4], 3)], |[q, k, v]| {
+            attention::plain(q, k, v, &segments, heads)
+        });
+    }
     let targets = Targets { rows: Arc::from([0, 0, 1, 3]), tokens: Arc::from([2, 4, 0, 6]), temperature: 0.8 };
     matches_finite_differences("logprob", [t(&[4, 5], 1), t(&[7, 5], 2)], |[h, w]| logprob::plain(h, w, &targets));
 }
@@ -182,7 +235,7 @@ fn frozen_operands_get_no_gradient_and_a_tape_can_be_walked_twice() {
     let mut tape = Tape::recording(Packs::new(0));
     let x = tape.parameter(&random(&[3, 4], key.fold(1)), 0, true);
     let frozen = tape.parameter(&random(&[5, 4], key.fold(2)), 1, false);
-    let y = linear(&mut tape, &x, &frozen, None).unwrap();
+    let y = linear(&mut tape, &x, &frozen, None, Layout::OutIn).unwrap();
     let walk = || {
         let mut grads = ParameterGrads::default();
         tape.backward(&y, random(&[3, 5], key.fold(3)), &mut grads).unwrap();
@@ -190,4 +243,132 @@ fn frozen_operands_get_no_gradient_and_a_tape_can_be_walked_twice() {
         grads.get(0).unwrap().to_vec2::<f32>().unwrap()
     };
     assert_eq!(walk(), walk());
+}
+
+fn bits(t: &Tensor) -> Vec<u32> {
+    t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn a_decoded_row_has_the_bits_of_packed_attention() {
+    // A prompt, an answer to it, and a continuation of that: decoded over two and three runs.
+    let lengths = [70, 45, 20];
+    let segments = Segments::new(vec![
+        Segment { start: 0, len: 70, context: vec![] },
+        Segment { start: 70, len: 45, context: vec![0..70] },
+        Segment { start: 115, len: 20, context: vec![0..70, 70..115] },
+    ]);
+    let segments = Arc::new(segments.unwrap());
+    let [q, k, v] = qkv(segments.tokens(), Key::new(8));
+    let rows = |t: &Tensor| t.to_vec2::<f32>().unwrap();
+    let (queries, keys, values) = (rows(&q), rows(&k), rows(&v));
+    for window in [None, Some(1), Some(16), Some(33), Some(50), Some(90), Some(500)] {
+        let heads = Heads { window, ..HEADS };
+        let mut tape = Tape::forward_only(Packs::new(0));
+        let [q, k, v] = [&q, &k, &v].map(|t| tape.constant(t.clone()));
+        let packed = rows(&attention(&mut tape, &q, &k, &v, &segments, heads).unwrap().value);
+        let (mut runs, mut at, mut scores): (Vec<KeyValues>, _, _) = (Vec::new(), 0, Vec::new());
+        for len in lengths {
+            let mut own = KeyValues::new(heads);
+            for t in at..at + len {
+                own.extend(&keys[t], &values[t]);
+                let mut out = vec![0.0; 64];
+                let seen: Vec<&KeyValues> = runs.iter().chain([&own]).collect();
+                attend_row(&queries[t], &seen, heads, &mut out, &mut scores);
+                assert_eq!(out, packed[t], "token {t}, window {window:?}");
+            }
+            runs.push(own);
+            at += len;
+        }
+    }
+}
+
+#[test]
+fn keys_before_every_window_of_a_block_are_not_read() {
+    let (n, heads) = (400, Heads { window: Some(30), ..HEADS });
+    let segments = Arc::new(Segments::separate(&[n]).unwrap());
+    let mut inputs = qkv(n, Key::new(3));
+    let clean = inputs.clone();
+    let lost = Tensor::full(f32::NAN, (100, 32), &Device::Cpu).unwrap();
+    for x in &mut inputs[1..] {
+        *x = Tensor::cat(&[&lost, &x.narrow(0, 100, 300).unwrap()], 0).unwrap();
+    }
+    let run = |inputs: &[Tensor; 3]| {
+        let mut tape = Tape::recording(Packs::new(0));
+        let v: Vec<Var> = inputs.iter().enumerate().map(|(i, t)| tape.parameter(t, i, true)).collect();
+        let y = attention(&mut tape, &v[0], &v[1], &v[2], &segments, heads).unwrap();
+        let mut grads = ParameterGrads::default();
+        tape.backward(&y, random(&[n, 64], Key::new(4)), &mut grads).unwrap();
+        // Blocks are of 60 rows or fewer: a row past 200 shares none with one that sees the first 100 tokens.
+        let tail = |t: &Tensor| bits(&t.narrow(0, 200, n - 200).unwrap());
+        [tail(&y.value), tail(grads.get(0).unwrap()), tail(grads.get(1).unwrap()), tail(grads.get(2).unwrap())]
+    };
+    assert!(run(&inputs) == run(&clean));
+}
+
+#[test]
+fn gelu_equals_the_reference() {
+    // torch.nn.functional.gelu in float64, approximate "none" and "tanh".
+    let x = [-3.0, -1.0, -0.1, 0.5, 2.0];
+    let exact =
+        [-0.00404969409489031, -0.15865525393145702, -0.0460172162722971, 0.34573123063700656, 1.9544997361036416];
+    let tanh =
+        [-0.0036373920817729943, -0.15880800939172324, -0.04601724895456484, 0.34571400982514394, 1.954597694087775];
+    for (form, expected) in [(Gelu::Exact, exact), (Gelu::Tanh, tanh)] {
+        let y = gelu_plain(&Tensor::new(&x, &Device::Cpu).unwrap(), form).unwrap().to_vec1::<f64>().unwrap();
+        for (y, e) in y.iter().zip(expected) {
+            assert!((y - e).abs() < 1e-12, "{form:?}: {y} for {e}");
+        }
+    }
+}
+
+#[test]
+fn frequencies_equal_the_reference() {
+    // inv_freq of transformers' modeling_rope_utils for rope_type "linear" and "llama3".
+    let linear = frequencies(8, 1e4, &Scaling::Linear { factor: 2.5 });
+    let llama3 =
+        Scaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_positions: 8192.0 };
+    let llama3 = frequencies(16, 5e5, &llama3);
+    let expected: [&[f64]; 2] = [
+        &[0.4000000059604645, 0.03999999910593033, 0.003999999724328518, 0.0004000000189989805],
+        &[
+            1.0,
+            0.193922758102417,
+            0.03760603070259094,
+            0.00729266507551074,
+            0.0005248460220173001, // between the two bounds
+            3.428102354519069e-5,
+            6.647869668086059e-6,
+            1.289173155782919e-6,
+        ],
+    ];
+    for (found, expected) in [linear, llama3].iter().zip(expected) {
+        assert_eq!(found.len(), expected.len());
+        for (f, e) in found.iter().zip(expected) {
+            assert!((f64::from(*f) / e - 1.0).abs() < 2.5e-7, "{f} for {e}");
+        }
+    }
+    assert_eq!(frequencies(4, 100.0, &Scaling::None), [1.0, 0.1]);
+}
+
+#[test]
+fn renewed_packs_hold_the_copies_of_what_did_not_change() {
+    let pack = |x: f32| Ok(Packed::new(Mat::new(&[x], 1, 1)));
+    let refuse = || panic!("a kept copy is packed again");
+    let w = random(&[1, 1], Key::new(1));
+    let tape = Tape::forward_only(Packs::new(1));
+    let vars = [0, 1].map(|i| tape.parameter(&w, i, false));
+    let copies = vars.clone().map(|v| tape.packed(&v, Side::Forward, || pack(1.0)).unwrap());
+    let renewed = Tape::forward_only(tape.packs().renewed(|index| index == 0));
+    assert!(Arc::ptr_eq(&renewed.packed(&vars[0], Side::Forward, refuse).unwrap(), &copies[0]));
+    assert!(!Arc::ptr_eq(&renewed.packed(&vars[1], Side::Forward, || pack(2.0)).unwrap(), &copies[1]));
+    assert!(Arc::ptr_eq(&tape.packed(&vars[1], Side::Forward, refuse).unwrap(), &copies[1]));
+}
+
+#[test]
+fn columns_outside_the_matrix_are_refused() {
+    let mut tape = Tape::forward_only(Packs::new(0));
+    let x = tape.constant(random(&[2, 10], Key::new(1)));
+    let error = columns(&mut tape, &x, Columns { start: 2, stride: 4, width: 3, count: 3 }).unwrap_err();
+    assert!(error.what.contains("of a matrix with 10 columns"), "{error}");
 }

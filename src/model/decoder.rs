@@ -7,9 +7,9 @@ use super::{Config, Model};
 use crate::error::Result;
 use crate::kernel::attention::Heads;
 use crate::kernel::elementwise::{gather, swiglu};
-use crate::kernel::linear::{linear, linear_add};
+use crate::kernel::linear::{Layout, linear, linear_add};
 use crate::kernel::rms_norm::rms_norm;
-use crate::kernel::rotary::{Angles, rotary};
+use crate::kernel::rotary::{Angles, Scaling, frequencies, rotary};
 use crate::kernel::tape::{Tape, Var};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -89,12 +89,13 @@ impl<'m> Decoder<'m> {
     }
 
     pub fn heads(&self) -> Heads {
-        Heads { query: self.config.heads, key: self.config.kv_heads, dim: self.config.head_dim }
+        Heads { query: self.config.heads, key: self.config.kv_heads, dim: self.config.head_dim, window: None }
     }
 
     /// Tokens `ids` at `positions`, both N → hidden states after the last norm `[N,H]`.
     pub fn hidden(&self, tape: &mut Tape, ids: Arc<[u32]>, positions: &[u32], attend: &mut Attend) -> Result<Var> {
-        let angles = Angles::new(positions, self.config.rotary_dim, self.config.rope_theta);
+        let angles =
+            Angles::new(positions, &frequencies(self.config.rotary_dim, self.config.rope_theta, &Scaling::None));
         let mut x = gather(tape, &self.var(tape, &self.embedding), ids)?;
         for (i, layer) in self.layers.iter().enumerate() {
             x = self.layer(tape, i, layer, &x, &angles, attend)?;
@@ -133,12 +134,12 @@ impl<'m> Decoder<'m> {
 
     fn linear(&self, tape: &mut Tape, x: &Var, l: &Linear) -> Result<Var> {
         let (weight, bias) = (self.var(tape, &l.weight), l.bias.as_ref().map(|b| self.var(tape, b)));
-        linear(tape, x, &weight, bias.as_ref())
+        linear(tape, x, &weight, bias.as_ref(), Layout::OutIn)
     }
 
     fn linear_add(&self, tape: &mut Tape, x: &Var, l: &Linear, residual: &Var) -> Result<Var> {
         let (weight, bias) = (self.var(tape, &l.weight), l.bias.as_ref().map(|b| self.var(tape, b)));
-        linear_add(tape, x, &weight, bias.as_ref(), residual)
+        linear_add(tape, x, &weight, bias.as_ref(), residual, Layout::OutIn)
     }
 
     fn var(&self, tape: &Tape, weight: &Weight) -> Var {
