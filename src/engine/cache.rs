@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::kernel::attention::{Heads, attention, attention_over};
 use crate::kernel::decode::{KeyValues, attend_row};
 use crate::kernel::host;
-use crate::kernel::segments::{Segments, hidden, skip};
+use crate::kernel::segments::{Segments, before_window, skip};
 use crate::kernel::tape::{Tape, Var};
 use crate::model::Model;
 use crate::model::decoder::Decoder;
@@ -179,7 +179,7 @@ impl Cache for DeviceCache<'_> {
         let total = keys.dim(0)?;
         let mut visible = vec![0u8; self.rows.len() * total];
         for (row, seen) in visible.chunks_exact_mut(total).zip(&self.rows) {
-            let before = hidden(seen.iter().map(Range::len).sum(), self.heads.window);
+            let before = before_window(seen.iter().map(Range::len).sum(), self.heads.window);
             skip(seen.iter().cloned(), before).for_each(|range| row[range].fill(1));
         }
         let out = attention_over(&q.value, keys, values, visible, self.heads)?;

@@ -5,7 +5,7 @@
 
 use super::gemm::{Mat, Packed, Start, matmul_serial};
 use super::host;
-use super::segments::{Segment, Segments, hidden};
+use super::segments::{Segment, Segments, before_window};
 use super::simd::{exp, max, simd, sum_by};
 use super::tape::{Tape, Var, plain_backward};
 use crate::error::Result;
@@ -134,7 +134,7 @@ fn blocks(segment: &Segment, window: Option<usize>) -> impl Iterator<Item = Bloc
     segment.range().step_by(BLOCK).map(move |from| {
         let first = segment.context_len() + from + 1 - segment.start;
         let rows = from..(from + BLOCK).min(segment.start + segment.len);
-        Block { segment, rows, window, first, before: hidden(first, window) }
+        Block { segment, rows, window, first, before: before_window(first, window) }
     })
 }
 
@@ -147,7 +147,7 @@ impl Block<'_> {
     /// The columns that row i of the block sees.
     fn visible(&self, i: usize) -> Range<usize> {
         let seen = self.first + i;
-        hidden(seen, self.window) - self.before..seen - self.before
+        before_window(seen, self.window) - self.before..seen - self.before
     }
 
     /// The tokens of the columns, each range with its first column.

@@ -4,7 +4,7 @@
 
 use super::attention::{Heads, softmax};
 use super::gemm::{Mat, Packed, Start, matmul_packed_serial};
-use super::segments::hidden;
+use super::segments::before_window;
 use super::simd::simd;
 
 /// Keys and values of a run of tokens for one layer, kept for decoding: keys packed per head, values row-major.
@@ -37,7 +37,7 @@ impl KeyValues {
 pub fn attend_row(q: &[f32], runs: &[&KeyValues], heads: Heads, out: &mut [f32], scores: &mut Vec<f32>) {
     let (group, dim, width) = (heads.group(), heads.dim, heads.key * heads.dim);
     let total: usize = runs.iter().map(|run| run.len()).sum();
-    let before = hidden(total, heads.window);
+    let before = before_window(total, heads.window);
     scores.resize(group * total, 0.0);
     for head in 0..heads.key {
         let at = head * group * dim..(head + 1) * group * dim;
@@ -48,7 +48,7 @@ pub fn attend_row(q: &[f32], runs: &[&KeyValues], heads: Heads, out: &mut [f32],
         let out = &mut out[at];
         out.fill(0.0);
         for (row, out) in scores.chunks_exact_mut(total).zip(out.chunks_exact_mut(dim)) {
-            softmax(row, before..total, heads.scale());
+            softmax(&mut row[before..], 0..total - before, heads.scale());
             for (column, skipped, run) in reached(runs, before) {
                 let p = &row[column + skipped..column + run.len()];
                 weigh(p, &run.values[skipped * width + head * dim..], width, out);

@@ -31,7 +31,7 @@ impl Segment {
 }
 
 /// How many of `seen` tokens, the last of which is the query's own, lie before its sliding window.
-pub fn hidden(seen: usize, window: Option<usize>) -> usize {
+pub fn before_window(seen: usize, window: Option<usize>) -> usize {
     window.map_or(0, |window| seen.saturating_sub(window))
 }
 
@@ -109,7 +109,7 @@ impl Segments {
         for segment in &self.segments {
             for i in segment.range() {
                 let row = &mut seen[i * self.tokens..(i + 1) * self.tokens];
-                let before = hidden(segment.context_len() + i + 1 - segment.start, window);
+                let before = before_window(segment.context_len() + i + 1 - segment.start, window);
                 segment.seen(i, before).for_each(|range| row[range].fill(1));
             }
         }

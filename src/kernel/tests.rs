@@ -255,7 +255,7 @@ fn a_decoded_row_has_the_bits_of_packed_attention() {
     let lengths = [70, 45, 20];
     let segments = Segments::new(vec![
         Segment { start: 0, len: 70, context: vec![] },
-        Segment { start: 70, len: 45, context: vec![0..70] },
+        Segment { start: 70, len: 45, context: std::iter::once(0..70).collect() },
         Segment { start: 115, len: 20, context: vec![0..70, 70..115] },
     ]);
     let segments = Arc::new(segments.unwrap());
