@@ -160,8 +160,8 @@ pub fn scale(tape: &mut Tape, x: &Var, s: f32) -> Result<Var> {
         });
         host::tensor(y, x.dims())
     };
-    let xv = x.clone();
-    Ok(tape.push(times(&x.value)?, &[x], move |dy, grads| grads.add_owned(&xv, times(&dy.contiguous()?)?)))
+    let to = x.sink();
+    Ok(tape.push(times(&x.value)?, &[x], move |dy, grads| grads.add_owned(to, times(&dy.contiguous()?)?)))
 }
 
 /// x + y of the same shape.
@@ -176,10 +176,10 @@ pub fn add(tape: &mut Tape, x: &Var, y: &Var) -> Result<Var> {
     } else {
         (&x.value + &y.value)?
     };
-    let (xv, yv) = (x.clone(), y.clone());
+    let (to_x, to_y) = (x.sink(), y.sink());
     Ok(tape.push(sum, &[x, y], move |dy, grads| {
-        grads.add_shared(&xv, dy)?;
-        grads.add_shared(&yv, dy)
+        grads.add_shared(to_x, dy)?;
+        grads.add_shared(to_y, dy)
     }))
 }
 

@@ -98,29 +98,31 @@ fn fused(tape: &mut Tape, x: &Var, w: &Var, extra: Extra, layout: Layout) -> Res
         product(Mat::new(&x, n, inputs), &packed, start)
     };
     let y = host::tensor(y, &[n, outputs])?;
-    let (xv, wv, packs) = (x.clone(), w.clone(), tape.packs());
+    let (to, wv, packs) = (x.sink(), w.clone(), tape.packs());
+    // The weight's gradient alone reads x again.
+    let kept = w.needs_grad().then(|| x.value.clone());
     let (bias, residual) = match extra {
         Extra::Nothing => (None, None),
         Extra::Bias(b) => (Some(b.clone()), None),
-        Extra::Residual(r) => (None, Some(r.clone())),
+        Extra::Residual(r) => (None, Some(r.sink())),
     };
     let operands: Vec<&Var> = [Some(x), Some(w), extra.var()].into_iter().flatten().collect();
     Ok(tape.push(y, &operands, move |dy, grads| {
         let dy = dy.contiguous()?;
-        if let Some(residual) = &residual {
+        if let Some(residual) = residual {
             grads.add_shared(residual, &dy)?;
         }
         let dy = host::read(&dy)?;
-        if xv.needs_grad() {
+        if to.needs_grad() {
             let tape = Tape::forward_only(packs.clone());
             let packed = tape.packed(&wv, Side::Backward, || {
                 Ok(Packed::new(layout.mat(&host::read(&wv.value)?, inputs, outputs).t()))
             })?;
             let dx = product(Mat::new(&dy, n, outputs), &packed, Start::Zero);
-            grads.add_owned(&xv, host::tensor(dx, &[n, inputs])?)?;
+            grads.add_owned(to, host::tensor(dx, &[n, inputs])?)?;
         }
-        if wv.needs_grad() {
-            let x = host::read(&xv.value)?;
+        if let Some(x) = &kept {
+            let x = host::read(x)?;
             let (x, dy) = (Mat::new(&x, n, inputs), Mat::new(&dy, n, outputs));
             grads.accumulate(&wv, |dw| match layout {
                 Layout::OutIn => matmul(dy.t(), x, dw, inputs, Start::Accumulate),

@@ -73,6 +73,11 @@ pub fn linear_logprob(tape: &mut Tape, h: &Var, w: &Var, targets: &Targets) -> R
     }))
 }
 
+/// Bytes that a chunk of the logits and the packed part of W for it take.
+pub fn chunk_bytes(vocabulary: usize, width: usize) -> u64 {
+    4 * (NUMBERS + COLUMNS.min(vocabulary) * width) as u64
+}
+
 /// The plain composition: all logits at once.
 pub fn plain(h: &Tensor, w: &Tensor, targets: &Targets) -> Result<Tensor> {
     let logits = (h.matmul(&w.t()?)? / targets.temperature)?;

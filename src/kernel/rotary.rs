@@ -26,11 +26,12 @@ pub enum Scaling {
     },
 }
 
-/// Radians per position of each pair of rotated numbers, `[dims/2]`: theta^(-2i/dims), then `scaling`.
+/// Radians per position of each pair of rotated numbers, `[⌈dims/2⌉]`: theta^(-2i/dims), then `scaling`. An odd `dims`
+/// (a share of an odd head) counts in the exponent, and one dimension more is rotated, as in the reference.
 /// In f32 and in the reference's order of operations, so that they agree to its rounding.
 pub fn frequencies(dims: usize, theta: f64, scaling: &Scaling) -> Vec<f32> {
     let base = |i: usize| 1.0 / (theta as f32).powf(2.0 * i as f32 / dims as f32);
-    (0..dims / 2).map(|i| scaled(base(i), scaling)).collect()
+    (0..dims.div_ceil(2)).map(|i| scaled(base(i), scaling)).collect()
 }
 
 fn scaled(frequency: f32, scaling: &Scaling) -> f32 {
@@ -81,9 +82,9 @@ pub fn rotary(tape: &mut Tape, x: &Var, angles: &Angles, head_dim: usize) -> Res
         if fused { turn_fused(x, angles, head_dim) } else { plain(x, angles, head_dim) }
     };
     let y = turn(&x.value, angles)?;
-    let (xv, back) = (x.clone(), angles.clone());
+    let (to, back) = (x.sink(), angles.clone());
     // A rotation's transpose is the rotation back.
-    Ok(tape.push(y, &[x], move |dy, grads| grads.add_owned(&xv, turn(&dy.contiguous()?, &back.inverse())?)))
+    Ok(tape.push(y, &[x], move |dy, grads| grads.add_owned(to, turn(&dy.contiguous()?, &back.inverse())?)))
 }
 
 /// The plain composition.

@@ -34,6 +34,27 @@ impl Var {
     pub fn needs_grad(&self) -> bool {
         self.slot != Slot::Constant
     }
+
+    /// Where the gradient goes, without the value: what an operation keeps of an input that it will not read again.
+    pub fn sink(&self) -> Sink {
+        Sink(self.slot)
+    }
+}
+
+/// Where a value's gradient goes; holds no value.
+#[derive(Debug, Clone, Copy)]
+pub struct Sink(Slot);
+
+impl Sink {
+    pub fn needs_grad(&self) -> bool {
+        self.0 != Slot::Constant
+    }
+}
+
+impl From<&Var> for Sink {
+    fn from(v: &Var) -> Self {
+        v.sink()
+    }
 }
 
 type Backward = Box<dyn Fn(&Tensor, &mut Grads) -> Result<()> + Send + Sync>;
@@ -146,20 +167,20 @@ pub struct Grads<'a> {
 
 impl Grads<'_> {
     /// Adds a gradient that was made for this call.
-    pub fn add_owned(&mut self, to: &Var, grad: Tensor) -> Result<()> {
-        self.add(to, grad, true)
+    pub fn add_owned(&mut self, to: impl Into<Sink>, grad: Tensor) -> Result<()> {
+        self.add(to.into(), grad, true)
     }
 
     /// Adds a gradient that others hold too.
-    pub fn add_shared(&mut self, to: &Var, grad: &Tensor) -> Result<()> {
-        self.add(to, grad.clone(), false)
+    pub fn add_shared(&mut self, to: impl Into<Sink>, grad: &Tensor) -> Result<()> {
+        self.add(to.into(), grad.clone(), false)
     }
 
-    fn add(&mut self, to: &Var, grad: Tensor, owned: bool) -> Result<()> {
-        match to.slot {
+    fn add(&mut self, to: Sink, grad: Tensor, owned: bool) -> Result<()> {
+        match to.0 {
             Slot::Constant => Ok(()),
             Slot::Parameter(index) => {
-                let sum = self.parameters.slot(index, &to.value)?;
+                let sum = self.parameters.slot(index, &grad)?;
                 if host::is_host(sum) {
                     return add_into(sum, &grad);
                 }
@@ -261,8 +282,13 @@ pub struct Packs {
 impl Packs {
     /// For a model with this many numbers.
     pub fn new(parameters: usize) -> Arc<Self> {
+        Arc::new(Self { keep: Self::keeps(parameters), packed: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// Whether the copies of a model with this many numbers are kept.
+    pub fn keeps(parameters: usize) -> bool {
         const MOST: usize = 64 << 20;
-        Arc::new(Self { keep: parameters <= MOST, packed: Mutex::new(BTreeMap::new()) })
+        parameters <= MOST
     }
 
     /// A new store that still has the copies of the parameters for which `keep` holds: those that did not change.
