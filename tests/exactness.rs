@@ -96,38 +96,44 @@ fn differentiating_changes_nothing_and_a_step_may_follow() {
     assert!((handle.norm().unwrap() - stats.grad_norm).abs() < 1e-9);
 }
 
+/// The largest distance from 1 of exp(log-prob again − log-prob when sampled), over 64 answers of up to 40 tokens.
+fn worst_ratio(model: &Arc<Model>, temperature: f64, settings: &Settings) -> f64 {
+    let vocabulary = model.config.vocab_size as u32 - 10;
+    let prompts: Vec<Vec<u32>> =
+        (0..8).map(|i| (0..1 + i % 5).map(|t| 5 + (7 * i + t) % vocabulary).collect()).collect();
+    let options = SampleOptions { n: 8, max_tokens: 40, temperature, ..SampleOptions::default() };
+    let samples = engine::sample(model, &prompts, &options, Key::new(1), settings).unwrap();
+    let logp = engine::logprob(model, &samples.rows, temperature, settings, "test:1").unwrap().to_rows().unwrap();
+    let ratio = |(new, old): (&f64, &f32)| ((new - f64::from(*old)).exp() - 1.0).abs();
+    logp.iter().zip(&samples.logprobs).flat_map(|(n, o)| n.iter().zip(o)).map(ratio).fold(0.0, f64::max)
+}
+
+/// 1e-5 is what is promised; the fused kernels sum in one order, so on the CPU it is exact.
 #[test]
 fn on_policy_ratios_are_one() {
     for temperature in [1.0, 0.6, 1.7] {
-        let model = random_model(60, 64, 3, 4);
-        let prompts: Vec<Vec<u32>> = (0..8).map(|i| (0..1 + i % 5).map(|t| (7 * i + t) % 60).collect()).collect();
-        let options = SampleOptions { n: 8, max_tokens: 40, temperature, ..SampleOptions::default() };
-        let samples = engine::sample(&model, &prompts, &options, Key::new(1), &Settings::default()).unwrap();
-        let logp = engine::logprob(&model, &samples.rows, temperature, &Settings::default(), "test:1").unwrap();
-        let mut worst: f64 = 0.0;
-        for (new, old) in logp.to_rows().unwrap().iter().zip(&samples.logprobs) {
-            for (new, old) in new.iter().zip(old) {
-                worst = worst.max(((new - f64::from(*old)).exp() - 1.0).abs());
-            }
-        }
-        // 1e-5 is what is promised; the fused kernels sum in one order, so on the CPU it is exact.
+        let worst = worst_ratio(&random_model(60, 64, 3, 4), temperature, &Settings::default());
         assert!(worst == 0.0, "a ratio is off by {worst} at temperature {temperature}");
+    }
+}
+
+/// Beyond the sliding window too: Mistral's is 16 tokens.
+#[test]
+fn on_policy_ratios_of_every_family_are_one() {
+    for name in ["qwen2", "qwen3", "llama2", "llama3", "mistral", "gpt_neox", "gpt2"] {
+        let worst = worst_ratio(&fixture_model(name), 1.0, &Settings::default());
+        assert!(worst == 0.0, "{name}: a ratio is off by {worst}");
+        let worst = worst_ratio(&fixture_model(name), 1.0, &Settings { fused: false, ..Settings::default() });
+        assert!(worst < 1e-5, "{name}, plain: a ratio is off by {worst}");
     }
 }
 
 /// Plain compositions sum in candle's order, which depends on the shape: float rounding is left.
 #[test]
 fn on_policy_ratios_of_plain_compositions_are_one_to_rounding() {
-    let model = fixture_model("qwen2");
-    let prompts: Vec<Vec<u32>> = (0..8).map(|i| (0..1 + i % 5).map(|t| 20 + (7 * i + t) % 300).collect()).collect();
     let plain = Settings { fused: false, ..Settings::default() };
     for temperature in [1.0, 0.6, 1.7] {
-        let options = SampleOptions { n: 8, max_tokens: 40, temperature, ..SampleOptions::default() };
-        let samples = engine::sample(&model, &prompts, &options, Key::new(1), &plain).unwrap();
-        let logp = engine::logprob(&model, &samples.rows, temperature, &plain, "test:1").unwrap().to_rows().unwrap();
-        let ratio = |(new, old): (&f64, &f32)| ((new - f64::from(*old)).exp() - 1.0).abs();
-        let worst =
-            logp.iter().zip(&samples.logprobs).flat_map(|(n, o)| n.iter().zip(o)).map(ratio).fold(0.0, f64::max);
+        let worst = worst_ratio(&fixture_model("qwen2"), temperature, &plain);
         assert!(worst < 1e-5, "a ratio is off by {worst} at temperature {temperature}");
     }
 }

@@ -16,7 +16,7 @@ const CUTTING: [&str; 8] = [
     "candle_nn::rms_norm",
     "candle_nn::layer_norm",
     "softmax_last_dim",
-    "rotary_emb",
+    "rotary_emb::",
 ];
 
 struct File {

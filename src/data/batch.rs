@@ -233,7 +233,7 @@ impl Batch {
     /// `prompt` and the prompts' fields, each for `n` adjacent rows.
     pub(super) fn insert_fields(&mut self, prompts: &Prompts, n: usize) -> Result<()> {
         let repeated = || prompts.items.iter().flat_map(|prompt| std::iter::repeat_n(prompt, n));
-        self.insert_list("prompt", repeated().map(|prompt| prompt.text.clone().into()).collect());
+        self.insert_list("prompt", repeated().map(|prompt| prompt.content.value()).collect());
         let mut fields: Vec<&String> = prompts.items.iter().flat_map(|prompt| prompt.fields.keys()).collect();
         fields.sort_unstable();
         fields.dedup();

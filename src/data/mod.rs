@@ -9,5 +9,6 @@ pub mod prompts;
 pub mod task;
 
 pub use batch::{Batch, Column};
-pub use prompts::{Prompt, Prompts};
+pub use encode::{Demo, Pair};
+pub use prompts::{Content, Prompt, Prompts};
 pub use task::Task;

@@ -2,6 +2,7 @@
 //!
 //! Owns attention during decoding; `sample` owns the loop. Rows that end drop their cache at once.
 
+use super::network::Network;
 use super::settings::Settings;
 use crate::error::Result;
 use crate::kernel::attention::{Heads, attention, attention_over};
@@ -9,8 +10,6 @@ use crate::kernel::decode::{KeyValues, attend_row};
 use crate::kernel::host;
 use crate::kernel::segments::{Segments, before_window, skip};
 use crate::kernel::tape::{Tape, Var};
-use crate::model::Model;
-use crate::model::decoder::Decoder;
 use candle_core::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -27,8 +26,8 @@ pub struct Prompts {
 
 impl Prompts {
     /// Runs the prompts, packed, in micro-batches of the token budget.
-    pub fn prefill(model: &Model, decoder: &Decoder, prompts: &[Arc<[u32]>], settings: &Settings) -> Result<Self> {
-        let mut parts: Vec<Vec<(Tensor, Tensor)>> = vec![Vec::new(); model.config.layers];
+    pub fn prefill(network: &dyn Network, prompts: &[Arc<[u32]>], settings: &Settings) -> Result<Self> {
+        let mut parts: Vec<Vec<(Tensor, Tensor)>> = vec![Vec::new(); network.sizes().layers];
         let (mut ranges, mut last, mut tokens) = (Vec::new(), Vec::new(), 0);
         let mut from = 0;
         while from < prompts.len() {
@@ -44,15 +43,14 @@ impl Prompts {
             let ids: Arc<[u32]> = prompts[from..to].iter().flat_map(|p| p.iter().copied()).collect();
             let positions: Vec<u32> = lengths.iter().flat_map(|&n| 0..n as u32).collect();
             let segments = Arc::new(Segments::separate(&lengths)?);
-            let mut tape = settings.tape(model.packs(), false);
-            let heads = decoder.heads();
+            let mut tape = settings.tape(network.packs(), false);
             let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
                 parts[layer].push((k.value.clone(), v.value.clone()));
-                attention(tape, &q, &k, &v, &segments, heads)
+                attention(tape, &q, &k, &v, &segments, network.heads(layer))
             };
-            let hidden = decoder.hidden(&mut tape, ids, &positions, attend)?;
+            let hidden = network.hidden(&mut tape, ids, &positions, attend)?;
             let ends: Vec<u32> = segments.iter().map(|s| (s.start + s.len - 1) as u32).collect();
-            last.push(hidden.value.index_select(&Tensor::new(&ends[..], model.device())?, 0)?);
+            last.push(hidden.value.index_select(&Tensor::new(&ends[..], network.device())?, 0)?);
             for n in lengths {
                 ranges.push(tokens..tokens + n);
                 tokens += n;
@@ -80,7 +78,8 @@ pub trait Cache {
 
 /// For fused f32 on the CPU: each row has its own growing memory, and rows are attended to in parallel.
 pub struct HostCache {
-    heads: Heads,
+    /// Of each layer.
+    heads: Vec<Heads>,
     /// By prompt, then layer.
     prompts: Vec<Vec<KeyValues>>,
     rows: Vec<HostRow>,
@@ -92,14 +91,14 @@ struct HostRow {
 }
 
 impl HostCache {
-    pub fn new(prompts: &Prompts, heads: Heads) -> Result<Self> {
-        let width = heads.key * heads.dim;
+    pub fn new(prompts: &Prompts, heads: Vec<Heads>) -> Result<Self> {
         let mut kept: Vec<Vec<KeyValues>> = prompts.ranges.iter().map(|_| Vec::new()).collect();
-        for (k, v) in &prompts.layers {
+        for ((k, v), heads) in prompts.layers.iter().zip(&heads) {
+            let width = heads.key * heads.dim;
             let (k, v) = (host::read(k)?, host::read(v)?);
             for (range, kept) in prompts.ranges.iter().zip(&mut kept) {
                 let range = range.start * width..range.end * width;
-                let mut layer = KeyValues::new(heads);
+                let mut layer = KeyValues::new(*heads);
                 layer.extend(&k[range.clone()], &v[range]);
                 kept.push(layer);
             }
@@ -110,7 +109,7 @@ impl HostCache {
 
 impl Cache for HostCache {
     fn push(&mut self, prompt: usize) {
-        let layers = self.prompts[prompt].iter().map(|_| KeyValues::new(self.heads)).collect();
+        let layers = self.heads.iter().map(|&heads| KeyValues::new(heads)).collect();
         self.rows.push(HostRow { prompt, layers });
     }
 
@@ -120,7 +119,7 @@ impl Cache for HostCache {
     }
 
     fn attend(&mut self, tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]) -> Result<Var> {
-        let heads = self.heads;
+        let heads = self.heads[layer];
         let (query, key) = (heads.query * heads.dim, heads.key * heads.dim);
         let prompts = &self.prompts;
         let mut out = vec![0.0; self.rows.len() * query];
@@ -144,14 +143,15 @@ impl Cache for HostCache {
 /// For every other device and for plain compositions: all tokens in one tensor per layer, and a mask.
 pub struct DeviceCache<'a> {
     prompts: &'a Prompts,
-    heads: Heads,
+    /// Of each layer.
+    heads: Vec<Heads>,
     layers: Vec<(Tensor, Tensor)>,
     /// The tokens of `layers` that each row sees.
     rows: Vec<Vec<Range<usize>>>,
 }
 
 impl<'a> DeviceCache<'a> {
-    pub fn new(prompts: &'a Prompts, heads: Heads) -> Self {
+    pub fn new(prompts: &'a Prompts, heads: Vec<Heads>) -> Self {
         Self { prompts, heads, layers: prompts.layers.clone(), rows: Vec::new() }
     }
 }
@@ -167,6 +167,7 @@ impl Cache for DeviceCache<'_> {
     }
 
     fn attend(&mut self, tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]) -> Result<Var> {
+        let heads = self.heads[layer];
         let (keys, values) = &mut self.layers[layer];
         let before = keys.dim(0)?;
         *keys = Tensor::cat(&[&*keys, &k.value], 0)?;
@@ -179,10 +180,10 @@ impl Cache for DeviceCache<'_> {
         let total = keys.dim(0)?;
         let mut visible = vec![0u8; self.rows.len() * total];
         for (row, seen) in visible.chunks_exact_mut(total).zip(&self.rows) {
-            let before = before_window(seen.iter().map(Range::len).sum(), self.heads.window);
-            skip(seen.iter().cloned(), before).for_each(|range| row[range].fill(1));
+            let count = seen.iter().map(Range::len).sum();
+            skip(seen.iter().cloned(), before_window(count, heads.window)).for_each(|range| row[range].fill(1));
         }
-        let out = attention_over(&q.value, keys, values, visible, self.heads)?;
+        let out = attention_over(&q.value, keys, values, visible, heads)?;
         Ok(tape.constant(out))
     }
 }

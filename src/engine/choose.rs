@@ -90,7 +90,7 @@ fn argmax(z: &[f32]) -> u32 {
 
 simd! {
     /// Scales logits in place and returns their log-sum-exp.
-    fn scaled(logits: &mut [f32], scale: f32) -> f32 {
+    pub(super) fn scaled(logits: &mut [f32], scale: f32) -> f32 {
         logits.iter_mut().for_each(|z| *z *= scale);
         let top = max(logits);
         top + sum_by(logits.len(), |i| exp(logits[i] - top)).ln()

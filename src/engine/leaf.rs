@@ -1,9 +1,11 @@
-//! Deferred log-probs: `[B,T]` values computed now, whose backward pass runs when a loss asks for it.
+//! Deferred measurements: log-probs, entropies and values `[B,T]`, scores `[B,1]`, computed now, whose backward pass
+//! runs when a loss asks for it.
 //!
 //! A `Forward` is one model at one version on some rows at one temperature; its leaves (log-prob, entropy) share one
 //! forward and one backward pass. Owns micro-batches and the memory of activations; `update` walks them back.
 
-use super::pack::{Pack, micro_batches};
+use super::memory::Memory;
+use super::pack::{Measured, Pack, micro_batches};
 use super::settings::Settings;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::kernel::attention::attention;
@@ -11,9 +13,9 @@ use crate::kernel::elementwise::gather;
 use crate::kernel::host;
 use crate::kernel::logprob::linear_logprob;
 use crate::kernel::tape::{ParameterGrads, Tape, Var};
-use crate::model::Model;
 use crate::model::decoder::Decoder;
 use crate::model::rows::Rows;
+use crate::model::{Config, Head, Model};
 use crate::tensor::Tensor;
 use candle_core::Tensor as Data;
 use std::ops::Range;
@@ -24,6 +26,33 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 pub enum Kind {
     Logprob,
     Entropy,
+    Value,
+    Score,
+}
+
+impl Kind {
+    /// The script's function.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Logprob => "logprob",
+            Self::Entropy => "entropy",
+            Self::Value => "value",
+            Self::Score => "score",
+        }
+    }
+
+    fn head(self) -> Head {
+        match self {
+            Self::Logprob | Self::Entropy => Head::Lm,
+            Self::Value => Head::Value,
+            Self::Score => Head::Score,
+        }
+    }
+
+    /// Which column of a pass's output this is.
+    pub(super) fn plane(self) -> usize {
+        usize::from(self == Self::Entropy)
+    }
 }
 
 /// One leaf of a script's graph; the origin that `tape::Gradients::sources` hands back.
@@ -34,6 +63,13 @@ pub struct Leaf {
     pub site: String,
 }
 
+impl Leaf {
+    /// Whether all its values are numbers.
+    pub fn finite(&self) -> bool {
+        self.forward.planes[self.kind.plane()].iter().all(|x| x.is_finite())
+    }
+}
+
 /// One forward pass over some rows, in micro-batches.
 pub struct Forward {
     pub model: Arc<Model>,
@@ -42,9 +78,11 @@ pub struct Forward {
     temperature: f64,
     settings: Settings,
     micro: Vec<Range<usize>>,
-    /// `[B,T]` each, row-major.
-    logprob: Vec<f32>,
-    entropy: Vec<f32>,
+    measured: Measured,
+    /// Columns of the values: T, or 1 for scores.
+    width: usize,
+    /// Row-major values of each plane (`Kind::plane`).
+    planes: Vec<Vec<f32>>,
     /// Micro-batches whose activations are held, by index; others are recomputed.
     passes: Mutex<Vec<Option<Pass>>>,
 }
@@ -85,6 +123,16 @@ pub fn entropy(
     measure(model, rows, temperature, settings, Kind::Entropy, site)
 }
 
+/// The value of the state before every completion token, `[B,T]`; otherwise as `logprob`.
+pub fn value(model: &Arc<Model>, rows: &Arc<Rows>, settings: &Settings, site: &str) -> Result<Tensor> {
+    measure(model, rows, 1.0, settings, Kind::Value, site)
+}
+
+/// The score of every row at its last token, `[B,1]`; differentiable where the model is trainable.
+pub fn score(model: &Arc<Model>, rows: &Arc<Rows>, settings: &Settings, site: &str) -> Result<Tensor> {
+    measure(model, rows, 1.0, settings, Kind::Score, site)
+}
+
 fn measure(
     model: &Arc<Model>,
     rows: &Arc<Rows>,
@@ -93,15 +141,16 @@ fn measure(
     kind: Kind,
     site: &str,
 ) -> Result<Tensor> {
+    model.require_head(kind.head(), kind.name())?;
     let forward = Forward::of(model, rows, temperature, settings)?;
-    let values = if kind == Kind::Logprob { &forward.logprob } else { &forward.entropy };
-    let values = Data::from_slice(values, (rows.len(), rows.width()), model.device())?;
+    let width = forward.width;
+    let values = Data::from_slice(&forward.planes[kind.plane()], (rows.len(), width), model.device())?;
     let tensor = if model.trainable() {
         Tensor::source(values, Arc::new(Leaf { forward, kind, site: site.into() }))
     } else {
         Tensor::new(values)
     };
-    Ok(tensor.with_tokens(rows.width() > 1))
+    Ok(tensor.with_tokens(width > 1))
 }
 
 impl Forward {
@@ -113,7 +162,7 @@ impl Forward {
         if let Some(found) = live().iter().filter_map(Weak::upgrade).find(same) {
             return Ok(found);
         }
-        check_rows(model, rows)?;
+        check_rows(rows, model.config.vocab_size, model.config.max_positions)?;
         let forward = Arc::new(Self::run(model, rows, temperature, settings)?);
         let mut live = live();
         live.retain(|f| f.strong_count() > 0);
@@ -122,19 +171,26 @@ impl Forward {
     }
 
     fn run(model: &Arc<Model>, rows: &Arc<Rows>, temperature: f64, settings: &Settings) -> Result<Self> {
-        let micro = micro_batches(rows, settings.token_budget, settings.share_prefixes);
-        let cells = rows.len() * rows.width();
+        let (width, planes) = match model.config.head {
+            Head::Lm => (rows.width(), 2),
+            Head::Value => (rows.width(), 1),
+            Head::Score => (1, 1),
+        };
+        let measured = measured(&model.config);
+        let micro = micro_batches(rows, settings.token_budget, measured, settings.share_prefixes);
         let mut forward = Self {
             model: model.clone(),
             version: model.version(),
             rows: rows.clone(),
             temperature,
             settings: settings.clone(),
-            logprob: vec![0.0; cells],
-            entropy: vec![0.0; cells],
+            measured,
+            width,
+            planes: vec![vec![0.0; rows.len() * width]; planes],
             passes: Mutex::default(),
             micro,
         };
+        let per_token = Memory::training(&model.config, model.adapter.as_ref()).activations_per_token;
         let (mut held, mut passes) = (0, Vec::new());
         for range in forward.micro.clone() {
             settings.check()?;
@@ -142,13 +198,14 @@ impl Forward {
                 passes.push(None);
                 continue;
             };
-            let bytes = pack.ids.len() as u64 * bytes_per_token(model);
+            let bytes = pack.ids.len() as u64 * per_token;
             let keep = model.trainable() && held + bytes <= settings.keep_bytes;
             let pass = forward.pass(Arc::new(pack), keep)?;
             let out = pass.out.value.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?;
-            for ((row, t), pair) in pass.pack.cells.iter().zip(out) {
-                forward.logprob[row * rows.width() + t] = pair[0];
-                forward.entropy[row * rows.width() + t] = pair[1];
+            for ((row, t), values) in pass.pack.cells.iter().zip(out) {
+                for (plane, value) in forward.planes.iter_mut().zip(values) {
+                    plane[row * width + t] = value;
+                }
             }
             held += if keep { bytes } else { 0 };
             passes.push(keep.then_some(pass));
@@ -158,19 +215,27 @@ impl Forward {
     }
 
     fn pack(&self, range: Range<usize>) -> Result<Option<Pack>> {
-        Pack::new(&self.rows, range, self.temperature, self.settings.share_prefixes)
+        Pack::new(&self.rows, range, self.measured, self.temperature, self.settings.share_prefixes)
     }
 
     fn pass(&self, pack: Arc<Pack>, recording: bool) -> Result<Pass> {
         let decoder = Decoder::new(&self.model)?;
         let mut tape = self.settings.tape(self.model.packs(), recording);
-        let heads = decoder.heads();
-        let attend =
-            &mut |tape: &mut Tape, _: usize, [q, k, v]: [Var; 3]| attention(tape, &q, &k, &v, &pack.segments, heads);
+        let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
+            attention(tape, &q, &k, &v, &pack.segments, decoder.heads(layer))
+        };
         let hidden = decoder.hidden(&mut tape, pack.ids.clone(), &pack.positions, attend)?;
         let scored = gather(&mut tape, &hidden, pack.scored.clone())?;
-        let head = decoder.head(&tape);
-        let out = linear_logprob(&mut tape, &scored, &head, &pack.targets)?;
+        let out = match self.model.config.head {
+            Head::Lm => {
+                let head = decoder.head(&tape);
+                linear_logprob(&mut tape, &scored, &head, &pack.targets)? // [P,2]
+            }
+            Head::Value | Head::Score => {
+                let values = decoder.measure(&mut tape, &scored)?; // [U,1]
+                gather(&mut tape, &values, pack.targets.rows.clone())? // [P,1]
+            }
+        };
         Ok(Pass { tape, out, pack })
     }
 
@@ -179,10 +244,10 @@ impl Forward {
         self.version == self.model.version()
     }
 
-    /// Adds to `grads` what the upstream gradients of the leaves (`[B,T]`, row-major) come to, micro-batch by
-    /// micro-batch in row order. May be called again.
-    pub fn backward(&self, logprob: Option<&[f32]>, entropy: Option<&[f32]>, grads: &mut ParameterGrads) -> Result<()> {
-        let width = self.rows.width();
+    /// Adds to `grads` what the upstream gradients of the planes (row-major, as many as there are planes) come to,
+    /// micro-batch by micro-batch in row order. May be called again.
+    pub fn backward(&self, upstream: &[Option<Vec<f32>>], grads: &mut ParameterGrads) -> Result<()> {
+        let planes = &upstream[..self.planes.len()];
         let passes = self.passes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (range, pass) in self.micro.iter().zip(passes.iter()) {
             self.settings.check()?;
@@ -197,12 +262,48 @@ impl Forward {
                     None => continue,
                 },
             };
-            let at = |values: Option<&[f32]>, (row, t): (usize, usize)| values.map_or(0.0, |v| v[row * width + t]);
-            let upstream: Vec<f32> = pass.pack.cells.iter().flat_map(|&c| [at(logprob, c), at(entropy, c)]).collect();
+            let at = |plane: &Option<Vec<f32>>, (row, t): (usize, usize)| {
+                plane.as_ref().map_or(0.0, |values| values[row * self.width + t])
+            };
+            let upstream: Vec<f32> =
+                pass.pack.cells.iter().flat_map(|&cell| planes.iter().map(move |plane| at(plane, cell))).collect();
             let upstream = Data::from_vec(upstream, pass.out.value.dims(), self.model.device())?;
             pass.tape.backward(&pass.out, upstream, grads)?;
         }
         Ok(())
+    }
+}
+
+/// What a step of `model` over `rows` holds, by name, in bytes; a frozen model has no gradients, moments, activations.
+///
+/// # Errors
+/// Rows that the model cannot take.
+pub fn held(model: &Model, rows: &Rows, settings: &Settings) -> Result<[(&'static str, u64); 5]> {
+    check_rows(rows, model.config.vocab_size, model.config.max_positions)?;
+    let (config, adapter, measured) = (&model.config, model.adapter.as_ref(), measured(&model.config));
+    let memory = if model.trainable() { Memory::training(config, adapter) } else { Memory::sampling(config, adapter) };
+    let mut activations = 0;
+    for range in micro_batches(rows, settings.token_budget, measured, settings.share_prefixes) {
+        let Some(pack) = Pack::new(rows, range, measured, 1.0, settings.share_prefixes)? else { continue };
+        let bytes = pack.ids.len() as u64 * memory.activations_per_token;
+        // What does not fit is computed again, a micro-batch at a time.
+        let fits = activations + bytes <= settings.keep_bytes;
+        activations = if fits { activations + bytes } else { activations.max(bytes) };
+    }
+    let Memory { weights, packed, gradients, moments, .. } = memory;
+    Ok([
+        ("weights", weights),
+        ("packed", packed),
+        ("gradients", gradients),
+        ("moments", moments),
+        ("activations", activations),
+    ])
+}
+
+fn measured(config: &Config) -> Measured {
+    match config.head {
+        Head::Lm | Head::Value => Measured::States,
+        Head::Score => Measured::Last(config.unscored),
     }
 }
 
@@ -213,32 +314,24 @@ pub fn release(model: &Model) {
     }
 }
 
-/// About what a recorded forward pass holds per packed token.
-fn bytes_per_token(model: &Model) -> u64 {
-    let c = &model.config;
-    let (query, key) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-    let layer = 5 * c.hidden_size + 3 * query + 4 * key + 3 * c.intermediate_size;
-    4 * (c.layers * layer + 3 * c.hidden_size) as u64
-}
-
-fn check_rows(model: &Model, rows: &Rows) -> Result<()> {
-    let vocabulary = model.config.vocab_size as u32;
+/// Rows that a model of this vocabulary and context can score.
+pub(super) fn check_rows(rows: &Rows, vocabulary: usize, context: usize) -> Result<()> {
     for (i, row) in rows.iter().enumerate() {
         if row.prompt.is_empty() {
             return Err(Error::value(format!("row {i} has an empty prompt: its first token has nothing to follow"))
                 .hint("start the prompt with a begin-of-text token or any text"));
         }
-        if let Some(id) = row.prompt.iter().chain(&*row.completion).find(|&&id| id >= vocabulary) {
+        if let Some(id) = row.prompt.iter().chain(&*row.completion).find(|&&id| id as usize >= vocabulary) {
             return Err(Error::value(format!(
                 "row {i} holds token {id}, but the model's vocabulary has {vocabulary} tokens"
             ))
             .hint("encode the rows with this model's own tokenizer"));
         }
-        let (length, most) = (row.prompt.len() + row.completion.len(), model.config.max_positions);
-        if length > most {
+        let length = row.prompt.len() + row.completion.len();
+        if length > context {
             return Err(Error::new(
                 ErrorKind::Value,
-                format!("row {i} has {length} tokens, but the model's context holds {most}"),
+                format!("row {i} has {length} tokens, but the model's context holds {context}"),
             )
             .hint("shorten the prompt or lower max_tokens"));
         }

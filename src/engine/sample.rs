@@ -5,14 +5,14 @@
 
 use super::cache::{Cache, DeviceCache, HostCache, Prompts};
 use super::choose::Choice;
+use super::network::{Network, Own, Sizes};
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::host;
-use crate::kernel::linear::{Layout, linear};
 use crate::kernel::tape::Tape;
 use crate::model::decoder::Decoder;
 use crate::model::rows::{Row, Rows};
-use crate::model::{Model, Tokenizer};
+use crate::model::{Head, Model};
 use crate::tensor::rng::Key;
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -58,9 +58,9 @@ impl Default for SampleOptions {
 }
 
 impl SampleOptions {
-    fn check(&self) -> Result<()> {
+    fn check(&self, call: &str) -> Result<()> {
         let refuse = |name: &str, range: &str, found: String| {
-            Err(Error::value(format!("sample: {name} must be {range}, found {found}")))
+            Err(Error::value(format!("{call}: {name} must be {range}, found {found}")))
         };
         let share = |p: f64| p > 0.0 && p <= 1.0;
         match self {
@@ -120,31 +120,45 @@ pub fn sample(
     key: Key,
     settings: &Settings,
 ) -> Result<Samples> {
-    options.check()?;
-    prompts.iter().enumerate().try_for_each(|(i, prompt)| check_prompt(model, i, prompt, options.max_tokens))?;
+    model.require_head(Head::Lm, "sample")?;
+    let network = Own { model, decoder: Decoder::new(model)? };
+    answer("sample", &network, prompts, options, key, settings)
+}
+
+/// `sample` on any decoder; `call` is the function's name in scripts.
+pub(super) fn answer(
+    call: &'static str,
+    network: &dyn Network,
+    prompts: &[Vec<u32>],
+    options: &SampleOptions,
+    key: Key,
+    settings: &Settings,
+) -> Result<Samples> {
+    options.check(call)?;
+    let run = Run { call, network, options, choice: options.choice(), settings };
+    prompts.iter().enumerate().try_for_each(|(i, prompt)| run.check_prompt(i, prompt))?;
+    if network.tokenizer().is_none() && !options.stop.is_empty() {
+        return Err(Error::value(format!("{call}: stop texts need a tokenizer, but the model has none"))
+            .hint("leave `stop` out"));
+    }
     let key = options.seed.map_or(key, Key::new);
     let prompts: Vec<Arc<[u32]>> = prompts.iter().map(|p| Arc::from(&p[..])).collect();
-    let decoder = Decoder::new(model)?;
-    let run = Run { model, decoder: &decoder, options, choice: options.choice(), settings };
     let rows = prompts.len().saturating_mul(options.n);
     if rows > MOST_ROWS {
-        return Err(Error::value(format!(
-            "sample: {} prompts × n = {} are {rows} rows, at most {MOST_ROWS}",
-            prompts.len(),
-            options.n
-        ))
-        .hint("sample in several calls"));
+        let (prompts, n) = (prompts.len(), options.n);
+        return Err(Error::value(format!("{call}: {prompts} prompts × n = {n} are {rows} rows, at most {MOST_ROWS}"))
+            .hint("sample in several calls"));
     }
     let mut answers = Vec::with_capacity(rows);
     for wave in run.waves(rows) {
         answers.extend(run.decode(&prompts, wave, key)?);
     }
-    collect(model.tokenizer.as_deref(), answers, &prompts, options, model)
+    Ok(run.collect(answers, &prompts))
 }
 
 struct Run<'a> {
-    model: &'a Model,
-    decoder: &'a Decoder<'a>,
+    call: &'static str,
+    network: &'a dyn Network,
     options: &'a SampleOptions,
     choice: Choice,
     settings: &'a Settings,
@@ -153,8 +167,8 @@ struct Run<'a> {
 impl Run<'_> {
     /// Answers decoded together: as many as keep the KV cache within its bytes.
     fn waves(&self, rows: usize) -> Vec<Range<usize>> {
-        let c = &self.model.config;
-        let token = (2 * 4 * c.layers * c.kv_heads * c.head_dim) as u64;
+        let layers = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer));
+        let token = layers.map(|heads| 2 * 4 * heads.key * heads.dim).sum::<usize>() as u64;
         let each = token * self.options.max_tokens as u64;
         let step = (self.settings.keep_bytes / each.max(1)).clamp(1, rows.max(1) as u64) as usize;
         (0..rows).step_by(step).map(|from| from..(from + step).min(rows)).collect()
@@ -175,8 +189,8 @@ impl Run<'_> {
                 })
             })
             .collect();
-        let prefix = Prompts::prefill(self.model, self.decoder, &unique, self.settings)?;
-        let heads = self.decoder.heads();
+        let prefix = Prompts::prefill(self.network, &unique, self.settings)?;
+        let heads = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer)).collect();
         let mut cache: Box<dyn Cache + '_> = if self.settings.fused && host::is_host(&prefix.last) {
             Box::new(HostCache::new(&prefix, heads)?)
         } else {
@@ -188,7 +202,7 @@ impl Run<'_> {
             answers.push(Answer { prompt, key, tokens: Vec::new(), logprobs: Vec::new(), finished: false });
             cache.push(unique);
         }
-        let mut tape = self.settings.tape(self.model.packs(), false);
+        let mut tape = self.settings.tape(self.network.packs(), false);
         let logits = self.logits(&mut tape, &prefix.last)?;
         // Every answer starts from its prompt's logits.
         let width = logits.len() / unique.len();
@@ -201,9 +215,9 @@ impl Run<'_> {
                 active.iter().map(|&a| *answers[a].tokens.last().expect("a token was chosen")).collect();
             let position = |&a: &usize| (prompts[answers[a].prompt].len() + answers[a].tokens.len() - 1) as u32;
             let positions: Vec<u32> = active.iter().map(position).collect();
-            let mut tape = self.settings.tape(self.model.packs(), false);
+            let mut tape = self.settings.tape(self.network.packs(), false);
             let attend = &mut |tape: &mut Tape, layer: usize, qkv| cache.attend(tape, layer, qkv);
-            let hidden = self.decoder.hidden(&mut tape, ids, &positions, attend)?;
+            let hidden = self.network.hidden(&mut tape, ids, &positions, attend)?;
             let logits = self.logits(&mut tape, &hidden.value)?;
             self.choose(&mut answers, &mut active, logits, &mut *cache)?;
         }
@@ -212,9 +226,8 @@ impl Run<'_> {
 
     /// `[rows, V]`, row-major.
     fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Vec<f32>> {
-        let (hidden, head) = (tape.constant(hidden.clone()), self.decoder.head(tape));
-        let logits = linear(tape, &hidden, &head, None, Layout::OutIn)?;
-        Ok(logits.value.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
+        let logits = self.network.logits(tape, hidden)?;
+        Ok(logits.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
     /// Chooses a token for each active answer, then lets those that ended leave.
@@ -236,7 +249,7 @@ impl Run<'_> {
             if !logprob.is_finite() {
                 return Err(Error::new(
                     Kind::NotFinite,
-                    format!("sample: the logits for prompt {} are not finite", answers[a].prompt),
+                    format!("{}: the logits for prompt {} are not finite", self.call, answers[a].prompt),
                 )
                 .hint("the weights have diverged: lower lr or max_norm, or load the model again"));
             }
@@ -255,10 +268,10 @@ impl Run<'_> {
     }
 
     fn ends(&self, answer: &Answer) -> bool {
-        if answer.tokens.last().is_some_and(|t| self.model.config.eos.contains(t)) {
+        if answer.tokens.last().is_some_and(|t| self.network.ends().contains(t)) {
             return true;
         }
-        match &self.model.tokenizer {
+        match self.network.tokenizer() {
             Some(tokenizer) if !self.options.stop.is_empty() => {
                 let text = tokenizer.decode(&answer.tokens);
                 self.options.stop.iter().any(|stop| text.contains(stop))
@@ -266,58 +279,47 @@ impl Run<'_> {
             _ => false,
         }
     }
-}
+    fn check_prompt(&self, i: usize, prompt: &[u32]) -> Result<()> {
+        let (call, max_tokens) = (self.call, self.options.max_tokens);
+        let Sizes { context, vocabulary, .. } = self.network.sizes();
+        if prompt.is_empty() {
+            return Err(Error::value(format!("{call}: prompt {i} has no tokens"))
+                .hint("a prompt needs at least one token to continue"));
+        }
+        if prompt.len() + max_tokens > context {
+            return Err(Error::value(format!(
+                "{call}: prompt {i} has {} tokens and max_tokens is {max_tokens}, but the model's context holds {context}",
+                prompt.len()
+            ))
+            .hint("shorten the prompt or lower max_tokens"));
+        }
+        match prompt.iter().find(|&&id| id as usize >= vocabulary) {
+            Some(id) => Err(Error::value(format!(
+                "{call}: prompt {i} holds token {id}, but the vocabulary has {vocabulary} tokens"
+            ))
+            .hint("encode prompts with this model's own tokenizer")),
+            None => Ok(()),
+        }
+    }
 
-fn check_prompt(model: &Model, i: usize, prompt: &[u32], max_tokens: usize) -> Result<()> {
-    let (most, vocabulary) = (model.config.max_positions, model.config.vocab_size as u32);
-    if prompt.is_empty() {
-        return Err(Error::value(format!("sample: prompt {i} has no tokens"))
-            .hint("a prompt needs at least one token to continue"));
+    fn collect(&self, answers: Vec<Answer>, prompts: &[Arc<[u32]>]) -> Samples {
+        let text = |answer: &Answer| {
+            let Some(tokenizer) = self.network.tokenizer() else { return String::new() };
+            let ended = answer.tokens.last().is_some_and(|t| self.network.ends().contains(t));
+            let text = tokenizer.decode(&answer.tokens[..answer.tokens.len() - usize::from(ended)]);
+            let cut = self.options.stop.iter().filter_map(|stop| text.find(stop)).min();
+            cut.map_or(text.clone(), |at| text[..at].to_string())
+        };
+        let texts = answers.iter().map(text).collect();
+        let finished = answers.iter().map(|a| a.finished).collect();
+        let logprobs = answers.iter().map(|a| a.logprobs.clone()).collect();
+        let row = |a: Answer| Row { prompt: prompts[a.prompt].clone(), completion: a.tokens.into() };
+        Samples {
+            rows: Rows::new(answers.into_iter().map(row).collect()),
+            logprobs,
+            finished,
+            texts,
+            temperature: self.options.temperature,
+        }
     }
-    if prompt.len() + max_tokens > most {
-        return Err(Error::value(format!(
-            "sample: prompt {i} has {} tokens and max_tokens is {max_tokens}, but the model's context holds {most}",
-            prompt.len()
-        ))
-        .hint("shorten the prompt or lower max_tokens"));
-    }
-    match prompt.iter().find(|&&id| id >= vocabulary) {
-        Some(id) => Err(Error::value(format!(
-            "sample: prompt {i} holds token {id}, but the vocabulary has {vocabulary} tokens"
-        ))
-        .hint("encode prompts with this model's own tokenizer")),
-        None => Ok(()),
-    }
-}
-
-fn collect(
-    tokenizer: Option<&Tokenizer>,
-    answers: Vec<Answer>,
-    prompts: &[Arc<[u32]>],
-    options: &SampleOptions,
-    model: &Model,
-) -> Result<Samples> {
-    if tokenizer.is_none() && !options.stop.is_empty() {
-        return Err(
-            Error::value("sample: stop texts need a tokenizer, but the model has none").hint("leave `stop` out")
-        );
-    }
-    let text = |answer: &Answer| {
-        let Some(tokenizer) = tokenizer else { return String::new() };
-        let ended = answer.tokens.last().is_some_and(|t| model.config.eos.contains(t));
-        let text = tokenizer.decode(&answer.tokens[..answer.tokens.len() - usize::from(ended)]);
-        let cut = options.stop.iter().filter_map(|stop| text.find(stop)).min();
-        cut.map_or(text.clone(), |at| text[..at].to_string())
-    };
-    let texts = answers.iter().map(text).collect();
-    let finished = answers.iter().map(|a| a.finished).collect();
-    let logprobs = answers.iter().map(|a| a.logprobs.clone()).collect();
-    let row = |a: Answer| Row { prompt: prompts[a.prompt].clone(), completion: a.tokens.into() };
-    Ok(Samples {
-        rows: Rows::new(answers.into_iter().map(row).collect()),
-        logprobs,
-        finished,
-        texts,
-        temperature: options.temperature,
-    })
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of passes and the checks; `adamw` owns the update itself.
 
-use super::leaf::{self, Forward, Kind, Leaf};
+use super::leaf::{self, Forward, Leaf};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::kernel::tape::ParameterGrads;
 use crate::model::Model;
@@ -24,17 +24,26 @@ pub fn differentiate(loss: &Tensor) -> Result<Vec<ModelGrads>> {
     let sources = tape::backward(loss)?.sources();
     let value = loss.item()?;
     if !value.is_finite() {
-        return Err(Error::new(ErrorKind::NotFinite, format!("the loss is {value}")));
+        let error = Error::new(ErrorKind::NotFinite, format!("the loss is {value}"));
+        let broken = sources.iter().filter_map(|(origin, _)| origin.downcast_ref::<Leaf>()).find(|leaf| !leaf.finite());
+        return Err(match broken {
+            Some(leaf) => error.hint(format!(
+                "{} at {} is not finite: the weights have diverged; lower lr or max_norm, or load the model again",
+                leaf.kind.name(),
+                leaf.site
+            )),
+            None => error,
+        });
     }
     let mut passes: Vec<Reached> = Vec::new();
     for (origin, grad) in &sources {
         let Some(leaf) = origin.downcast_ref::<Leaf>() else { continue };
         check_current(leaf)?;
         let at = passes.iter().position(|p| Arc::ptr_eq(&p.forward, &leaf.forward)).unwrap_or_else(|| {
-            passes.push(Reached { forward: leaf.forward.clone(), logprob: None, entropy: None });
+            passes.push(Reached { forward: leaf.forward.clone(), planes: [None, None] });
             passes.len() - 1
         });
-        let slot = if leaf.kind == Kind::Logprob { &mut passes[at].logprob } else { &mut passes[at].entropy };
+        let slot = &mut passes[at].planes[leaf.kind.plane()];
         let grad = leaf::upstream(grad)?;
         match slot {
             None => *slot = Some(grad),
@@ -53,24 +62,23 @@ pub fn differentiate(loss: &Tensor) -> Result<Vec<ModelGrads>> {
             models.push(ModelGrads { model: model.clone(), grads: ParameterGrads::default() });
             models.len() - 1
         });
-        pass.forward.backward(pass.logprob.as_deref(), pass.entropy.as_deref(), &mut models[at].grads)?;
+        pass.forward.backward(&pass.planes, &mut models[at].grads)?;
     }
     models.iter().try_for_each(check_complete)?;
     Ok(models)
 }
 
-/// A forward pass that the loss reaches, with the upstream gradients of its leaves `[B,T]`.
+/// A forward pass that the loss reaches, with the upstream gradients of its leaves (by `Kind::plane`).
 struct Reached {
     forward: Arc<Forward>,
-    logprob: Option<Vec<f32>>,
-    entropy: Option<Vec<f32>>,
+    planes: [Option<Vec<f32>>; 2],
 }
 
 fn check_current(leaf: &Leaf) -> Result<()> {
     if leaf.forward.current() {
         return Ok(());
     }
-    let call = if leaf.kind == Kind::Logprob { "logprob" } else { "entropy" };
+    let call = leaf.kind.name();
     Err(Error::gradient(format!(
         "the {call} computed at {} is older than the model's weights: a step has changed them since",
         leaf.site
@@ -82,7 +90,7 @@ fn check_current(leaf: &Leaf) -> Result<()> {
 fn check_complete(m: &ModelGrads) -> Result<()> {
     let mut missing = Vec::new();
     let mut broken = Vec::new();
-    for (i, (name, _)) in m.model.parameters().enumerate() {
+    for (i, (name, _)) in m.model.parameters().enumerate().filter(|(i, _)| m.model.trains(*i)) {
         match m.grads.get(i) {
             None => missing.push(name),
             Some(grad) if !squares(grad)?.is_finite() => broken.push(name),

@@ -24,6 +24,7 @@ pub const CATALOG: [Builtin; 1] = [Builtin {
         ("generation_config.json", include_bytes!("tiny/generation_config.json")),
         ("tokenizer.json", include_bytes!("tiny/tokenizer.json")),
         ("tokenizer_config.json", include_bytes!("tiny/tokenizer_config.json")),
+        ("chat_template.jinja", include_bytes!("tiny/chat_template.jinja")),
     ],
     weights: include_bytes!("tiny/model.safetensors"),
 }];

@@ -5,6 +5,7 @@
 
 use super::config::Config;
 use crate::tensor::rng::Key;
+use rayon::prelude::*;
 
 /// The numbers of one parameter, row major. `key` belongs to this parameter alone.
 pub fn values(config: &Config, name: &str, shape: &[usize], key: Key) -> Vec<f32> {
@@ -12,11 +13,13 @@ pub fn values(config: &Config, name: &str, shape: &[usize], key: Key) -> Vec<f32
     if name.ends_with(".bias") {
         return vec![0.0; count];
     }
-    if name.ends_with("norm.weight") {
+    // Of the weights, those of norms alone have one dimension.
+    if shape.len() == 1 {
         return vec![1.0; count];
     }
-    let into_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+    let down = config.names.mlp.last().expect("an MLP has a way down");
+    let into_residual = [config.names.out, down].iter().any(|part| name.ends_with(&format!(".{part}.weight")));
     let shrink = if into_residual { (2.0 * config.layers as f64).sqrt() } else { 1.0 };
     let std = config.init_std / shrink;
-    (0..count as u64).map(|i| (std * key.normal(i)) as f32).collect()
+    (0..count as u64).into_par_iter().map(|i| (std * key.normal(i)) as f32).collect()
 }

@@ -1,26 +1,34 @@
-//! Models: a configuration, its parameters, and a tokenizer; loaded, saved, copied.
+//! Models: a configuration, its parameters, perhaps an adapter, a tokenizer and a chat template; copied and merged.
 //!
-//! Owns no computation on rows: `decoder` runs one, `engine` decides how.
+//! Owns no files (`open` reads them, `save` writes them) and no computation on rows: `decoder` runs one, `engine`
+//! decides how.
 
 pub mod builtin;
+pub mod chat;
 pub mod config;
 pub mod decoder;
+pub mod gguf;
+pub mod guard;
+pub mod hub;
 pub mod init;
+pub mod lora;
+mod open;
 pub mod rows;
+mod save;
 pub mod tokenizer;
 pub mod weights;
 
-pub use config::{Config, Norm};
+pub use chat::ChatTemplate;
+pub use config::{Config, Head, Norm};
+pub use lora::{Adapter, LoraOptions};
+pub use open::{Adaptation, OpenOptions};
 pub use tokenizer::Tokenizer;
 pub use weights::SaveDtype;
 
 use crate::error::{Error, Result};
 use crate::kernel::tape::Packs;
-use crate::tensor::rng::Key;
 use candle_core::{Device, Tensor, Var};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,160 +36,128 @@ const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-/// Files that are not ours to understand but belong to the model: copied from where it was loaded to where it is saved.
-const CARRIED: [&str; 8] = [
-    GENERATION,
-    TOKENIZER,
-    TOKENIZER_CONFIG,
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-];
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Content by file name, in order of the name.
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// A causal language model. Parameters are f32 and contiguous; of a trainable model they are candle variables, which
-/// the optimizer changes in place (then calling [`Model::bump_version`]).
+/// One weight. A trained one is a candle variable, which the optimizer changes in place.
+#[derive(Debug, Clone)]
+struct Parameter {
+    name: String,
+    tensor: Tensor,
+    trains: bool,
+}
+
+/// A decoder with its head. Parameters are f32 and contiguous; after the trained ones were changed
+/// [`Model::bump_version`] is to be called.
 #[derive(Debug)]
 pub struct Model {
-    /// What the user called it: a built-in name or a folder.
+    /// What the user called it: a built-in name, a folder, or a hub id.
     pub name: String,
     pub config: Config,
     pub tokenizer: Option<Arc<Tokenizer>>,
+    pub chat: Option<Arc<ChatTemplate>>,
+    /// A low-rank adapter on frozen weights.
+    pub adapter: Option<Adapter>,
     id: u64,
     version: AtomicU64,
-    trainable: bool,
     device: Device,
-    parameters: BTreeMap<String, Tensor>,
+    /// The model's own sorted by name, then the adapter's, so that a model keeps its places when it gets one.
+    parameters: Vec<Parameter>,
+    places: BTreeMap<String, usize>,
     files: Arc<Files>,
     /// Packed copies of the weights of this version.
     packs: Mutex<Arc<Packs>>,
 }
 
 impl Model {
-    /// Opens a folder in the Hugging Face layout: `config.json`, safetensors, and `tokenizer.json` where there is one.
-    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
-        let (config, files) = describe(dir)?;
-        let values = weights::read(dir, &config.parameters(), config.tied)?;
-        Self::assemble(dir.display().to_string(), config, files, values, device)
-    }
-
-    /// The architecture and tokenizer of a folder with random weights.
-    pub fn load_random(dir: &Path, key: Key, device: &Device) -> Result<Self> {
-        let (config, files) = describe(dir)?;
-        let values = random_values(&config, key);
-        Self::assemble(dir.display().to_string(), config, files, values, device)
-    }
-
-    /// A model inside the binary (`builtin::CATALOG`).
-    pub fn builtin(name: &str, device: &Device) -> Result<Self> {
-        let (model, config, files) = builtin_parts(name)?;
-        let values = weights::read_bytes(model.weights, &format!("{name}/{}", weights::SINGLE), &config.parameters())?;
-        Self::assemble(name.into(), config, files, values, device)
-    }
-
-    /// A model inside the binary with random weights.
-    pub fn builtin_random(name: &str, key: Key, device: &Device) -> Result<Self> {
-        let (_, config, files) = builtin_parts(name)?;
-        let values = random_values(&config, key);
-        Self::assemble(name.into(), config, files, values, device)
-    }
-
-    /// A built-in model or a folder; a model's folder goes before a built-in one of its name. With a key the weights
-    /// are random.
-    pub fn open(name_or_dir: &str, random: Option<Key>, device: &Device) -> Result<Self> {
-        let dir = Path::new(name_or_dir);
-        // A run's folder holds a config.json too: weights tell it from a model's.
-        let built_in = builtin::find(name_or_dir).is_some() && !weights::exist(dir);
-        match (built_in, random) {
-            (true, None) => Self::builtin(name_or_dir, device),
-            (true, Some(key)) => Self::builtin_random(name_or_dir, key, device),
-            (false, _) if !dir.exists() => {
-                let unknown = Error::unknown("model", name_or_dir, &builtin::names());
-                let hint = unknown.hint.clone().unwrap_or_default();
-                Err(unknown.hint(format!(
-                    "{hint} (built in); otherwise give a folder with config.json, model.safetensors and tokenizer.json"
-                )))
-            }
-            (false, None) => Self::load(dir, device),
-            (false, Some(key)) => Self::load_random(dir, key, device),
-        }
-    }
-
-    /// A model with random weights; the same key gives the same weights.
-    pub fn random(config: Config, tokenizer: Option<Arc<Tokenizer>>, key: Key, device: &Device) -> Result<Self> {
-        let values = random_values(&config, key);
-        let mut model = Self::assemble("random".into(), config, Files::new(), values, device)?;
-        model.tokenizer = tokenizer;
-        Ok(model)
-    }
-
-    /// Puts a model together from its files and the numbers of its parameters, in the order of `config.parameters()`.
-    fn assemble(name: String, config: Config, files: Files, values: Vec<Vec<f32>>, device: &Device) -> Result<Self> {
-        let (config, tokenizer) = with_files(config, &files)?;
-        let mut parameters = BTreeMap::new();
-        for ((name, shape), values) in config.parameters().into_iter().zip(values) {
-            parameters.insert(name, Var::from_vec(values, shape, device)?.into_inner());
-        }
-        Ok(Self {
+    fn build(name: String, config: Config, files: Arc<Files>, parameters: Vec<Parameter>, device: &Device) -> Self {
+        let count = parameters.iter().map(|p| p.tensor.elem_count()).sum();
+        Self {
             name,
             config,
-            tokenizer,
+            tokenizer: None,
+            chat: None,
+            adapter: None,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             version: AtomicU64::new(0),
-            trainable: true,
             device: device.clone(),
-            packs: fresh_packs(&parameters),
+            places: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
-            files: Arc::new(files),
-        })
+            files,
+            packs: Mutex::new(Packs::new(count)),
+        }
     }
 
-    /// A copy that never changes and has no gradient.
+    /// The same model around other parameters.
+    fn with_parameters(&self, parameters: Vec<Parameter>, adapter: Option<Adapter>) -> Self {
+        let files = self.files.clone();
+        let built = Self::build(self.name.clone(), self.config.clone(), files, parameters, &self.device);
+        Self { tokenizer: self.tokenizer.clone(), chat: self.chat.clone(), adapter, ..built }
+    }
+
+    /// A copy that never changes and has no gradient. Weights that never change are shared with it, not copied.
     pub fn frozen(&self) -> Result<Arc<Self>> {
-        let mut parameters = BTreeMap::new();
-        for (name, tensor) in self.parameters() {
-            parameters.insert(name.to_string(), tensor.detach().copy()?);
-        }
-        Ok(Arc::new(Self {
-            name: self.name.clone(),
-            config: self.config.clone(),
-            tokenizer: self.tokenizer.clone(),
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            version: AtomicU64::new(0),
-            trainable: false,
-            device: self.device.clone(),
-            packs: fresh_packs(&parameters),
-            parameters,
-            files: self.files.clone(),
-        }))
+        self.still(self.parameters.len(), self.adapter.clone())
     }
 
-    /// Writes a folder that transformers opens: configuration, weights, tokenizer and what else came with the model.
-    pub fn save(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
-        std::fs::create_dir_all(dir).map_err(|e| Error::file(format!("{} could not be made: {e}", dir.display())))?;
-        let mut named = Vec::with_capacity(self.parameters.len());
-        for (name, tensor) in self.parameters() {
-            let values = tensor.detach().flatten_all()?.to_vec1::<f32>()?;
-            named.push((name, tensor.dims().to_vec(), values));
+    /// The model under the adapter: the same weights, not copied, without gradient. A head that is trained beside the
+    /// adapter is copied as it is now.
+    ///
+    /// # Errors
+    /// A model without an adapter.
+    pub fn reference(&self) -> Result<Arc<Self>> {
+        if self.adapter.is_none() {
+            return Err(Error::model(format!("the model {} has no adapter to switch off", self.name))
+                .hint("take a copy before training: model.frozen()"));
         }
-        weights::write(&dir.join(weights::SINGLE), &named, dtype)?;
-        write_json(&dir.join(CONFIG), &self.config.to_json_as(dtype.long_name()))?;
-        for (name, bytes) in self.files.iter() {
-            weights::replace(&dir.join(name), |out| out.write_all(bytes))?;
+        self.still(self.config.parameters().len(), None)
+    }
+
+    /// The first `count` parameters as a model that never changes.
+    fn still(&self, count: usize, adapter: Option<Adapter>) -> Result<Arc<Self>> {
+        let copy = |p: &Parameter| -> Result<Parameter> {
+            let tensor = if p.trains { p.tensor.detach().copy()? } else { p.tensor.clone() };
+            Ok(Parameter { name: p.name.clone(), tensor, trains: false })
+        };
+        let parameters = self.parameters[..count].iter().map(copy).collect::<Result<_>>()?;
+        let still = self.with_parameters(parameters, adapter);
+        *still.packs.lock().unwrap_or_else(PoisonError::into_inner) = self.packs().renewed(|i| !self.trains(i));
+        Ok(Arc::new(still))
+    }
+
+    /// A model of its own with the adapter's change added to the weights, ready to be trained as a whole.
+    ///
+    /// # Errors
+    /// A model without an adapter.
+    pub fn merge(&self) -> Result<Arc<Self>> {
+        let Some(adapter) = &self.adapter else {
+            return Err(Error::model(format!("the model {} has no adapter to merge", self.name)).hint(
+                "start one with load_model(name, #{ lora: #{ rank: 16 } }) or read one with #{ adapter: path }",
+            ));
+        };
+        let own = self.config.parameters().len();
+        let mut parameters = Vec::with_capacity(own);
+        let linears: BTreeMap<String, config::Linear> =
+            adapter.linears(&self.config).into_iter().map(|linear| (linear.weight().0, linear)).collect();
+        for p in &self.parameters[..own] {
+            let tensor = match linears.get(&p.name) {
+                None => p.tensor.detach().copy()?,
+                Some(linear) => {
+                    let [a, b] = lora::names(&linear.name);
+                    let (a, b) = (self.parameter(&a)?.detach(), self.parameter(&b)?.detach());
+                    lora::merged(&p.tensor.detach(), &a, &b, adapter.scale(), linear.layout)?
+                }
+            };
+            let tensor = Var::from_tensor(&tensor)?.into_inner();
+            parameters.push(Parameter { name: p.name.clone(), tensor, trains: true });
         }
-        if !self.files.contains_key(GENERATION) {
-            write_json(
-                &dir.join(GENERATION),
-                &json!({"eos_token_id": self.config.eos, "pad_token_id": self.config.pad}),
-            )?;
-        }
-        Ok(())
+        Ok(Arc::new(self.with_parameters(parameters, None)))
     }
 
     /// Unique in this process; copies have their own.
@@ -197,7 +173,8 @@ impl Model {
     /// To be called after the parameters were changed.
     pub fn bump_version(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
-        *self.packs.lock().unwrap_or_else(PoisonError::into_inner) = Packs::new(count(&self.parameters));
+        let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+        *packs = packs.renewed(|i| !self.trains(i));
     }
 
     /// Where kernels keep packed copies of this version's weights.
@@ -205,8 +182,14 @@ impl Model {
         self.packs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether any parameter is trained.
     pub fn trainable(&self) -> bool {
-        self.trainable
+        self.parameters.iter().any(|p| p.trains)
+    }
+
+    /// Whether the parameter at this place of [`Model::parameters`] is trained.
+    pub fn trains(&self, place: usize) -> bool {
+        self.parameters.get(place).is_some_and(|p| p.trains)
     }
 
     pub fn device(&self) -> &Device {
@@ -215,15 +198,28 @@ impl Model {
 
     /// One parameter by its Hugging Face name.
     pub fn parameter(&self, name: &str) -> Result<&Tensor> {
-        self.parameters.get(name).ok_or_else(|| {
-            let known: Vec<&String> = self.parameters.keys().collect();
+        Ok(&self.parameters[self.place(name)?].tensor)
+    }
+
+    /// The place of a parameter in [`Model::parameters`].
+    pub fn place(&self, name: &str) -> Result<usize> {
+        self.places.get(name).copied().ok_or_else(|| {
+            let known: Vec<&String> = self.places.keys().collect();
             Error::unknown("parameter", name, &known)
         })
     }
 
-    /// Name and tensor of every parameter, sorted by name.
+    /// Name and tensor of every parameter: the model's own sorted by name, then the adapter's.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))
+        self.parameters.iter().map(|p| (p.name.as_str(), &p.tensor))
+    }
+
+    /// How many numbers the parameters hold, and how many of them are trained.
+    pub fn counts(&self) -> (usize, usize) {
+        let count = |trained: bool| {
+            self.parameters.iter().filter(|p| p.trains || !trained).map(|p| p.tensor.elem_count()).sum()
+        };
+        (count(false), count(true))
     }
 
     /// The tokenizer, or an error that says what needs it.
@@ -233,98 +229,45 @@ impl Model {
                 .hint("put tokenizer.json into the model's folder, or give token ids with encode_ids")
         })
     }
+
+    /// The chat template, or an error that says what needs it.
+    pub fn require_chat(&self, what: &str) -> Result<&Arc<ChatTemplate>> {
+        self.chat.as_ref().ok_or_else(|| {
+            Error::model(format!("{what} needs a chat template, but the model {} has none", self.name))
+                .hint("put chat_template.jinja into the model's folder, or give prompts as texts")
+        })
+    }
+
+    /// Fails unless the model has the head that `what` needs.
+    pub fn require_head(&self, head: Head, what: &str) -> Result<()> {
+        if self.config.head == head {
+            return Ok(());
+        }
+        let (found, how) = match head {
+            Head::Lm => ("a language-model head", "load it without the option `head`"),
+            Head::Value => ("a value head", "load it with load_model(name, #{ head: \"value\" })"),
+            Head::Score => ("a score head", "load it with load_model(name, #{ head: \"score\" })"),
+        };
+        Err(Error::model(format!(
+            "{what} needs {found}, but the model {} is a {}",
+            self.name, self.config.architecture
+        ))
+        .hint(how))
+    }
 }
 
 impl std::fmt::Display for Model {
     /// `Model(tiny, Qwen2ForCausalLM, 999040 parameters)`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let frozen = if self.trainable { "" } else { ", frozen" };
-        let (architecture, count) = (&self.config.architecture, self.config.parameter_count());
-        write!(f, "Model({}, {architecture}, {count} parameters{frozen})", self.name)
-    }
-}
-
-fn count(parameters: &BTreeMap<String, Tensor>) -> usize {
-    parameters.values().map(Tensor::elem_count).sum()
-}
-
-fn fresh_packs(parameters: &BTreeMap<String, Tensor>) -> Mutex<Arc<Packs>> {
-    Mutex::new(Packs::new(count(parameters)))
-}
-
-/// A built-in model with its configuration and its other files.
-fn builtin_parts(name: &str) -> Result<(&'static builtin::Builtin, Config, Files)> {
-    let model = builtin::find(name).ok_or_else(|| Error::unknown("built-in model", name, &builtin::names()))?;
-    let config = parse_config(model.config, &format!("{name}/{CONFIG}"))?;
-    let files = model.files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
-    Ok((model, config, files))
-}
-
-/// The configuration and the other files of a folder.
-fn describe(dir: &Path) -> Result<(Config, Files)> {
-    let needs = "a model folder holds config.json, model.safetensors and tokenizer.json";
-    if !dir.is_dir() {
-        return Err(Error::model(format!("{} is not a folder", dir.display())).hint(needs));
-    }
-    let path = dir.join(CONFIG);
-    if !path.is_file() {
-        return Err(Error::model(format!("{} holds no {CONFIG}", dir.display())).hint(needs));
-    }
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|e| Error::file(format!("{} could not be read: {e}", path.display())))
-    };
-    let config = parse_config(&read(&path)?, &path.display().to_string())?;
-    let mut files = Files::new();
-    for name in CARRIED {
-        let path = dir.join(name);
-        if path.is_file() {
-            files.insert(name.to_string(), read(&path)?);
+        let (count, trained) = self.counts();
+        write!(f, "Model({}, {}, {count} parameters", self.name, self.config.architecture)?;
+        match &self.adapter {
+            Some(adapter) if trained > 0 => write!(f, ", lora rank {}, {trained} trained)", adapter.rank),
+            Some(adapter) => write!(f, ", lora rank {}, frozen)", adapter.rank),
+            None if trained > 0 => write!(f, ")"),
+            None => write!(f, ", frozen)"),
         }
     }
-    Ok((config, files))
-}
-
-fn parse_config(bytes: &[u8], label: &str) -> Result<Config> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|e| Error::model(format!("{label} is not valid JSON: {e}")))?;
-    Config::from_json(&value)
-}
-
-/// What the files beside the weights say: end tokens from `generation_config.json`, and the tokenizer.
-fn with_files(mut config: Config, files: &Files) -> Result<(Config, Option<Arc<Tokenizer>>)> {
-    if let Some(bytes) = files.get(GENERATION) {
-        let value: Value =
-            serde_json::from_slice(bytes).map_err(|e| Error::model(format!("{GENERATION} is not valid JSON: {e}")))?;
-        config = config.with_generation(&value)?;
-    }
-    let Some(bytes) = files.get(TOKENIZER) else {
-        return Ok((config, None));
-    };
-    let tokenizer = Tokenizer::from_bytes(bytes, files.get(TOKENIZER_CONFIG).map(Vec::as_slice))?;
-    if tokenizer.size() > config.vocab_size {
-        return Err(Error::model(format!(
-            "{TOKENIZER} has {} tokens, but the model's vocabulary has {}",
-            tokenizer.size(),
-            config.vocab_size
-        ))
-        .hint("the tokenizer belongs to another model: every token needs a row in the embedding"));
-    }
-    if config.eos.is_empty() {
-        config = config.with_eos(tokenizer.eos().into_iter().collect())?;
-    }
-    Ok((config, Some(Arc::new(tokenizer))))
-}
-
-fn random_values(config: &Config, key: Key) -> Vec<Vec<f32>> {
-    let numbered = config.parameters().into_iter().enumerate();
-    numbered.map(|(i, (name, shape))| init::values(config, &name, &shape, key.fold(i as u64))).collect()
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    weights::replace(path, |out| {
-        serde_json::to_writer_pretty(&mut *out, value)?;
-        out.write_all(b"\n")
-    })
 }
 
 #[cfg(test)]

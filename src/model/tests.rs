@@ -1,9 +1,10 @@
 //! Folders: what is read, what is refused and how, what is written.
 
+use super::save::write_json;
 use super::*;
 use crate::tensor::rng::Key;
-use serde_json::Map;
-use std::path::PathBuf;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 fn fixture() -> PathBuf {
@@ -250,7 +251,8 @@ fn tiny_reads_every_character_and_writes_it_back() {
     assert_eq!(ids, (7..104).collect::<Vec<u32>>());
     assert_eq!(tokenizer.decode(&ids), text);
     assert_eq!(tokenizer.decode(&[4, ids[2], 1, 0]), " ", "special tokens are left out");
-    assert_eq!(tokenizer.encode("12<eos>").expect("encodes").last(), Some(&1));
+    assert_eq!(tokenizer.encode_special("12<eos>").expect("encodes"), [26, 27, 1]);
+    assert_eq!(tokenizer.encode("<eos>").expect("encodes"), [37, 78, 88, 92, 39], "ordinary text unless asked for");
     assert_eq!(tokenizer.encode("é").expect("encodes"), [3, 3], "one <unk> for each unknown byte");
     assert_eq!((tokenizer.eos(), model.config.eos.as_slice()), (Some(1), [1].as_slice()));
     assert_eq!(tokenizer.size(), model.config.vocab_size);
@@ -259,7 +261,7 @@ fn tiny_reads_every_character_and_writes_it_back() {
 
 #[test]
 fn unknown_models_get_a_suggestion() {
-    let e = Model::open("tinny", None, &Device::Cpu).expect_err("no such model");
+    let e = Model::open("tinny", &OpenOptions::new(Key::new(0)), &Device::Cpu).expect_err("no such model");
     assert_eq!(e.what, "unknown model `tinny`");
     assert!(e.hint.is_some_and(|hint| {
         hint.starts_with("did you mean `tiny`? (built in); otherwise give a folder with config.json")

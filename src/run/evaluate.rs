@@ -14,7 +14,8 @@ pub fn mean_reward(task: &dyn Task, model: &Arc<Model>, n: usize, key: Key, sett
         return Err(Error::value("evaluate: n is 0, expected at least 1"));
     }
     let prompts = task.held_out(n)?;
-    let ids = prompts.encode(model.require_tokenizer("evaluate")?)?;
+    model.require_tokenizer("evaluate")?;
+    let ids = prompts.encode(model, false)?;
     let options = SampleOptions { n: 1, max_tokens: task.max_tokens(), ..SampleOptions::default() };
     let samples = engine::sample(model, &ids, &options, key, settings)?;
     let rewards = task.score(&Batch::from_samples(samples, &prompts, 1, model.device())?)?.to_vec()?;

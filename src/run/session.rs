@@ -20,9 +20,13 @@ pub enum Stream {
     Shuffle,
     Rand,
     Init,
+    Data,
+    Generate,
 }
 
-const STREAMS: usize = 6;
+const STREAMS: usize = 8;
+/// Stands where a step's number does in keys that outlive steps.
+const EVERY_STEP: u64 = u64::MAX;
 
 /// What a run was started with.
 pub struct Launch {
@@ -149,6 +153,11 @@ impl Session {
         Key::new(self.seed()).fold(self.step()).fold(stream as u64).fold(call)
     }
 
+    /// A key for what goes on over many steps: a function of (seed, stream) alone. `seed` is the run's unless given.
+    pub fn lasting_key(&self, stream: Stream, seed: Option<u64>) -> Key {
+        Key::new(seed.unwrap_or(self.seed())).fold(EVERY_STEP).fold(stream as u64)
+    }
+
     /// Looks at a column that was set: `[B,1]` or `[B,T]`, of which only cells inside `mask` count.
     ///
     /// # Errors
@@ -232,6 +241,18 @@ mod tests {
         assert_ne!(first, s.key(Stream::Sample), "steps differ");
         s.begin_step(0);
         assert_eq!(first, s.key(Stream::Sample), "the same place gives the same key");
+    }
+
+    #[test]
+    fn lasting_keys_follow_the_seed_alone() {
+        let s = session();
+        let first = s.lasting_key(Stream::Data, None);
+        s.begin_step(3);
+        s.key(Stream::Data);
+        assert_eq!(first, s.lasting_key(Stream::Data, None), "neither step nor call matters");
+        assert_eq!(first, s.lasting_key(Stream::Data, Some(5)), "5 is the session's seed");
+        assert_ne!(first, s.lasting_key(Stream::Data, Some(6)));
+        assert_ne!(first, s.lasting_key(Stream::Init, None));
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! A look at what was sampled: a table of a few rows, and the entropy that their log-probs tell.
 
-use crate::data::{Batch, Column};
+use crate::data::{Batch, Column, Content};
 use crate::error::Result;
 use crate::rl::mask::token_mean;
 use crate::run::report::Table;
 use crate::run::{Run, Session};
-use serde_json::Value;
 
 /// Columns shown where the batch has them, after the completion.
 const NUMBERS: [&str; 3] = ["reward", "length", "finished"];
@@ -60,8 +59,7 @@ fn per_row(batch: &Batch, name: &str) -> bool {
 
 fn text(batch: &Batch, name: &str, row: usize) -> Result<String> {
     Ok(match batch.list(name)?.get(row) {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
+        Some(value) => Content::shown(value).into_owned(),
         None => String::new(),
     })
 }

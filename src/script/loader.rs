@@ -11,6 +11,7 @@ use std::rc::Rc;
 /// Scripts and modules that the binary carries; a test holds that none is forgotten.
 const SCRIPTS: &[(&str, &str)] = &[
     ("grpo", include_str!("../../scripts/grpo.rhai")),
+    ("grpo_lora", include_str!("../../scripts/grpo_lora.rhai")),
     ("reinforce", include_str!("../../scripts/reinforce.rhai")),
     ("sft", include_str!("../../scripts/sft.rhai")),
 ];

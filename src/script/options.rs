@@ -104,7 +104,7 @@ pub fn describe(value: &Dynamic) -> String {
         "array" => "an array".into(),
         "map" => "a map".into(),
         "Fn" => "a function".into(),
-        other => format!("a {}", other.rsplit("::").next().unwrap_or(other)),
+        other => format!("a {}", other.rsplit("::").next().unwrap_or(other).trim_end_matches('>')),
     }
 }
 

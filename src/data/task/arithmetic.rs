@@ -74,7 +74,7 @@ impl Problem {
 
     fn prompt(self) -> Prompt {
         Prompt {
-            text: format!("{}{}{}=", self.left, self.operation.sign(), self.right),
+            content: format!("{}{}{}=", self.left, self.operation.sign(), self.right).into(),
             fields: Map::from_iter([("answer".to_string(), Value::from(self.answer().to_string()))]),
         }
     }
@@ -177,8 +177,8 @@ impl Task for Arithmetic {
 
     fn demos(&self, n: usize, key: Key) -> Result<Vec<Demo>> {
         let demo = |problem: Problem| {
-            let Prompt { text, fields } = problem.prompt();
-            Demo { prompt: text, completion: problem.answer().to_string(), fields }
+            let Prompt { content, fields } = problem.prompt();
+            Demo { prompt: content, completion: problem.answer().to_string().into(), fields }
         };
         Ok(self.train(n, key).map(demo).collect())
     }
@@ -192,12 +192,19 @@ impl Task for Arithmetic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Column;
+    use crate::data::{Column, Content};
     use crate::tensor::Device;
     use std::sync::Arc;
 
+    fn text(content: &Content) -> &str {
+        match content {
+            Content::Text(text) => text,
+            Content::Messages(_) => panic!("arithmetic asks in texts"),
+        }
+    }
+
     fn texts(prompts: &Prompts) -> Vec<&str> {
-        prompts.items.iter().map(|prompt| prompt.text.as_str()).collect()
+        prompts.items.iter().map(|prompt| text(&prompt.content)).collect()
     }
 
     #[test]
@@ -210,7 +217,7 @@ mod tests {
             assert_eq!(train.len(), 5000);
             assert!(texts(&train).iter().all(|text| !held.contains(text)));
             let demos = task.demos(5000, Key::new(2)).expect("demonstrations");
-            assert!(demos.iter().all(|demo| !held.contains(demo.prompt.as_str())));
+            assert!(demos.iter().all(|demo| !held.contains(text(&demo.prompt))));
         }
     }
 
@@ -257,12 +264,12 @@ mod tests {
         assert_eq!(make(1), make(1));
         assert_ne!(make(1), make(2));
         for prompt in make(3).items {
-            let (a, b) = prompt.text.trim_end_matches('=').split_once('*').expect("a product");
+            let (a, b) = text(&prompt.content).trim_end_matches('=').split_once('*').expect("a product");
             let product: i64 = a.parse::<i64>().expect("a number") * b.parse::<i64>().expect("a number");
             assert_eq!(prompt.fields["answer"], product.to_string());
         }
         let nine = Arithmetic::new(9, &["*"]).expect("a task").demos(50, Key::new(0)).expect("demonstrations");
-        assert!(nine.iter().all(|demo| demo.completion.len() >= 17), "no overflow");
+        assert!(nine.iter().all(|demo| text(&demo.completion).len() >= 17), "no overflow");
     }
 
     #[test]

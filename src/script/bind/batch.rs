@@ -1,10 +1,8 @@
-//! Batches and prompts in scripts: encoding, columns, mini-batches.
+//! Batches in scripts: columns and mini-batches. Rows from texts are `encode`'s.
 
 use super::convert::{Answer, count};
-use crate::data::encode::{self, Demo};
-use crate::data::{Batch, Column, Prompt, Prompts};
+use crate::data::{Batch, Column, Prompts};
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::run::{Session, Stream};
 use crate::script::host::to_json;
 use crate::script::options::describe;
@@ -20,54 +18,15 @@ const ROWS: &str = "rows";
 
 pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     reg.global().set_custom_type::<Batch>("Batch");
-    reg.global().set_custom_type::<Prompts>("Prompts");
     for name in ["to_string", "to_debug"] {
         reg.global().set_native_fn(name, |b: &mut Batch| -> Answer<String> { Ok(b.to_string()) });
-        reg.global().set_native_fn(name, |prompts: &mut Prompts| -> Answer<String> { Ok(prompts.to_string()) });
     }
     make(reg, session);
     columns(reg, session);
     minibatches(reg, session);
-    prompts(reg);
 }
 
 fn make(reg: &mut Registry, session: &Rc<Session>) {
-    let doc = Doc::new(
-        "encode(model: Model, demos: array) -> Batch",
-        "Rows of given prompts and completions, the model's end token after each completion.",
-    )
-    .param("model", "Model", "its tokenizer and end token are used")
-    .param("demos", "array of #{ prompt, completion, … }", "texts; other keys become list columns")
-    .errors("A map without prompt or completion, a prompt without tokens, a model without tokenizer or end token.")
-    .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
-         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }, #{ prompt: \"5+7=\", completion: \"12\" }]);\n\
-         assert_eq(b.length.to_array(), [[2.0], [3.0]]);   // the end token counts\n\
-         assert_eq(b.mask.to_array(), [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]);\n\
-         assert_eq(b.text, [\"3\", \"12\"]);",
-    );
-    reg.add(doc, |m| {
-        m.set_native_fn("encode", |model: Arc<Model>, demos: Array| -> Answer<Batch> {
-            Ok(encode::encode(&model, &read_demos(&demos)?)?)
-        });
-    });
-    let doc = Doc::new(
-        "encode_ids(prompts: array, completions: array) -> Batch",
-        "Rows of token ids as they are; no end token is added.",
-    )
-    .param("prompts", "[B] arrays of int", "token ids, at least one each")
-    .param("completions", "[B] arrays of int", "token ids")
-    .errors("Different numbers of prompts and completions, an empty prompt, something that is no token id.")
-    .example(
-        "let b = encode_ids([[5], [6, 7]], [[1, 2], [3]]);\nassert_eq(b.mask.to_array(), [[1.0, 1.0], [1.0, 0.0]]);",
-    );
-    let device = session.device();
-    reg.add(doc, |m| {
-        m.set_native_fn("encode_ids", move |prompts: Array, completions: Array| -> Answer<Batch> {
-            let (prompts, completions) = (read_ids("prompts", &prompts)?, read_ids("completions", &completions)?);
-            Ok(encode::encode_ids(prompts, completions, &device)?)
-        });
-    });
     let doc = Doc::new(
         "batch(columns: map) -> Batch",
         "A batch of columns without tokens: what a loss can be tried on without a model.",
@@ -218,95 +177,6 @@ fn minibatches(reg: &mut Registry, session: &Rc<Session>) {
             Ok(array(b.minibatches_of_pairs(pairs, epochs, run.key(Stream::Shuffle))?))
         });
     });
-}
-
-fn prompts(reg: &mut Registry) {
-    let doc =
-        Doc::named("to_array", "prompts.to_array() -> array", "Prompts as maps: the text as `prompt`, and the fields.")
-            .example(
-                "let task = load_task(\"arithmetic\");\nlet p = task.prompts(2).to_array();\n\
-             assert_eq(p.len(), 2);\nassert(p[0].prompt.ends_with(\"=\") && p[0].answer.len() > 0);",
-            );
-    reg.add(doc, |m| {
-        m.set_native_fn("to_array", |prompts: &mut Prompts| -> Answer<Array> {
-            prompts.items.iter().map(prompt_map).collect()
-        });
-    });
-}
-
-fn prompt_map(prompt: &Prompt) -> Answer<Dynamic> {
-    let mut map = Map::from([("prompt".into(), prompt.text.clone().into())]);
-    for (name, value) in &prompt.fields {
-        map.insert(name.as_str().into(), rhai::serde::to_dynamic(value)?);
-    }
-    Ok(map.into())
-}
-
-/// A demonstration as `encode` takes it.
-pub(super) fn demo_map(demo: &Demo) -> Answer<Dynamic> {
-    let mut map = Map::from([
-        ("prompt".into(), demo.prompt.clone().into()),
-        ("completion".into(), demo.completion.clone().into()),
-    ]);
-    for (name, value) in &demo.fields {
-        map.insert(name.as_str().into(), rhai::serde::to_dynamic(value)?);
-    }
-    Ok(map.into())
-}
-
-/// Prompts as scripts give them: a handle, or an array of texts or of maps with `prompt`.
-pub(super) fn read_prompts(function: &str, value: Dynamic) -> Result<Prompts> {
-    if let Some(prompts) = value.read_lock::<Prompts>() {
-        return Ok(prompts.clone());
-    }
-    let wrong = |found: String| {
-        Error::value(format!("`{function}`: expected prompts, found {found}"))
-            .hint("prompts come from task.prompts(n), or as an array of texts or of maps #{ prompt: \"…\", … }")
-    };
-    let Ok(items) = value.as_array_ref() else { return Err(wrong(describe(&value))) };
-    let one = |item: &Dynamic| {
-        if let Ok(text) = item.clone().into_string() {
-            return Ok(Prompt { text, fields: serde_json::Map::new() });
-        }
-        let Ok(map) = item.as_map_ref() else { return Err(wrong(format!("an array with {}", describe(item)))) };
-        let text = text_of(function, &map, "prompt")?;
-        let fields = map.iter().filter(|(key, _)| key.as_str() != "prompt").map(|(k, v)| (k.to_string(), to_json(v)));
-        Ok(Prompt { text, fields: fields.collect() })
-    };
-    Ok(Prompts { items: items.iter().map(one).collect::<Result<_>>()? })
-}
-
-fn read_demos(demos: &Array) -> Result<Vec<Demo>> {
-    let one = |item: &Dynamic| {
-        let map = item.as_map_ref().map_err(|_| {
-            Error::value(format!("`encode`: expected maps #{{ prompt, completion }}, found {}", describe(item)))
-        })?;
-        let fields = map.iter().filter(|(key, _)| !["prompt", "completion"].contains(&key.as_str()));
-        Ok(Demo {
-            prompt: text_of("encode", &map, "prompt")?,
-            completion: text_of("encode", &map, "completion")?,
-            fields: fields.map(|(key, value)| (key.to_string(), to_json(value))).collect(),
-        })
-    };
-    demos.iter().map(one).collect()
-}
-
-fn text_of(function: &str, map: &Map, key: &str) -> Result<String> {
-    match map.get(key) {
-        None => Err(Error::value(format!("`{function}`: a map has no `{key}`"))),
-        Some(value) => value
-            .clone()
-            .into_string()
-            .map_err(|_| Error::value(format!("`{function}`: `{key}` must be a text, found {}", describe(value)))),
-    }
-}
-
-fn read_ids(name: &str, rows: &Array) -> Result<Vec<Vec<u32>>> {
-    let wrong = |value: &Dynamic| {
-        Error::value(format!("`encode_ids`: {name} must be arrays of token ids, found {}", describe(value)))
-    };
-    let id = |value: &Dynamic| value.as_int().ok().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| wrong(value));
-    rows.iter().map(|row| row.as_array_ref().map_err(|_| wrong(row))?.iter().map(id).collect()).collect()
 }
 
 fn from_map(columns: &Map, device: &Device) -> Result<Batch> {

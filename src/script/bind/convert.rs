@@ -61,6 +61,15 @@ pub(super) fn count(function: &str, name: &str, value: INT) -> Result<usize> {
         .map_err(|_| Error::value(format!("`{function}`: {name} must not be negative, found {value}")))
 }
 
+/// How many prompts or rows are to be made: a count that memory has room for.
+pub(super) fn drawn(function: &str, n: INT) -> Result<usize> {
+    const MOST: usize = 1 << 24;
+    match count(function, "n", n)? {
+        n if n <= MOST => Ok(n),
+        n => Err(Error::value(format!("`{function}`: n is {n}, at most {MOST} can be drawn at once"))),
+    }
+}
+
 /// Tensors of several operands of which at least one may be a tensor; `None` if all are numbers.
 pub(super) fn together<const N: usize>(
     function: &str,

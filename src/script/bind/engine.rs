@@ -1,7 +1,7 @@
 //! Sampling, scoring and optimizing in scripts.
 
-use super::batch::read_prompts;
 use super::convert::{Answer, float};
+use super::encode::read_prompts;
 use crate::data::Batch;
 use crate::engine::{self, Adamw, AdamwOptions, Gradient, SampleOptions};
 use crate::error::{Error, Kind, Result};
@@ -10,7 +10,7 @@ use crate::run::{Session, Stream};
 use crate::script::options::{Options, describe};
 use crate::script::registry::{Doc, Registry};
 use crate::tensor::Tensor;
-use rhai::{Array, Dynamic, FLOAT, Map, Module, NativeCallContext};
+use rhai::{Array, Dynamic, FLOAT, INT, Map, Module, NativeCallContext};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     }
     sampling(reg, session);
     scoring(reg, session);
+    measuring(reg, session);
+    holding(reg, session);
     optimizing(reg, session);
     gradients(reg);
 }
@@ -43,7 +45,9 @@ fn sampling(reg: &mut Registry, session: &Rc<Session>) {
     .param(
         "prompts",
         "Prompts | array",
-        "P prompts: from a task, or texts, or maps #{ prompt, … } whose other keys become columns",
+        "P prompts: from a task, or texts, or arrays of messages #{ role, content } for the chat template (an \
+         assistant's message that stands last is continued), or maps #{ prompt, … } of either whose other keys become \
+         columns",
     )
     .param("n", "int", "answers per prompt, so that B = P·n; 1 unless given")
     .param("max_tokens", "int", "tokens per answer at most, the end token included; 64 unless given")
@@ -54,9 +58,16 @@ fn sampling(reg: &mut Registry, session: &Rc<Session>) {
     .param("greedy", "bool", "the most probable token each time; false unless given")
     .param("stop", "array of string", "texts that end an answer; they are cut from `text`, not from the tokens")
     .param("seed", "int", "random numbers of its own instead of the run's")
+    .param(
+        "special",
+        "bool",
+        "whether special tokens written out in prompts are control tokens, as in a text from model.chat; false unless \
+         given",
+    )
     .errors(
-        "An option outside its range, an unknown option, a prompt without tokens or without room for max_tokens in \
-         the model's context, a model whose logits are not finite.",
+        "An option outside its range, an unknown option, no prompts, a prompt without tokens or without room for \
+         max_tokens in the model's context, messages without a chat template or that it refuses, a model whose logits \
+         are not finite.",
     )
     .source("columns set: mask, old_logprob (full softmax at the temperature, nats), length, finished, text, prompt")
     .example(
@@ -64,7 +75,9 @@ fn sampling(reg: &mut Registry, session: &Rc<Session>) {
          let b = sample(model, [\"1+2=\", \"3+4=\"], #{ n: 3, max_tokens: 5 });\n\
          assert_eq(b.rows, 6);\n\
          assert_eq(b.prompt[2], \"1+2=\");\n\
-         assert_eq(b.old_logprob.shape, b.mask.shape);",
+         assert_eq(b.old_logprob.shape, b.mask.shape);\n\
+         let b = sample(model, [[#{ role: \"user\", content: \"1+2=\" }]], #{ max_tokens: 5 });\n\
+         assert_eq(b.prompt[0][0].content, \"1+2=\");",
     );
     let session = session.clone();
     reg.add(doc, |m| {
@@ -80,14 +93,16 @@ fn sampling(reg: &mut Registry, session: &Rc<Session>) {
 
 fn sample(session: &Session, model: &Arc<Model>, prompts: Dynamic, options: Dynamic) -> Result<Batch> {
     let prompts = read_prompts("sample", prompts)?;
-    let options = sample_options(options)?;
-    let ids = prompts.encode(model.require_tokenizer("sample")?)?;
+    let (options, special) = sample_options("sample", options)?;
+    model.require_tokenizer("sample")?;
+    let ids = prompts.encode(model, special)?;
     let samples = engine::sample(model, &ids, &options, session.key(Stream::Sample), &session.settings())?;
     Batch::from_samples(samples, &prompts, options.n, model.device())
 }
 
-fn sample_options(map: Dynamic) -> Result<SampleOptions> {
-    let mut o = Options::new("sample", map)?;
+/// The options of `sample` and `generate`, and whether prompts hold special tokens.
+pub(super) fn sample_options(call: &'static str, map: Dynamic) -> Result<(SampleOptions, bool)> {
+    let mut o = Options::new(call, map)?;
     let base = SampleOptions::default();
     let options = SampleOptions {
         n: o.count("n")?.unwrap_or(base.n),
@@ -100,8 +115,9 @@ fn sample_options(map: Dynamic) -> Result<SampleOptions> {
         stop: o.strings("stop")?.unwrap_or(base.stop),
         seed: o.count("seed")?.map(|seed| seed as u64),
     };
+    let special = o.bool("special")?.unwrap_or(false);
     o.finish()?;
-    Ok(options)
+    Ok((options, special))
 }
 
 fn scoring(reg: &mut Registry, session: &Rc<Session>) {
@@ -147,6 +163,71 @@ fn scoring(reg: &mut Registry, session: &Rc<Session>) {
     });
 }
 
+fn measuring(reg: &mut Registry, session: &Rc<Session>) {
+    let doc = Doc::new(
+        "value(model: Model, b: Batch) -> Tensor",
+        "The value of the state before every completion token, [B,T]; differentiable where the model is trainable.",
+    )
+    .param("model", "Model", "loaded with the head `value`")
+    .param("b", "Batch", "sampled or encoded rows")
+    .errors("A model without a value head; otherwise as logprob.")
+    .source("column t is what is expected before token t is chosen; cells past a row's end are 0")
+    .example(
+        "let critic = load_model(\"tiny\", #{ head: \"value\", random: true });\n\
+         let b = encode(critic, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         let opt = adamw(critic, #{ lr: 1e-5 });\n\
+         let first = opt.step(token_mean(square(value(critic, b) - 1), b.mask)).loss;\n\
+         assert(token_mean(square(value(critic, b) - 1), b.mask).item() < first);",
+    );
+    let run = session.clone();
+    reg.add(doc, |m| {
+        m.set_native_fn("value", move |ctx: NativeCallContext, model: Arc<Model>, b: Batch| -> Answer<Tensor> {
+            Ok(engine::value(&model, b.require_rows("value")?, &run.settings(), &site(&ctx))?)
+        });
+    });
+    let doc = Doc::new(
+        "score(model: Model, b: Batch) -> Tensor",
+        "The score of every row, read at its last token, [B,1]; differentiable where the model is trainable.",
+    )
+    .param("model", "Model", "loaded with the head `score`, or a sequence-classification model of one label")
+    .param("b", "Batch", "sampled or encoded rows; the end token counts where the row has one")
+    .errors("A model without a score head; otherwise as logprob.")
+    .example(
+        "let judge = load_model(\"tiny\", #{ head: \"score\", random: true });\n\
+         let b = encode(judge, [#{ prompt: \"1+2=\", completion: \"3\" }, #{ prompt: \"1+2=\", completion: \"4\" }]);\n\
+         assert_eq(score(judge, b).shape, [2, 1]);",
+    );
+    let run = session.clone();
+    reg.add(doc, |m| {
+        m.set_native_fn("score", move |ctx: NativeCallContext, model: Arc<Model>, b: Batch| -> Answer<Tensor> {
+            Ok(engine::score(&model, b.require_rows("score")?, &run.settings(), &site(&ctx))?)
+        });
+    });
+}
+
+fn holding(reg: &mut Registry, session: &Rc<Session>) {
+    let doc = Doc::new(
+        "memory(model: Model, b: Batch) -> map",
+        "Bytes that a step on this batch holds: #{ weights, packed, gradients, moments, activations }.",
+    )
+    .param("model", "Model", "trainable or frozen; a frozen one holds weights only")
+    .param("b", "Batch", "sampled or encoded rows")
+    .errors("A batch without tokens, or rows that the model cannot take.")
+    .source("told from the configuration and the rows; `packed`: copies of the weights in the order that products read them")
+    .example(
+        "let all = load_model(\"tiny\");\nlet lora = load_model(\"tiny\", #{ lora: #{ rank: 2 } });\n\
+         let b = encode(all, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         assert(memory(lora, b).gradients < memory(all, b).gradients / 10);",
+    );
+    let run = session.clone();
+    reg.add(doc, |m| {
+        m.set_native_fn("memory", move |model: Arc<Model>, b: Batch| -> Answer<Map> {
+            let held = engine::held(&model, b.require_rows("memory")?, &run.settings())?;
+            Ok(held.into_iter().map(|(name, bytes)| (name.into(), (bytes as INT).into())).collect())
+        });
+    });
+}
+
 /// The place of a call, for errors that send the reader back to it.
 fn site(ctx: &NativeCallContext) -> String {
     let line = ctx.call_position().line().map_or("?".into(), |line| line.to_string());
@@ -188,7 +269,7 @@ fn optimizing(reg: &mut Registry, session: &Rc<Session>) {
         "opt.step(loss: Tensor) -> map",
         "Differentiates the loss, clips, updates; returns #{ loss, grad_norm }, the norm before clipping.",
     )
-    .param("loss", "[]", "one number, computed from logprob or entropy of models that this optimizer owns")
+    .param("loss", "[]", "one number, computed from logprob, entropy, value or score of models that this optimizer owns")
     .errors(
         "A loss that is NaN or infinite, that depends on no model, on weights older than the last step, or on a \
          trainable model that this optimizer does not own; a gradient that is missing or not finite. Nothing changes then.",
@@ -253,10 +334,13 @@ fn rate(m: &mut Module) {
 
 /// Says at which step a loss stopped being finite, and which column was the first to hold such a number.
 fn explain(e: Error, session: &Session) -> Error {
-    if e.kind != Kind::NotFinite || e.hint.is_some() {
+    if e.kind != Kind::NotFinite {
         return e;
     }
     let what = format!("{} at step {}", e.what, session.step());
+    if let Some(hint) = e.hint {
+        return Error::new(e.kind, what).hint(hint);
+    }
     match session.suspect() {
         Some(suspect) => Error::new(e.kind, what).hint(format!(
             "the column `{}` was the first to hold {} (row {}, set at step {})",

@@ -3,8 +3,11 @@
 pub mod args;
 pub mod assert;
 pub mod batch;
+pub mod chat;
 mod convert;
+pub mod encode;
 pub mod engine;
+pub mod frozen;
 pub mod model;
 pub mod rl;
 pub mod run;
@@ -22,9 +25,12 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>) 
     tensor::register(reg, session);
     rl::register(reg, session);
     model::register(reg, session);
+    chat::register(reg);
+    encode::register(reg, session);
     batch::register(reg, session);
     task::register(reg, session);
     engine::register(reg, session);
+    frozen::register(reg, session);
     run::register(reg, session);
     args::register(reg, session);
     script::register(reg, loader);

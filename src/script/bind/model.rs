@@ -1,12 +1,13 @@
 //! Models in scripts: loading, freezing, saving.
 
 use super::convert::Answer;
-use crate::error::Result;
-use crate::model::{Model, SaveDtype};
+use crate::error::{Error, Result};
+use crate::model::{Adaptation, Head, LoraOptions, Model, OpenOptions, SaveDtype};
 use crate::run::device;
 use crate::run::{Session, Stream};
 use crate::script::options::Options;
 use crate::script::registry::{Doc, Registry};
+use crate::tensor::rng::Key;
 use rhai::{Dynamic, Map};
 use std::path::Path;
 use std::rc::Rc;
@@ -21,18 +22,33 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>) {
 fn load(reg: &mut Registry, session: &Rc<Session>) {
     let doc = Doc::new(
         "load_model(name: string, options?: map) -> Model",
-        "Opens a built-in model or a folder in the Hugging Face layout, ready to be trained.",
+        "Opens a built-in model, a folder in the Hugging Face layout or a model of the Hugging Face hub, ready to be trained.",
     )
-    .param("name", "string", "a built-in model (`rhopo list` shows them) or a folder with config.json, model.safetensors and tokenizer.json")
-    .param("random", "bool", "random weights instead of the trained ones; they follow the run's seed; false unless given")
+    .param(
+        "name",
+        "string",
+        "a built-in model (`rhopo list` shows them), a folder with config.json, model.safetensors and tokenizer.json \
+         (or an adapter's folder, which names its model), or a hub id: owner/name, owner/name@revision",
+    )
+    .param("lora", "map", "train a new adapter only, #{ rank, alpha, targets }: 16, 32 and [\"all-linear\"] unless given; targets are names of linear maps, like \"q_proj\"")
+    .param("adapter", "string", "a folder with an adapter in PEFT's layout, to be trained on")
+    .param("head", "string", "`value` (a number per token) or `score` (a number per row) in place of the language-model head; the stored one, or a new one")
+    .param("random", "bool", "random weights instead of the stored ones; false unless given")
     .param("device", "string", "cpu, cuda or cuda:N; the run's device unless given")
     .param("dtype", "string", "the type the weights are trained in; f32, the only one")
     .errors(
-        "A name that is neither; an architecture or feature that is not supported; a tensor that is missing, \
-         unexpected, cut short, of another shape or not finite; a tokenizer with more tokens than the embedding.",
+        "A name that is none of these; an architecture or feature that is not supported; a tensor that is missing, \
+         unexpected, cut short, of another shape or not finite; a tokenizer with more tokens than the embedding; an \
+         adapter of another model; a rank, alpha or target that does not fit.",
     )
+    .source("what is not stored (a new adapter, a new head, random weights) follows the run's seed")
     .example(
-        "let policy = load_model(\"tiny\", #{ random: true });\nassert_eq(policy.name, \"tiny\");\nassert(policy.parameters > 900_000);",
+        "let policy = load_model(\"tiny\", #{ random: true });\nassert_eq(policy.name, \"tiny\");\nassert(policy.parameters > 900_000);\n\
+         let lora = load_model(\"tiny\", #{ lora: #{ rank: 4, targets: [\"q_proj\", \"v_proj\"] } });\n\
+         assert(lora.trained < 40_000 && lora.parameters > policy.parameters);\n\
+         let critic = load_model(\"tiny\", #{ head: \"value\" });\n\
+         let b = encode(policy, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         assert_eq(value(critic, b).shape, b.mask.shape);",
     );
     let session = session.clone();
     reg.add(doc, |m| {
@@ -47,17 +63,54 @@ fn load(reg: &mut Registry, session: &Rc<Session>) {
 }
 
 fn open(session: &Session, name: &str, options: Dynamic) -> Result<Arc<Model>> {
-    let mut options = Options::new("load_model", options)?;
-    let random = options.bool("random")?.unwrap_or(false);
-    let place = options.string("device")?;
-    let dtype = options.string("dtype")?;
-    options.finish()?;
+    let mut o = Options::new("load_model", options)?;
+    let random = o.bool("random")?.unwrap_or(false);
+    let place = o.string("device")?;
+    let dtype = o.string("dtype")?;
+    let head = o.string("head")?.map(|head| read_head(&head)).transpose()?;
+    let adaptation = match (o.map("lora")?, o.string("adapter")?) {
+        (None, None) => Adaptation::None,
+        (Some(lora), None) => Adaptation::New(lora_options(lora)?),
+        (None, Some(dir)) => Adaptation::Stored(dir.into()),
+        (Some(_), Some(_)) => {
+            return Err(Error::value(
+                "`load_model`: `lora` starts a new adapter and `adapter` reads one: give one of them",
+            ));
+        }
+    };
+    o.finish()?;
     if let Some(name) = dtype {
         SaveDtype::parse(&name)?.check_trainable()?;
     }
     let place = place.map_or(Ok(session.device()), |name| device::parse(&name))?;
-    let key = random.then(|| session.key(Stream::Init));
-    Ok(Arc::new(Model::open(name, key, &place)?))
+    // A call that draws nothing takes no key, so that others keep theirs.
+    let draws = random || head.is_some() || matches!(adaptation, Adaptation::New(_));
+    let key = if draws { session.key(Stream::Init) } else { Key::new(session.seed()) };
+    let model = Model::open(name, &OpenOptions { random, head, adaptation, key }, &place)?;
+    for note in &model.config.notes {
+        session.reporter().note(&format!("{name}: {note}"));
+    }
+    Ok(Arc::new(model))
+}
+
+fn read_head(name: &str) -> Result<Head> {
+    match name {
+        "value" => Ok(Head::Value),
+        "score" => Ok(Head::Score),
+        other => Err(Error::unknown("head", other, &["value", "score"])),
+    }
+}
+
+fn lora_options(map: Map) -> Result<LoraOptions> {
+    let mut o = Options::new("load_model: lora", map)?;
+    let base = LoraOptions::default();
+    let options = LoraOptions {
+        rank: o.count("rank")?.unwrap_or(base.rank),
+        alpha: o.float("alpha")?.unwrap_or(base.alpha),
+        targets: o.strings("targets")?.unwrap_or(base.targets),
+    };
+    o.finish()?;
+    Ok(options)
 }
 
 fn handles(reg: &mut Registry) {
@@ -73,9 +126,36 @@ fn handles(reg: &mut Registry) {
         m.set_native_fn("frozen", |model: &mut Arc<Model>| -> Answer<Arc<Model>> { Ok(model.frozen()?) });
     });
     let doc = Doc::named(
+        "reference",
+        "model.reference() -> Model",
+        "The model with its adapter switched off: the same weights, no second copy in memory, no gradient.",
+    )
+    .errors("A model without an adapter.")
+    .example(
+        "let policy = load_model(\"tiny\", #{ lora: #{ rank: 4 } });\nlet base = policy.reference();\n\
+         let b = encode(policy, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         assert_close(logprob(policy, b), logprob(base, b).to_array());   // a new adapter changes nothing",
+    );
+    reg.add(doc, |m| {
+        m.set_native_fn("reference", |model: &mut Arc<Model>| -> Answer<Arc<Model>> { Ok(model.reference()?) });
+    });
+    let doc = Doc::named(
+        "merge",
+        "model.merge() -> Model",
+        "A model of its own with the adapter's change added to the weights; all of it is trained.",
+    )
+    .errors("A model without an adapter.")
+    .example(
+        "let policy = load_model(\"tiny\", #{ lora: #{ rank: 4 } });\nlet whole = policy.merge();\n\
+         assert_eq(whole.trained, whole.parameters);",
+    );
+    reg.add(doc, |m| {
+        m.set_native_fn("merge", |model: &mut Arc<Model>| -> Answer<Arc<Model>> { Ok(model.merge()?) });
+    });
+    let doc = Doc::named(
         "save",
         "model.save(dir: string, options?: map)",
-        "Writes the model as a folder in the Hugging Face layout, which transformers opens.",
+        "Writes a folder that transformers opens; of a model with an adapter, the adapter as PEFT opens it.",
     )
     .param("dir", "string", "the folder; made if it is not there, its model files replaced")
     .param("dtype", "string", "f32, f16 or bf16; f32 unless given")
@@ -102,9 +182,12 @@ fn handles(reg: &mut Registry) {
     let doc = Doc::named("parameters", "model.parameters -> int", "How many numbers the model's parameters hold.")
         .example("assert_eq(load_model(\"tiny\", #{ random: true }).parameters, 999_040);");
     reg.add(doc, |m| {
-        m.set_getter_fn("parameters", |model: &mut Arc<Model>| -> Answer<i64> {
-            Ok(model.config.parameter_count() as i64)
-        });
+        m.set_getter_fn("parameters", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.counts().0 as i64) });
+    });
+    let doc = Doc::named("trained", "model.trained -> int", "How many of these numbers are trained.")
+        .example("assert_eq(load_model(\"tiny\", #{ random: true }).frozen().trained, 0);");
+    reg.add(doc, |m| {
+        m.set_getter_fn("trained", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.counts().1 as i64) });
     });
     let doc =
         Doc::named("trainable", "model.trainable -> bool", "Whether the model has gradients; a frozen copy has not.")

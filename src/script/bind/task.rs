@@ -1,9 +1,9 @@
 //! Tasks in scripts.
 
-use super::convert::{Answer, count};
+use super::convert::{Answer, drawn};
 use crate::data::task::{self, Task, arithmetic::Arithmetic};
 use crate::data::{Batch, Prompts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::run::{Session, Stream, evaluate};
 use crate::script::options::Options;
@@ -63,12 +63,16 @@ fn use_it(reg: &mut Registry, session: &Rc<Session>) {
         "n training prompts; which ones follows the run's seed and step.",
     )
     .param("n", "int", "how many")
-    .errors("A negative n.")
+    .errors("n below 1.")
     .example("let task = load_task(\"arithmetic\");\nassert_eq(task.prompts(16).len(), 16);");
     let run = session.clone();
     reg.add(doc, |m| {
         m.set_native_fn("prompts", move |task: &mut Rc<dyn Task>, n: INT| -> Answer<Prompts> {
-            Ok(task.prompts(count("prompts", "n", n)?, run.key(Stream::Prompts))?)
+            let n = drawn("prompts", n)?;
+            if n == 0 {
+                return Err(Error::value("`prompts`: n is 0, expected at least 1").into());
+            }
+            Ok(task.prompts(n, run.key(Stream::Prompts))?)
         });
     });
     let doc = Doc::named("score", "task.score(b: Batch) -> Tensor", "The reward of each row, [B,1].")
@@ -96,8 +100,8 @@ fn use_it(reg: &mut Registry, session: &Rc<Session>) {
     let run = session.clone();
     reg.add(doc, |m| {
         m.set_native_fn("demos", move |task: &mut Rc<dyn Task>, n: INT| -> Answer<Array> {
-            let demos = task.demos(count("demos", "n", n)?, run.key(Stream::Prompts))?;
-            demos.iter().map(super::batch::demo_map).collect()
+            let demos = task.demos(drawn("demos", n)?, run.key(Stream::Prompts))?;
+            demos.iter().map(super::encode::demo_map).collect()
         });
     });
 }

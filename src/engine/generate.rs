@@ -1,0 +1,118 @@
+//! Frozen models: they answer as a policy samples, and score rows without a gradient.
+//!
+//! Owns no loop of its own: sampling is `sample`'s, packing `pack`'s.
+
+use super::choose::scaled;
+use super::leaf::check_rows;
+use super::network::{Network, Sizes};
+use super::pack::{Measured, Pack, micro_batches};
+use super::sample::{SampleOptions, Samples, answer};
+use super::settings::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::attention::{Heads, attention};
+use crate::kernel::tape::{Packs, Tape, Var};
+use crate::model::Tokenizer;
+use crate::model::decoder::Attend;
+use crate::model::gguf::Frozen;
+use crate::model::rows::Rows;
+use crate::tensor::Tensor;
+use crate::tensor::rng::Key;
+use candle_core::{DType, Device, Tensor as Data};
+use std::sync::Arc;
+
+/// Logits held at a time when scoring.
+const LOGITS: usize = 16 << 20;
+
+impl Network for Frozen {
+    fn sizes(&self) -> Sizes {
+        let facts = &self.facts;
+        Sizes { layers: facts.layers, context: facts.context, vocabulary: facts.vocabulary }
+    }
+
+    fn heads(&self, _: usize) -> Heads {
+        self.facts.heads
+    }
+
+    fn device(&self) -> &Device {
+        Frozen::device(self)
+    }
+
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        Some(&self.tokenizer)
+    }
+
+    fn ends(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// Nothing is packed: the products are candle's.
+    fn packs(&self) -> Arc<Packs> {
+        Packs::new(0)
+    }
+
+    fn hidden(&self, tape: &mut Tape, ids: Arc<[u32]>, positions: &[u32], attend: &mut Attend) -> Result<Var> {
+        Frozen::hidden(self, tape, &ids, positions, attend)
+    }
+
+    fn logits(&self, _: &mut Tape, hidden: &Data) -> Result<Data> {
+        Frozen::logits(self, hidden)
+    }
+}
+
+/// `options.n` answers of a frozen model to each prompt (token ids); otherwise as [`super::sample()`].
+///
+/// # Errors
+/// As `sample`.
+pub fn generate(
+    model: &Frozen,
+    prompts: &[Vec<u32>],
+    options: &SampleOptions,
+    key: Key,
+    settings: &Settings,
+) -> Result<Samples> {
+    answer("generate", model, prompts, options, key, settings)
+}
+
+/// log π(token) of every completion token under a frozen model, `[B,T]` in nats, without a gradient; cells past a row's
+/// end are 0.
+///
+/// # Errors
+/// A row without a prompt or longer than the context, a token that the model does not know, logits that are not finite, an interruption.
+pub fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &Settings) -> Result<Tensor> {
+    let sizes = model.sizes();
+    check_rows(rows, sizes.vocabulary, sizes.context)?;
+    let width = rows.width();
+    let mut cells = vec![0.0; rows.len() * width];
+    for range in micro_batches(rows, settings.token_budget, Measured::States, settings.share_prefixes) {
+        settings.check()?;
+        let Some(pack) = Pack::new(rows, range, Measured::States, temperature, settings.share_prefixes)? else {
+            continue;
+        };
+        let mut tape = settings.tape(model.packs(), false);
+        let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
+            attention(tape, &q, &k, &v, &pack.segments, model.heads(layer))
+        };
+        let hidden = model.hidden(&mut tape, &pack.ids, &pack.positions, attend)?.value;
+        let mut pairs = pack.targets.rows.iter().zip(&*pack.targets.tokens).zip(&pack.cells).peekable();
+        for (part, scored) in pack.scored.chunks((LOGITS / sizes.vocabulary).max(1)).enumerate() {
+            settings.check()?;
+            let hidden = hidden.index_select(&Data::new(scored, model.device())?, 0)?;
+            let mut logits = model.logits(&hidden)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let first = part * (LOGITS / sizes.vocabulary).max(1);
+            for (i, z) in logits.chunks_exact_mut(sizes.vocabulary).enumerate() {
+                let lse = scaled(z, (1.0 / temperature) as f32);
+                while let Some(((_, &token), &(row, t))) = pairs.next_if(|((at, _), _)| **at as usize == first + i) {
+                    cells[row * width + t] = z[token as usize] - lse;
+                }
+            }
+        }
+    }
+    if let Some(cell) = cells.iter().position(|v| !v.is_finite()) {
+        let row = cell / width;
+        return Err(Error::new(
+            Kind::NotFinite,
+            format!("logprob: the logits of {} for row {row} are not finite", model.name),
+        ));
+    }
+    Ok(Tensor::from_vec(cells, &[rows.len(), width], model.device())?.with_tokens(width > 1))
+}

@@ -1,0 +1,77 @@
+//! What decoding needs of a decoder, whatever holds its weights: a trainable model's parameters or a GGUF file's blocks.
+
+use crate::error::Result;
+use crate::kernel::attention::Heads;
+use crate::kernel::linear::{Layout, linear};
+use crate::kernel::tape::{Packs, Tape, Var};
+use crate::model::decoder::{Attend, Decoder};
+use crate::model::{Model, Tokenizer};
+use candle_core::{Device, Tensor};
+use std::sync::Arc;
+
+/// Sizes that rows depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    pub layers: usize,
+    /// Tokens of a row at most.
+    pub context: usize,
+    /// V
+    pub vocabulary: usize,
+}
+
+/// A decoder that can be run forwards.
+pub trait Network: Sync {
+    fn sizes(&self) -> Sizes;
+    fn heads(&self, layer: usize) -> Heads;
+    fn device(&self) -> &Device;
+    fn tokenizer(&self) -> Option<&Tokenizer>;
+    /// Tokens that end an answer.
+    fn ends(&self) -> &[u32];
+    fn packs(&self) -> Arc<Packs>;
+    /// Tokens `ids` at `positions`, both N → hidden states `[N,H]`.
+    fn hidden(&self, tape: &mut Tape, ids: Arc<[u32]>, positions: &[u32], attend: &mut Attend) -> Result<Var>;
+    /// Hidden states `[N,H]` → logits `[N,V]`.
+    fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Tensor>;
+}
+
+/// A model's own decoder.
+pub struct Own<'m> {
+    pub model: &'m Model,
+    pub decoder: Decoder<'m>,
+}
+
+impl Network for Own<'_> {
+    fn sizes(&self) -> Sizes {
+        let c = &self.model.config;
+        Sizes { layers: c.layers, context: c.max_positions, vocabulary: c.vocab_size }
+    }
+
+    fn heads(&self, layer: usize) -> Heads {
+        self.decoder.heads(layer)
+    }
+
+    fn device(&self) -> &Device {
+        self.model.device()
+    }
+
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.model.tokenizer.as_deref()
+    }
+
+    fn ends(&self) -> &[u32] {
+        &self.model.config.eos
+    }
+
+    fn packs(&self) -> Arc<Packs> {
+        self.model.packs()
+    }
+
+    fn hidden(&self, tape: &mut Tape, ids: Arc<[u32]>, positions: &[u32], attend: &mut Attend) -> Result<Var> {
+        self.decoder.hidden(tape, ids, positions, attend)
+    }
+
+    fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Tensor> {
+        let (hidden, head) = (tape.constant(hidden.clone()), self.decoder.head(tape));
+        Ok(linear(tape, &hidden, &head, None, Layout::OutIn)?.value)
+    }
+}

@@ -1,0 +1,223 @@
+//! What chat templates may call beside Jinja itself: transformers' functions and Python's methods and JSON.
+
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja_contrib::filters::datetimeformat;
+use minijinja_contrib::globals::now;
+use minijinja_contrib::pycompat::unknown_method_callback;
+use serde::Serialize;
+use serde_json::Value as Json;
+use serde_json::ser::{Formatter, Serializer};
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+/// What `raise_exception` was called with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+pub(super) fn install(environment: &mut Environment) {
+    environment.set_unknown_method_callback(method);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
+    });
+    environment.add_function("strftime_now", strftime_now);
+    environment.add_filter("tojson", tojson);
+    // To minijinja, None is iterable, and neither texts nor maps are sequences.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    let indexed = [ValueKind::String, ValueKind::Bytes, ValueKind::Seq, ValueKind::Map, ValueKind::Iterable];
+    environment.add_test("sequence", move |value: &Value| indexed.contains(&value.kind()));
+}
+
+/// Python's methods. minijinja's `title` is Jinja's filter, which begins words after white space only.
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let (Some(text), "title", []) = (value.as_str(), name, args) else {
+        return unknown_method_callback(state, value, name, args);
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for c in text.chars() {
+        match inside {
+            true => out.extend(c.to_lowercase()),
+            false => out.extend(c.to_uppercase()),
+        }
+        inside = c.is_alphabetic();
+    }
+    Ok(out.into())
+}
+
+/// The template's own message, where it raised one.
+pub(super) fn raised(e: &Error) -> Option<String> {
+    let mut source = std::error::Error::source(e);
+    while let Some(e) = source {
+        if let Some(raised) = e.downcast_ref::<Raised>() {
+            return Some(raised.to_string());
+        }
+        source = e.source();
+    }
+    None
+}
+
+/// Reasoning has several names in data sets: `reasoning_content`, which templates read, `thinking`, which some do, and
+/// `reasoning`. A message with one of them gets the first two.
+pub(super) fn with_reasoning(message: &Json) -> Cow<'_, Json> {
+    let names = ["reasoning_content", "thinking", "reasoning"];
+    let found = names.iter().find_map(|name| message.get(name).filter(|value| !value.is_null()));
+    let (Some(reasoning), Json::Object(map)) = (found, message) else { return Cow::Borrowed(message) };
+    let mut named = serde_json::Map::from_iter([("thinking".to_string(), reasoning.clone())]);
+    named.extend(map.iter().map(|(key, value)| (key.clone(), value.clone())));
+    named.insert("reasoning_content".to_string(), reasoning.clone());
+    Cow::Owned(Json::Object(named))
+}
+
+/// `{% generation %}…{% endgeneration %}` marks what the assistant wrote and prints its body: so does `{% if true %}`.
+pub(super) fn without_generation(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(open) = rest.find("{%") {
+        let Some(close) = rest[open + 2..].find("%}").map(|at| open + 2 + at) else { break };
+        let tag = &rest[open + 2..close];
+        let name = tag.trim_matches(['-', '+']).trim();
+        let other = match name {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => name,
+        };
+        out.push_str(&rest[..open + 2]);
+        out.push_str(&if other == name { tag.to_string() } else { tag.replace(name, other) });
+        rest = &rest[close..];
+    }
+    out + rest
+}
+
+/// The present time, UTC.
+fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
+    datetimeformat(state, now(), Kwargs::from_iter([("format", Value::from(format))]))
+}
+
+/// Python's `json.dumps`, with the defaults that transformers gives it.
+fn tojson(value: &Value, args: Kwargs) -> Result<String, Error> {
+    let failed = |e: String| Error::new(ErrorKind::BadSerialization, e);
+    if value.is_undefined() {
+        return Err(failed("tojson of an undefined value".into()));
+    }
+    let ascii = args.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let sorted = args.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    let indent = args.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none());
+    let indent = indent.map(|indent| match indent.as_str() {
+        Some(text) => Ok(text.to_string()),
+        None => usize::try_from(indent).map(|n| " ".repeat(n)),
+    });
+    let indent = indent.transpose()?;
+    let comma = if indent.is_some() { "," } else { ", " };
+    let separators = args.get::<Option<Vec<String>>>("separators")?;
+    let [item, key] = separators
+        .unwrap_or_else(|| vec![comma.to_string(), ": ".to_string()])
+        .try_into()
+        .map_err(|_| failed("tojson takes two separators".into()))?;
+    args.assert_all_used()?;
+    let mut json = serde_json::to_value(value).map_err(|e| failed(e.to_string()))?;
+    if sorted {
+        json.sort_all_objects();
+    }
+    let mut out = Vec::new();
+    let style = Dumps { item, key, indent, ascii, depth: 0, filled: false };
+    Json::serialize(&json, &mut Serializer::with_formatter(&mut out, style)).map_err(|e| failed(e.to_string()))?;
+    String::from_utf8(out).map_err(|e| failed(e.to_string()))
+}
+
+/// The layout of `json.dumps`.
+struct Dumps {
+    item: String,
+    key: String,
+    indent: Option<String>,
+    ascii: bool,
+    depth: usize,
+    filled: bool,
+}
+
+impl Dumps {
+    fn line<W: ?Sized + Write>(&self, writer: &mut W) -> io::Result<()> {
+        let Some(indent) = &self.indent else { return Ok(()) };
+        writer.write_all(b"\n")?;
+        (0..self.depth).try_for_each(|_| writer.write_all(indent.as_bytes()))
+    }
+
+    fn open<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.filled = false;
+        writer.write_all(bracket)
+    }
+
+    fn close<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if self.filled {
+            self.line(writer)?;
+        }
+        self.filled = true;
+        writer.write_all(bracket)
+    }
+
+    fn next<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            writer.write_all(self.item.as_bytes())?;
+        }
+        self.filled = true;
+        self.line(writer)
+    }
+}
+
+impl Formatter for Dumps {
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.next(writer, first)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.next(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(self.key.as_bytes())
+    }
+
+    /// Python writes 1e-05 and 1e+16 where Rust writes 1e-5 and 1e16.
+    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let text = format!("{value:?}");
+        match text.split_once('e') {
+            None => writer.write_all(text.as_bytes()),
+            Some((digits, power)) => {
+                let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
+                write!(writer, "{digits}e{sign}{power:0>2}")
+            }
+        }
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if !self.ascii {
+            return writer.write_all(fragment.as_bytes());
+        }
+        for c in fragment.chars() {
+            match c.is_ascii() {
+                true => write!(writer, "{c}")?,
+                false => c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))?,
+            }
+        }
+        Ok(())
+    }
+}

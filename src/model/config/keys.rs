@@ -1,0 +1,219 @@
+//! Typed reading of `config.json`, key by key. A key that nobody asked for is refused unless it is known to change
+//! nothing, so that no feature is ignored in silence.
+//!
+//! Owns the list of keys without effect; which keys a family has is `families`' affair.
+
+use super::Head;
+use crate::error::{Error, Result};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// Keys that do not change how a decoder computes its logits; older files hold settings of sampling as well.
+const WITHOUT_EFFECT: [&str; 64] = [
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_commit_hash",
+    "_from_model_config",
+    "_name_or_path",
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chat_template",
+    "classifier_bias",
+    "do_sample",
+    "dtype",
+    "finetuning_task",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_range",
+    "is_decoder",
+    "is_llama_config",
+    "keys_to_ignore_at_inference",
+    "label2id",
+    "max_length",
+    "max_new_tokens",
+    "max_window_layers",
+    "min_length",
+    "model_max_length",
+    "model_type",
+    "n_ctx",
+    "name_or_path",
+    "neftune_noise_alpha",
+    "no_repeat_ngram_size",
+    "num_beams",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "pretraining_tp",
+    "problem_type",
+    "reorder_and_upcast_attn",
+    "repetition_penalty",
+    "return_dict",
+    "sep_token_id",
+    "sliding_window",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "task_specific_params",
+    "temperature",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "transformers.js_config",
+    "transformers_version",
+    "unk_token_id",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_bfloat16",
+    "use_cache",
+    "use_flash_attn",
+    "use_return_dict",
+    "vocab_file",
+];
+
+/// Rates of dropout: they act in the reference's training mode alone, and rhopo trains without dropout.
+const DROPOUT: [&str; 8] = [
+    "attention_dropout",
+    "attn_pdrop",
+    "classifier_dropout",
+    "embd_pdrop",
+    "hidden_dropout",
+    "resid_pdrop",
+    "resid_dropout",
+    "embedding_dropout",
+];
+
+/// The object of a `config.json` being read.
+pub(super) struct Keys<'a> {
+    map: &'a Map<String, Value>,
+    asked: BTreeSet<&'static str>,
+}
+
+impl<'a> Keys<'a> {
+    pub fn new(map: &'a Map<String, Value>) -> Self {
+        Self { map, asked: BTreeSet::new() }
+    }
+
+    /// The value of a key; null counts as absent.
+    pub fn value(&mut self, key: &'static str) -> Option<&'a Value> {
+        self.asked.insert(key);
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether the file has the key at all, null included.
+    pub fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// A size that must be there.
+    pub fn size(&mut self, key: &'static str) -> Result<usize> {
+        self.optional_size(key)?.ok_or_else(|| {
+            Error::model(format!("config.json has no `{key}`"))
+                .hint("the file must hold the keys that transformers writes for its architecture")
+        })
+    }
+
+    pub fn optional_size(&mut self, key: &'static str) -> Result<Option<usize>> {
+        self.read(key, "a size", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
+    }
+
+    pub fn number(&mut self, key: &'static str) -> Result<Option<f64>> {
+        self.read(key, "a number", Value::as_f64)
+    }
+
+    pub fn flag(&mut self, key: &'static str, default: bool) -> Result<bool> {
+        Ok(self.read(key, "true or false", Value::as_bool)?.unwrap_or(default))
+    }
+
+    pub fn text(&mut self, key: &'static str) -> Result<Option<&'a str>> {
+        self.read(key, "a text", Value::as_str)
+    }
+
+    pub fn object(&mut self, key: &'static str) -> Result<Option<&'a Map<String, Value>>> {
+        self.read(key, "an object", Value::as_object)
+    }
+
+    /// One token id or several.
+    pub fn ids(&mut self, key: &'static str) -> Result<Vec<u32>> {
+        Ok(self.read(key, "a token id or a list of them", ids)?.unwrap_or_default())
+    }
+
+    /// A feature that must be switched off.
+    pub fn off(&mut self, key: &'static str, supported: &str) -> Result<()> {
+        match self.value(key) {
+            None | Some(Value::Bool(false)) => Ok(()),
+            Some(found) => Err(unsupported(key, &shown(found), supported)),
+        }
+    }
+
+    /// Refuses what nobody asked for. Returns what to tell the user about what was read and is not applied.
+    pub fn finish(self, head: Head) -> Result<Vec<String>> {
+        let mut dropped = Vec::new();
+        for (key, value) in self.map {
+            if self.asked.contains(key.as_str()) || WITHOUT_EFFECT.contains(&key.as_str()) || is_off(value) {
+                continue;
+            }
+            if DROPOUT.contains(&key.as_str()) {
+                // A language model has no classifier to drop from.
+                if head != Head::Lm || key != "classifier_dropout" {
+                    dropped.push(format!("{key} {value}"));
+                }
+                continue;
+            }
+            return Err(Error::model(format!(
+                "config.json: {key} = {} is not known, so it cannot be honoured",
+                shown(value)
+            ))
+            .hint("remove the key if it does not change how the model computes"));
+        }
+        let note = || format!("trained without dropout, whatever config.json says ({})", dropped.join(", "));
+        Ok(if dropped.is_empty() { Vec::new() } else { vec![note()] })
+    }
+
+    fn read<T>(&mut self, key: &'static str, want: &str, get: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        get(value)
+            .map(Some)
+            .ok_or_else(|| Error::model(format!("config.json: {key} is {}, expected {want}", shown(value))))
+    }
+}
+
+/// One token id, or a list of them.
+pub(super) fn ids(value: &Value) -> Option<Vec<u32>> {
+    let one = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::Array(list) => list.iter().map(one).collect(),
+        // -1 stands for "none" in some published files.
+        Value::Number(n) if n.as_i64() == Some(-1) => Some(Vec::new()),
+        other => one(other).map(|id| vec![id]),
+    }
+}
+
+pub(super) fn unsupported(key: &str, found: &str, supported: &str) -> Error {
+    Error::model(format!("config.json: {key} {found} is not supported")).hint(format!("supported: {supported}"))
+}
+
+/// A value as errors show it: cut where it is long.
+pub(super) fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+/// A key that is unknown but switched off, or zero, asks for nothing.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(n) => n.as_f64() == Some(0.0),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}

@@ -1,0 +1,349 @@
+//! Opening models: built-in ones, folders in the Hugging Face layout, hub ids; with another head, an adapter, or random
+//! weights.
+//!
+//! Owns which files belong to a model. `weights` reads numbers, `config` and `lora` say which must be there.
+
+use super::lora::{self, Adapter, LoraOptions, PREFIX};
+use super::weights::{Naming, Wanted};
+use super::{
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG, ChatTemplate, Config, Files, GENERATION, Head, Model,
+    Parameter, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, builtin, hub, init, weights,
+};
+use crate::error::{Error, Result};
+use crate::tensor::rng::Key;
+use candle_core::{Device, Tensor, Var};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Files that are not ours to understand but belong to the model: copied from where it was loaded to where it is saved.
+const CARRIED: [&str; 8] = [
+    GENERATION,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    CHAT_TEMPLATE,
+];
+
+const NEEDS: &str = "a model folder holds config.json, model.safetensors and tokenizer.json";
+
+/// How to open a model.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Random weights instead of the stored ones.
+    pub random: bool,
+    /// The head to put on the trunk; the stored one unless given.
+    pub head: Option<Head>,
+    pub adaptation: Adaptation,
+    /// What is not stored is drawn from here.
+    pub key: Key,
+}
+
+impl OpenOptions {
+    /// As stored; what is not stored follows `key`.
+    pub fn new(key: Key) -> Self {
+        Self { random: false, head: None, adaptation: Adaptation::None, key }
+    }
+}
+
+/// Which part is trained.
+#[derive(Debug, Clone, Default)]
+pub enum Adaptation {
+    /// All of it.
+    #[default]
+    None,
+    /// A new adapter.
+    New(LoraOptions),
+    /// The adapter in a folder.
+    Stored(PathBuf),
+}
+
+impl Model {
+    /// Opens a folder in the Hugging Face layout: `config.json`, safetensors, and `tokenizer.json` where there is one.
+    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
+        let source = Source::folder(dir)?;
+        source.open(dir.display().to_string(), &OpenOptions::new(Key::new(0)), device)
+    }
+
+    /// A built-in model, a folder, or a hub id; a model's folder goes before a built-in one of its name. A folder that
+    /// holds an adapter alone names its model.
+    pub fn open(name: &str, options: &OpenOptions, device: &Device) -> Result<Self> {
+        let dir = Path::new(name);
+        // A run's folder holds a config.json too: weights tell it from a model's.
+        if builtin::find(name).is_some() && !weights::exist(dir) {
+            return Source::builtin(name)?.open(name.to_string(), options, device);
+        }
+        if dir.join(ADAPTER_CONFIG).is_file() && !dir.join(CONFIG).is_file() {
+            return open_adapted(dir, options, device);
+        }
+        if dir.exists() {
+            return Source::folder(dir)?.open(name.to_string(), options, device);
+        }
+        if hub::is_id(name) {
+            let dir = hub::fetch(name)?;
+            return match dir.join(CONFIG).is_file() {
+                true => Source::folder(&dir)?.open(name.to_string(), options, device),
+                false => open_adapted(&dir, options, device),
+            };
+        }
+        let unknown = Error::unknown("model", name, &builtin::names());
+        let hint = unknown.hint.clone().unwrap_or_default();
+        Err(unknown.hint(format!(
+            "{hint} (built in); otherwise give a folder with config.json, model.safetensors and tokenizer.json, or a \
+             hub id: owner/name"
+        )))
+    }
+
+    /// A built-in model.
+    pub fn builtin(name: &str, device: &Device) -> Result<Self> {
+        Source::builtin(name)?.open(name.into(), &OpenOptions::new(Key::new(0)), device)
+    }
+
+    /// A built-in model with random weights.
+    pub fn builtin_random(name: &str, key: Key, device: &Device) -> Result<Self> {
+        let options = OpenOptions { random: true, ..OpenOptions::new(key) };
+        Source::builtin(name)?.open(name.into(), &options, device)
+    }
+
+    /// A model with random weights; the same key gives the same weights.
+    pub fn random(config: Config, tokenizer: Option<Arc<Tokenizer>>, key: Key, device: &Device) -> Result<Self> {
+        let source = Source { config, files: Files::new(), weights: Weights::None };
+        let options = OpenOptions { random: true, ..OpenOptions::new(key) };
+        let mut model = source.open("random".into(), &options, device)?;
+        model.tokenizer = tokenizer;
+        Ok(model)
+    }
+}
+
+/// A folder with an adapter alone: its file names the model, as a path, a hub id or a built-in name.
+fn open_adapted(dir: &Path, options: &OpenOptions, device: &Device) -> Result<Model> {
+    if !matches!(options.adaptation, Adaptation::None) {
+        return Err(Error::value(format!("{} is an adapter, which cannot get another one", dir.display()))
+            .hint("merge it first: load_model(dir).merge().save(other)"));
+    }
+    let path = dir.join(ADAPTER_CONFIG);
+    let source = read_json(&path)?;
+    let base = source.get("base_model_name_or_path").and_then(Value::as_str).ok_or_else(|| {
+        Error::model(format!("{} does not name the model that the adapter belongs to", path.display()))
+            .hint("load that model: load_model(name, #{ adapter: dir })")
+    })?;
+    // A relative path may be meant from where the adapter is, as well as from here.
+    let beside = dir.join(base);
+    let base = if !Path::new(base).exists() && beside.join(CONFIG).is_file() {
+        beside.display().to_string()
+    } else {
+        base.to_string()
+    };
+    let options = OpenOptions { adaptation: Adaptation::Stored(dir.to_path_buf()), ..options.clone() };
+    Model::open(&base, &options, device).map_err(|e| {
+        let hint = e.hint.clone().unwrap_or_default();
+        Error::new(e.kind, format!("the model {base} of the adapter {}: {}", dir.display(), e.what))
+            .hint(format!("{hint}; or give the model yourself: load_model(name, #{{ adapter: {:?} }})", dir.display()))
+    })
+}
+
+/// The head that an adapter was trained with.
+fn task_head(adapter: &Value) -> Option<Head> {
+    match adapter.get("task_type").and_then(Value::as_str) {
+        Some("SEQ_CLS") => Some(Head::Score),
+        Some("TOKEN_CLS") => Some(Head::Value),
+        _ => None,
+    }
+}
+
+/// What a model is read from.
+struct Source {
+    config: Config,
+    files: Files,
+    weights: Weights,
+}
+
+enum Weights {
+    None,
+    Folder(PathBuf),
+    Inside(&'static [u8], String),
+}
+
+impl Source {
+    fn folder(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            let gguf = dir.extension().is_some_and(|ending| ending == "gguf");
+            let hint = if gguf { "a GGUF file is opened by load_frozen(path)" } else { NEEDS };
+            return Err(Error::model(format!("{} is not a folder", dir.display())).hint(hint));
+        }
+        if !weights::exist(dir) && weights::exist(&dir.join("model")) {
+            return Err(Error::model(format!("{} is the folder of a run", dir.display()))
+                .hint(format!("its model is in {}", dir.join("model").display())));
+        }
+        let path = dir.join(CONFIG);
+        if !path.is_file() {
+            return Err(Error::model(format!("{} holds no {CONFIG}", dir.display())).hint(NEEDS));
+        }
+        let config = Config::from_json(&read_json(&path)?)?;
+        let mut files = Files::new();
+        for name in CARRIED {
+            let path = dir.join(name);
+            if path.is_file() {
+                files.insert(name.to_string(), read_file(&path)?);
+            }
+        }
+        Ok(Self { config, files, weights: Weights::Folder(dir.to_path_buf()) })
+    }
+
+    fn builtin(name: &str) -> Result<Self> {
+        let model = builtin::find(name).ok_or_else(|| Error::unknown("built-in model", name, &builtin::names()))?;
+        let config = Config::from_json(&parse_json(model.config, &format!("{name}/{CONFIG}"))?)?;
+        let files = model.files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
+        let weights = Weights::Inside(model.weights, format!("{name}/{}", weights::SINGLE));
+        Ok(Self { config, files, weights })
+    }
+
+    fn open(self, name: String, options: &OpenOptions, device: &Device) -> Result<Model> {
+        let (stored, tokenizer) = with_files(self.config, &self.files)?;
+        let file = |name: &str| self.files.get(name).map(Vec::as_slice);
+        let chat = ChatTemplate::from_files(file(TOKENIZER_CONFIG), file(CHAT_TEMPLATE))?.map(Arc::new);
+        let head = match (&options.adaptation, options.head) {
+            (Adaptation::Stored(dir), None) => task_head(&read_json(&dir.join(ADAPTER_CONFIG))?),
+            (_, head) => head,
+        };
+        let config = head.map_or_else(|| stored.clone(), |head| stored.clone().with_head(head));
+        let adapter = match &options.adaptation {
+            Adaptation::None => None,
+            Adaptation::New(lora) => Some(Adapter::new(lora, &config, &name)?),
+            Adaptation::Stored(dir) => Some(Adapter::from_json(&read_json(&dir.join(ADAPTER_CONFIG))?, &config)?),
+        };
+        let heads: Vec<String> = match config.head {
+            Head::Lm => Vec::new(),
+            Head::Value | Head::Score => config.head_parameters().into_iter().map(|(name, _)| name).collect(),
+        };
+        let wanted = config.parameters();
+        let random = |i: usize| {
+            let (name, shape) = &wanted[i];
+            init::values(&config, name, shape, options.key.fold(i as u64))
+        };
+        let values: Vec<Vec<f32>> = match (&self.weights, options.random) {
+            (Weights::None, _) | (_, true) => (0..wanted.len()).map(random).collect(),
+            (weights, false) => {
+                let read = read_weights(weights, &stored, &config)?;
+                read.into_iter().enumerate().map(|(i, values)| values.unwrap_or_else(|| random(i))).collect()
+            }
+        };
+        let mut parameters = Vec::with_capacity(wanted.len());
+        for ((name, shape), values) in wanted.iter().zip(values) {
+            let trains = adapter.is_none() || heads.contains(name);
+            parameters.push(parameter(name.clone(), shape, values, trains, device)?);
+        }
+        if let Some(adapter) = &adapter {
+            add_adapter(&mut parameters, adapter, &config, &heads, options, device)?;
+        }
+        let built = Model::build(name, config, Arc::new(self.files), parameters, device);
+        Ok(Model { tokenizer, chat, adapter, ..built })
+    }
+}
+
+fn parameter(name: String, shape: &[usize], values: Vec<f32>, trains: bool, device: &Device) -> Result<Parameter> {
+    let tensor = match trains {
+        true => Var::from_vec(values, shape, device)?.into_inner(),
+        false => Tensor::from_vec(values, shape, device)?,
+    };
+    Ok(Parameter { name, tensor, trains })
+}
+
+/// Adds A and B of every adapted map, new or read, and takes over the head that was trained beside them.
+fn add_adapter(
+    parameters: &mut Vec<Parameter>,
+    adapter: &Adapter,
+    config: &Config,
+    heads: &[String],
+    options: &OpenOptions,
+    device: &Device,
+) -> Result<()> {
+    let mut wanted = adapter.parameters(config);
+    let Adaptation::Stored(dir) = &options.adaptation else {
+        for (i, (name, shape)) in wanted.into_iter().enumerate() {
+            // The model's own parameters have the keys from 0.
+            let values = lora::first_values(&name, &shape, options.key.fold((parameters.len() + i) as u64));
+            parameters.push(parameter(name, &shape, values, true, device)?);
+        }
+        return Ok(());
+    };
+    let path = dir.join(ADAPTER_WEIGHTS);
+    if !path.is_file() {
+        return Err(weights::missing(dir, ADAPTER_WEIGHTS));
+    }
+    wanted.extend(config.parameters().into_iter().filter(|(name, _)| heads.contains(name)));
+    let mut wanted = Wanted::all(wanted.into_iter().map(|(name, shape)| (format!("{PREFIX}{name}"), shape)));
+    wanted.sort_by(|a, b| a.name.cmp(&b.name));
+    let values = weights::read_file(&path, &wanted, &Naming::default())?;
+    let mut read: Vec<Parameter> = Vec::with_capacity(wanted.len());
+    for (wanted, values) in wanted.iter().zip(values) {
+        let name = wanted.name.strip_prefix(PREFIX).unwrap_or(&wanted.name).to_string();
+        read.push(parameter(name, &wanted.shape, values.expect("none is optional"), true, device)?);
+    }
+    let (head, own): (Vec<_>, Vec<_>) = read.into_iter().partition(|p| heads.contains(&p.name));
+    for head in head {
+        let place = parameters.iter_mut().find(|p| p.name == head.name).expect("the head is a parameter");
+        *place = head;
+    }
+    parameters.extend(own);
+    Ok(())
+}
+
+/// The stored numbers of every parameter of `config`; none for those of a new head.
+fn read_weights(source: &Weights, stored: &Config, config: &Config) -> Result<Vec<Option<Vec<f32>>>> {
+    let names =
+        |parameters: Vec<(String, Vec<usize>)>| parameters.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    // A stored head of the same name but of another kind is not this model's head.
+    let (new, old) = match stored.head == config.head {
+        true => (Vec::new(), Vec::new()),
+        false => (names(config.head_parameters()), names(stored.head_parameters())),
+    };
+    let all = config.parameters();
+    let wanted = Wanted::all(all.iter().filter(|(name, _)| !new.contains(name)).cloned());
+    let naming = Naming { ignored: old, ..Naming::of(stored) };
+    let values = match source {
+        Weights::None => Vec::new(),
+        Weights::Folder(dir) => weights::read(dir, &wanted, &naming)?,
+        Weights::Inside(bytes, label) => weights::read_bytes(bytes, label, &wanted, &naming)?,
+    };
+    let mut values = values.into_iter();
+    Ok(all.iter().map(|(name, _)| if new.contains(name) { None } else { values.next().flatten() }).collect())
+}
+
+/// What the files beside the weights say: end tokens from `generation_config.json`, and the tokenizer.
+fn with_files(mut config: Config, files: &Files) -> Result<(Config, Option<Arc<Tokenizer>>)> {
+    if let Some(bytes) = files.get(GENERATION) {
+        config = config.with_generation(&parse_json(bytes, GENERATION)?)?;
+    }
+    let Some(bytes) = files.get(TOKENIZER) else {
+        return Ok((config, None));
+    };
+    let tokenizer = Tokenizer::from_bytes(bytes, files.get(TOKENIZER_CONFIG).map(Vec::as_slice))?;
+    if tokenizer.size() > config.vocab_size {
+        return Err(Error::model(format!(
+            "{TOKENIZER} has {} tokens, but the model's vocabulary has {}",
+            tokenizer.size(),
+            config.vocab_size
+        ))
+        .hint("the tokenizer belongs to another model: every token needs a row in the embedding"));
+    }
+    if config.eos.is_empty() {
+        config = config.with_eos(tokenizer.eos().into_iter().collect())?;
+    }
+    Ok((config, Some(Arc::new(tokenizer))))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::file(format!("{} could not be read: {e}", path.display())))
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    parse_json(&read_file(path)?, &path.display().to_string())
+}
+
+fn parse_json(bytes: &[u8], label: &str) -> Result<Value> {
+    serde_json::from_slice(bytes).map_err(|e| Error::model(format!("{label} is not valid JSON: {e}")))
+}

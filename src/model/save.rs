@@ -1,0 +1,90 @@
+//! Writing models: whole, as transformers opens them, or an adapter alone, as PEFT does.
+
+use super::lora::PREFIX;
+use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION, Head, Model, SaveDtype, weights};
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+use std::path::Path;
+
+impl Model {
+    /// Writes a folder that transformers opens: configuration, weights, tokenizer and what else came with the model.
+    /// Of a model with an adapter the adapter alone is written, in a folder that PEFT opens; `merge` makes a whole one.
+    pub fn save(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
+        if dir.as_os_str().is_empty() {
+            return Err(Error::value("save: the folder's name is empty").hint("for instance model.save(\"out/model\")"));
+        }
+        self.check_place(dir)?;
+        std::fs::create_dir_all(dir).map_err(|e| Error::file(format!("{} could not be made: {e}", dir.display())))?;
+        match self.adapter.is_some() {
+            true => self.save_adapter(dir, dtype)?,
+            false => self.save_whole(dir, dtype)?,
+        }
+        for (name, bytes) in self.files.iter() {
+            weights::replace(&dir.join(name), |out| out.write_all(bytes))?;
+        }
+        Ok(())
+    }
+
+    /// A folder holds a whole model or an adapter: of both, transformers would put one on top of the other.
+    fn check_place(&self, dir: &Path) -> Result<()> {
+        let (there, what) = match self.adapter.is_some() {
+            true => {
+                ([CONFIG, weights::SINGLE, weights::INDEX], "a whole model, beside which an adapter cannot be saved")
+            }
+            false => (
+                [ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_WEIGHTS],
+                "an adapter, beside which a whole model cannot be saved",
+            ),
+        };
+        match there.iter().find(|name| dir.join(name).is_file()) {
+            None => Ok(()),
+            Some(name) => {
+                Err(Error::file(format!("{} holds {what} ({name})", dir.display())).hint("save into another folder"))
+            }
+        }
+    }
+
+    fn save_whole(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
+        self.write(&dir.join(weights::SINGLE), "", |_| true, dtype)?;
+        weights::remove_shards(dir)?;
+        write_json(&dir.join(CONFIG), &self.config.to_json_as(dtype.long_name()))?;
+        if !self.files.contains_key(GENERATION) {
+            let generation = json!({"eos_token_id": self.config.eos, "pad_token_id": self.config.pad});
+            write_json(&dir.join(GENERATION), &generation)?;
+        }
+        Ok(())
+    }
+
+    /// The adapter's weights, and those of a head that is trained beside it.
+    fn save_adapter(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
+        let adapter = self.adapter.as_ref().expect("the caller saw one");
+        let head: Vec<String> = match self.config.head {
+            Head::Lm => Vec::new(),
+            _ => self.config.head_parameters().into_iter().map(|(name, _)| name).collect(),
+        };
+        let own = self.config.parameters().len();
+        let chosen = |i: usize| i >= own || head.contains(&self.parameters[i].name);
+        self.write(&dir.join(ADAPTER_WEIGHTS), PREFIX, chosen, dtype)?;
+        write_json(&dir.join(ADAPTER_CONFIG), &adapter.to_json(&self.config))
+    }
+
+    /// Writes the chosen parameters, `prefix` before their names.
+    fn write(&self, path: &Path, prefix: &str, chosen: impl Fn(usize) -> bool, dtype: SaveDtype) -> Result<()> {
+        let mut named = Vec::new();
+        for (i, p) in self.parameters.iter().enumerate() {
+            if chosen(i) {
+                let values = p.tensor.detach().flatten_all()?.to_vec1::<f32>()?;
+                named.push((format!("{prefix}{}", p.name), p.tensor.dims().to_vec(), values));
+            }
+        }
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        weights::write(path, &named, dtype)
+    }
+}
+
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
+    weights::replace(path, |out| {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+        out.write_all(b"\n")
+    })
+}

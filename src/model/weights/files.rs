@@ -1,0 +1,125 @@
+//! Which files of a folder hold its weights: one, or shards that an index names. What is there instead is named.
+//!
+//! Owns no headers.
+
+use super::header::{Unique, unreadable};
+use super::{INDEX, SINGLE};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const PICKLES: [&str; 4] = ["bin", "pt", "pth", "pkl"];
+/// What trainers leave beside the weights, in pickles too.
+const BESIDE: [&str; 5] = ["training_args", "optimizer", "scheduler", "rng_state", "scaler"];
+
+/// The files, and what the index says of them.
+pub(super) struct Files {
+    pub paths: Vec<PathBuf>,
+    /// The index and its entries: tensor, and its file's place in `paths`.
+    pub index: Option<(PathBuf, Vec<(String, usize)>)>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: Option<Unique<Value>>,
+}
+
+/// The single file, or the shards that the index names. As in transformers, the single file goes first.
+pub(super) fn find(dir: &Path) -> Result<Files> {
+    let single = dir.join(SINGLE);
+    if single.is_file() {
+        return Ok(Files { paths: vec![single], index: None });
+    }
+    let index = dir.join(INDEX);
+    if !index.is_file() {
+        return Err(missing(dir, &format!("{SINGLE} (nor {INDEX})")));
+    }
+    let text = std::fs::read(&index).map_err(|e| unreadable(&index, &e))?;
+    let entries = entries(&text, &index.display().to_string())?;
+    let mut names: Vec<&str> = entries.iter().map(|(_, file)| file.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in &names {
+        if !plain(name) || !dir.join(name).is_file() {
+            return Err(Error::model(format!(
+                "{} names the file {name:?}, which is not in the folder",
+                index.display()
+            ))
+            .hint("the model was not copied as a whole: fetch the missing shard"));
+        }
+    }
+    let place = |file: &str| names.binary_search(&file).expect("every file is among the names");
+    let entries = entries.iter().map(|(tensor, file)| (tensor.clone(), place(file))).collect();
+    Ok(Files { paths: names.iter().map(|name| dir.join(name)).collect(), index: Some((index, entries)) })
+}
+
+/// The tensors that an index lists, each with the name of its file.
+pub(crate) fn entries(text: &[u8], label: &str) -> Result<Vec<(String, String)>> {
+    let hint = "the index must map every tensor to its file, as save_pretrained writes it";
+    let index: Index =
+        serde_json::from_slice(text).map_err(|e| Error::model(format!("{label} could not be read: {e}")).hint(hint))?;
+    let map = index.weight_map.filter(|map| !map.0.is_empty());
+    let map = map.ok_or_else(|| Error::model(format!("{label} has no weight_map")).hint(hint))?;
+    let pair = |(tensor, file): (String, Value)| match file {
+        Value::String(file) => Ok((tensor, file)),
+        other => {
+            let found: String = other.to_string().chars().take(60).collect();
+            Err(Error::model(format!("{label}: the file of tensor {tensor} is {found}, expected a name")).hint(hint))
+        }
+    };
+    map.0.into_iter().map(pair).collect()
+}
+
+/// Whether a file name names a file of the folder itself.
+pub(crate) fn plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != ".."
+}
+
+/// Whether the name is that of weights in a pickle.
+pub(crate) fn is_pickle(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, ending)| PICKLES.contains(&ending))
+        && !BESIDE.iter().any(|beside| name.starts_with(beside))
+}
+
+/// That a pickle is not read, and what to do instead.
+pub(crate) fn refuse_pickle(name: &str) -> String {
+    format!(
+        "{name} is a pickle, which runs code when it is opened, so it is not read: \
+         save the model again in transformers with safe_serialization=True"
+    )
+}
+
+/// Removes the shards of a model that a single file has replaced, and their index.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub fn remove_shards(dir: &Path) -> Result<()> {
+    let index = dir.join(INDEX);
+    let Ok(text) = std::fs::read(&index) else { return Ok(()) };
+    let shards = entries(&text, INDEX).unwrap_or_default().into_iter().map(|(_, file)| file);
+    let names: BTreeSet<String> = shards.filter(|name| plain(name) && name != SINGLE).collect();
+    for path in names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).chain([index]) {
+        std::fs::remove_file(&path).map_err(|e| {
+            Error::file(format!("{}, which is out of date now, could not be removed: {e}", path.display()))
+        })?;
+    }
+    Ok(())
+}
+
+/// That `dir` does not hold `file`; a pickle that is there instead is named with the reason why it is not read.
+pub fn missing(dir: &Path, file: &str) -> Error {
+    let listing = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut pickles: Vec<String> =
+        listing.filter_map(|name| name.into_string().ok()).filter(|name| is_pickle(name)).collect();
+    pickles.sort();
+    let missing = Error::model(format!("{} holds no {file}", dir.display()));
+    match pickles.first() {
+        Some(name) => missing.hint(refuse_pickle(name)),
+        None if file.starts_with("adapter") => {
+            missing.hint("an adapter's folder holds adapter_config.json and its weights")
+        }
+        None => missing.hint("a model folder holds config.json, model.safetensors and tokenizer.json"),
+    }
+}

@@ -1,0 +1,144 @@
+//! Parameters in files: safetensors, one file or shards with an index, read to f32 and written in f32, f16 or bf16.
+//!
+//! Owns no shapes (`Config::parameters` says what must be there). Every difference between a file and the
+//! configuration is an error that names the tensor, the file, what was expected and what was found.
+
+mod contents;
+pub(crate) mod files;
+mod header;
+mod write;
+
+pub use contents::Contents;
+pub use files::{missing, remove_shards};
+pub use write::{replace, write};
+
+use super::Config;
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use safetensors::tensor::Dtype;
+use std::path::Path;
+
+pub const SINGLE: &str = "model.safetensors";
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// Whether a folder holds safetensors weights under one of the names that are read.
+pub fn exist(dir: &Path) -> bool {
+    dir.join(SINGLE).is_file() || dir.join(INDEX).is_file()
+}
+
+/// The type that numbers are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaveDtype {
+    F32,
+    F16,
+    BF16,
+}
+
+impl SaveDtype {
+    pub const NAMES: [&str; 3] = ["f32", "f16", "bf16"];
+
+    /// `f32`, `f16` or `bf16`.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::BF16),
+            _ => Err(Error::unknown("dtype", name, &Self::NAMES).hint(format!("known: {}", Self::NAMES.join(", ")))),
+        }
+    }
+
+    /// Fails for a type that weights are stored but not trained in.
+    pub fn check_trainable(self) -> Result<()> {
+        match self {
+            Self::F32 => Ok(()),
+            Self::F16 | Self::BF16 => {
+                Err(Error::value(format!("models are trained in f32, not in {}", self.long_name()))
+                    .hint("leave dtype out: files in half precision are read to f32, and save takes a dtype"))
+            }
+        }
+    }
+
+    /// The name in `config.json`.
+    pub fn long_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+        }
+    }
+
+    fn stored(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::BF16 => Dtype::BF16,
+        }
+    }
+
+    fn encode(self, values: &[f32], out: &mut Vec<u8>) {
+        out.clear();
+        match self {
+            Self::F32 => values.iter().for_each(|x| out.extend(x.to_le_bytes())),
+            Self::F16 => values.iter().for_each(|&x| out.extend(f16::from_f32(x).to_le_bytes())),
+            Self::BF16 => values.iter().for_each(|&x| out.extend(bf16::from_f32(x).to_le_bytes())),
+        }
+    }
+}
+
+/// A parameter to be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    pub name: String,
+    pub shape: Vec<usize>,
+    /// Need not be in the files: a head that is new.
+    pub optional: bool,
+}
+
+impl Wanted {
+    /// Parameters that must be there.
+    pub fn all(parameters: impl IntoIterator<Item = (String, Vec<usize>)>) -> Vec<Self> {
+        parameters.into_iter().map(|(name, shape)| Self { name, shape, optional: false }).collect()
+    }
+}
+
+/// How the names in files may differ from those wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Naming {
+    /// What the names of the trunk begin with (`model.`): files of a trunk alone leave it out.
+    pub base: &'static str,
+    /// Embedding and head of a model that ties them: one may repeat the other, or stand for it.
+    pub tied: Option<[String; 2]>,
+    /// Tensors that are passed over: the head that a file has and the model does not.
+    pub ignored: Vec<String>,
+}
+
+impl Naming {
+    /// As published files of such a model have it.
+    pub fn of(config: &Config) -> Self {
+        let names = config.names;
+        let tied = config.tied.then(|| [names.embedding, names.lm_head].map(|name| format!("{name}.weight")));
+        Self { base: config.base_prefix(), tied, ignored: Vec::new() }
+    }
+}
+
+/// The numbers of each parameter in `wanted`, in that order, from the safetensors in `dir`; `None` for an optional one
+/// that the files do not hold. Beside what it returns this holds a block of a tensor.
+///
+/// # Errors
+/// Files that are missing, damaged, or hold something else than `wanted`; numbers that are not finite.
+pub fn read(dir: &Path, wanted: &[Wanted], names: &Naming) -> Result<Vec<Option<Vec<f32>>>> {
+    Contents::folder(dir)?.read(wanted, names)
+}
+
+/// The same from one file.
+pub fn read_file(path: &Path, wanted: &[Wanted], names: &Naming) -> Result<Vec<Option<Vec<f32>>>> {
+    Contents::file(path)?.read(wanted, names)
+}
+
+/// The same from a file that is already in memory (built-in models).
+pub fn read_bytes(bytes: &[u8], label: &str, wanted: &[Wanted], names: &Naming) -> Result<Vec<Option<Vec<f32>>>> {
+    Contents::bytes(bytes, label)?.read(wanted, names)
+}
+
+#[cfg(test)]
+mod tests;
