@@ -7,8 +7,8 @@ use rhopo::script::host::{Host, Limits, to_json};
 use rhopo::script::loader::{Loader, Source};
 use serde_json::Value;
 
-const MODELS: [&str; 1] = ["qwen2"];
-const SCRIPTS: [&str; 2] = ["sft", "grpo"];
+const MODELS: [&str; 3] = ["qwen2", "llama3", "gpt_neox"];
+const SCRIPTS: [&str; 4] = ["sft", "grpo", "rebel", "dpo"];
 
 fn close(got: f64, want: f64, what: &str) {
     assert!((got - want).abs() < 2e-3 * want.abs().max(1.0), "{what}: {got}, not {want}");

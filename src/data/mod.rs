@@ -1,14 +1,16 @@
-//! What is learned from: batches of rows with named columns, prompts, demonstrations and tasks.
+//! What is learned from: batches of rows with named columns, prompts, demonstrations, data sets and tasks.
 //!
 //! Owns no models and no objectives: `engine` runs rows, scripts say what to do with the numbers.
 
 pub mod batch;
+pub mod dataset;
 pub mod encode;
 pub mod minibatch;
 pub mod prompts;
 pub mod task;
 
 pub use batch::{Batch, Column};
+pub use dataset::Dataset;
 pub use encode::{Demo, Pair};
 pub use prompts::{Content, Prompt, Prompts};
 pub use task::Task;

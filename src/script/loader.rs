@@ -10,8 +10,10 @@ use std::rc::Rc;
 
 /// Scripts and modules that the binary carries; a test holds that none is forgotten.
 const SCRIPTS: &[(&str, &str)] = &[
+    ("dpo", include_str!("../../scripts/dpo.rhai")),
     ("grpo", include_str!("../../scripts/grpo.rhai")),
     ("grpo_lora", include_str!("../../scripts/grpo_lora.rhai")),
+    ("rebel", include_str!("../../scripts/rebel.rhai")),
     ("reinforce", include_str!("../../scripts/reinforce.rhai")),
     ("sft", include_str!("../../scripts/sft.rhai")),
 ];

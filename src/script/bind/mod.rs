@@ -5,6 +5,7 @@ pub mod assert;
 pub mod batch;
 pub mod chat;
 mod convert;
+pub mod data;
 pub mod encode;
 pub mod engine;
 pub mod frozen;
@@ -29,6 +30,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>) 
     encode::register(reg, session);
     batch::register(reg, session);
     task::register(reg, session);
+    data::register(reg, session);
     engine::register(reg, session);
     frozen::register(reg, session);
     run::register(reg, session);

@@ -1,0 +1,356 @@
+//! Data sets: rows of JSON values, all in memory, drawn in an order that a seed fixes and every epoch changes.
+//!
+//! Owns the rows, their order and the cursor. What a row must look like is `format`'s affair, which files are read
+//! `files`', and how `jsonl`'s and `parquet`'s.
+
+mod files;
+mod format;
+mod jsonl;
+mod parquet;
+
+pub use format::Format;
+
+use crate::data::{Content, Prompt, Prompts};
+use crate::error::{Error, Result};
+use crate::tensor::rng::Key;
+use files::FileType;
+use format::Shape;
+use serde_json::Value;
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+/// A row's fields in the order of the file.
+pub type Fields = serde_json::Map<String, Value>;
+
+/// Receives one row after the other and says whether it wants more.
+type Take<'a> = dyn FnMut(Place, Value) -> Result<bool> + 'a;
+
+/// Columns that batches set themselves: a row's field cannot have their names.
+const SET_BY_BATCHES: [&str; 5] = ["mask", "length", "text", "old_logprob", "finished"];
+/// How the file begins that stands for one kept by Git LFS.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
+/// What to read.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Of a folder: `train` unless given, or the only one.
+    pub split: Option<String>,
+    /// The first rows only.
+    pub limit: Option<usize>,
+    /// Names in the files and what they are called here.
+    pub rename: Vec<(String, String)>,
+}
+
+/// How far rows have been drawn: what a checkpoint holds. `row` counts within the epoch's order, below the number of
+/// rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    pub epoch: u64,
+    pub row: u64,
+}
+
+/// Rows in memory and the order they are drawn in.
+#[derive(Debug)]
+pub struct Dataset {
+    name: String,
+    rows: Vec<Fields>,
+    columns: Vec<String>,
+    shape: Shape,
+    /// Each epoch's order follows from it; none keeps the order of the file.
+    key: Option<Key>,
+    cursor: Cursor,
+    /// The order of the cursor's epoch.
+    order: Vec<usize>,
+}
+
+impl Dataset {
+    /// Reads a `.jsonl`, `.json` or `.parquet` file, or a folder of them. `key` shuffles.
+    ///
+    /// # Errors
+    /// What is not there or not supported; a row that is not what the first row says all are, by file, line and field.
+    pub fn open(path: &Path, reading: &Reading, key: Option<Key>) -> Result<Self> {
+        let mut intake = Intake::new(reading)?;
+        for file in files::find(path, reading.split.as_deref())? {
+            refuse_pointer(&file)?;
+            let mut take = |place, row| intake.take(place, row);
+            let more = match FileType::of(&file)? {
+                FileType::Json => jsonl::read(&file, &mut take)?,
+                FileType::Parquet => parquet::read(&file, &mut take)?,
+            };
+            if !more {
+                break;
+            }
+        }
+        intake.finish(path.display().to_string(), key)
+    }
+
+    /// The same of rows that are there already.
+    pub fn from_rows(rows: Vec<Value>, reading: &Reading, key: Option<Key>) -> Result<Self> {
+        if reading.split.is_some() {
+            return Err(Error::value("`load_data`: an array has no splits").hint("`split` chooses files of a folder"));
+        }
+        let mut intake = Intake::new(reading)?;
+        for (i, row) in rows.into_iter().enumerate() {
+            if !intake.take(Place { of: "the array".into(), unit: "entry", number: i }, row)? {
+                break;
+            }
+        }
+        intake.finish("the array".into(), key)
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Never: data without rows cannot be loaded.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The names of all fields, in the order of their first appearance.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    pub fn format(&self) -> Format {
+        self.shape.format
+    }
+
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// Draws go on from there.
+    ///
+    /// # Errors
+    /// A row beyond the last: the cursor is of other data.
+    pub fn set_cursor(&mut self, cursor: Cursor) -> Result<()> {
+        if cursor.row >= self.len() as u64 {
+            let e = Error::value(format!(
+                "data.cursor: row {} does not exist, {} has {} rows",
+                cursor.row,
+                self.name,
+                self.len()
+            ));
+            return Err(e.hint("rows count from 0; does the cursor belong to other data, or to another `limit`?"));
+        }
+        if cursor.epoch != self.cursor.epoch {
+            self.order = order(self.key, cursor.epoch, self.len());
+        }
+        self.cursor = cursor;
+        Ok(())
+    }
+
+    /// The next `n` rows as they are in the file; the next epoch begins where this one ends.
+    pub fn rows(&mut self, n: usize) -> Vec<Fields> {
+        self.draw(n).into_iter().map(|i| self.rows[i].clone()).collect()
+    }
+
+    /// The next `n` prompts; a row's other fields, answers included, are the prompt's fields.
+    ///
+    /// # Errors
+    /// A field with the name of a column that batches set.
+    pub fn prompts(&mut self, n: usize) -> Result<Prompts> {
+        let prompt = |mut parts: Fields| {
+            let content = Content::read("`prompt`", parts.remove("prompt").unwrap_or_default())?;
+            Ok(Prompt { content, fields: parts })
+        };
+        Ok(Prompts { items: self.parts(n)?.into_iter().map(prompt).collect::<Result<_>>()? })
+    }
+
+    /// The next `n` rows with `prompt` and `completion`.
+    ///
+    /// # Errors
+    /// Data of another format; a field with the name of a column that batches set.
+    pub fn demos(&mut self, n: usize) -> Result<Vec<Fields>> {
+        self.require("demos", Format::Completions)?;
+        self.parts(n)
+    }
+
+    /// The next `n` rows with `prompt`, `chosen` and `rejected`.
+    ///
+    /// # Errors
+    /// As [`Self::demos`].
+    pub fn pairs(&mut self, n: usize) -> Result<Vec<Fields>> {
+        self.require("pairs", Format::Pairs)?;
+        self.parts(n)
+    }
+
+    /// The next `n` rows with `prompt`, `completion` and `label`, 1 where the completion is desirable, else -1.
+    ///
+    /// # Errors
+    /// As [`Self::demos`].
+    pub fn labelled(&mut self, n: usize) -> Result<Vec<Fields>> {
+        self.require("labelled", Format::Labelled)?;
+        self.parts(n)
+    }
+
+    fn require(&self, what: &str, needed: Format) -> Result<()> {
+        let found = self.format();
+        if found == needed {
+            return Ok(());
+        }
+        let e = Error::value(format!(
+            "data.{what}: {} is {} data, with {}; {what} needs {}",
+            self.name,
+            found.name(),
+            found.fields(),
+            needed.fields()
+        ));
+        let ways = match found {
+            Format::Prompts => "data.prompts(n)",
+            Format::Completions => "data.demos(n), data.prompts(n)",
+            Format::Pairs => "data.pairs(n), data.prompts(n)",
+            Format::Labelled => "data.labelled(n), data.prompts(n)",
+        };
+        Err(e.hint(format!("what it can give: {ways}, data.rows(n)")))
+    }
+
+    fn parts(&mut self, n: usize) -> Result<Vec<Fields>> {
+        if let Some(name) = self.columns.iter().find(|name| SET_BY_BATCHES.contains(&name.as_str())) {
+            let e =
+                Error::value(format!("{}: the field `{name}` has the name of a column that batches set", self.name));
+            return Err(
+                e.hint(format!("give it another one: load_data(path, #{{ rename: #{{ {name}: \"my_{name}\" }} }})"))
+            );
+        }
+        Ok(self.draw(n).into_iter().map(|i| self.shape.parts(&self.rows[i])).collect())
+    }
+
+    fn draw(&mut self, n: usize) -> Vec<usize> {
+        let mut drawn = Vec::with_capacity(n);
+        for _ in 0..n {
+            drawn.push(self.order[self.cursor.row as usize]);
+            self.cursor.row += 1;
+            if self.cursor.row == self.len() as u64 {
+                self.cursor = Cursor { epoch: self.cursor.epoch + 1, row: 0 };
+                self.order = order(self.key, self.cursor.epoch, self.len());
+            }
+        }
+        drawn
+    }
+}
+
+impl fmt::Display for Dataset {
+    /// `Data(pairs.jsonl: 12 rows of preference data)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Data({}: {} rows of {} data)", self.name, self.len(), self.format().name())
+    }
+}
+
+/// An epoch's order of `n` rows: a function of the key and the epoch alone.
+fn order(key: Option<Key>, epoch: u64, n: usize) -> Vec<usize> {
+    key.map_or_else(|| (0..n).collect(), |key| key.fold(epoch).permutation(n))
+}
+
+/// Where a row stands, for errors: `pairs.jsonl, line 3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    of: String,
+    unit: &'static str,
+    number: usize,
+}
+
+impl Place {
+    /// Lines count from 1.
+    fn line(path: &Path, number: usize) -> Self {
+        Self { of: path.display().to_string(), unit: "line", number }
+    }
+
+    /// Rows count from 1.
+    fn row(path: &Path, number: usize) -> Self {
+        Self { of: path.display().to_string(), unit: "row", number }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} {}", self.of, self.unit, self.number)
+    }
+}
+
+/// Rows on their way in: renamed, checked, counted.
+struct Intake<'a> {
+    reading: &'a Reading,
+    rows: Vec<Fields>,
+    columns: Vec<String>,
+    renamed: Vec<bool>,
+    shape: Option<Shape>,
+}
+
+impl<'a> Intake<'a> {
+    fn new(reading: &'a Reading) -> Result<Self> {
+        if reading.limit == Some(0) {
+            return Err(Error::value("`load_data`: limit is 0, expected at least 1"));
+        }
+        let renamed = vec![false; reading.rename.len()];
+        Ok(Self { reading, rows: Vec::new(), columns: Vec::new(), renamed, shape: None })
+    }
+
+    fn take(&mut self, place: Place, row: Value) -> Result<bool> {
+        let Value::Object(row) = row else {
+            let e = Error::file(format!("{place}: expected an object, found {}", format::describe(&row)));
+            return Err(e.hint("a row is an object of fields, like {\"prompt\": \"…\"}"));
+        };
+        let row = self.rename(row, &place)?;
+        for name in row.keys() {
+            if !self.columns.contains(name) {
+                self.columns.push(name.clone());
+            }
+        }
+        let shape = match &mut self.shape {
+            Some(shape) => shape,
+            none => none.insert(Shape::of(&row, &place)?),
+        };
+        shape.check(&row, &place)?;
+        self.rows.push(row);
+        Ok(self.reading.limit.is_none_or(|limit| self.rows.len() < limit))
+    }
+
+    /// Fields under their new names, in their old order.
+    fn rename(&mut self, row: Fields, place: &Place) -> Result<Fields> {
+        if self.reading.rename.is_empty() {
+            return Ok(row);
+        }
+        let mut fields = Fields::new();
+        for (name, value) in row {
+            let at = self.reading.rename.iter().position(|(old, _)| *old == name);
+            let name = at.map_or(name, |at| {
+                self.renamed[at] = true;
+                self.reading.rename[at].1.clone()
+            });
+            if fields.contains_key(&name) {
+                let e = Error::value(format!("{place}: after `rename` there are two fields `{name}`"));
+                return Err(e.hint(format!("rename the other one as well: #{{ {name}: \"old_{name}\" }}")));
+            }
+            fields.insert(name, value);
+        }
+        Ok(fields)
+    }
+
+    fn finish(self, name: String, key: Option<Key>) -> Result<Dataset> {
+        let Some(shape) = self.shape else {
+            return Err(Error::file(format!("{name} has no rows")));
+        };
+        if let Some(unused) = self.renamed.iter().position(|used| !used) {
+            let old = &self.reading.rename[unused].0;
+            return Err(Error::unknown("field in `rename`:", old, &self.columns));
+        }
+        let order = order(key, 0, self.rows.len());
+        let (rows, columns) = (self.rows, self.columns);
+        Ok(Dataset { name, rows, columns, shape, key, cursor: Cursor::default(), order })
+    }
+}
+
+fn refuse_pointer(path: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| Error::file(format!("cannot read {}: {e}", path.display()));
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(LFS_POINTER.len() as u64).read_to_end(&mut start).map_err(failed)?;
+    if start != LFS_POINTER {
+        return Ok(());
+    }
+    Err(Error::file(format!("{} is a pointer of Git LFS, not the data itself", path.display()))
+        .hint("fetch the file: `git lfs pull` in the repository that it is from"))
+}
