@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and exit codes (0 well, 1 an error, 2 wrong usage, 130 Ctrl-C).
 
 use crate::ui::bench::{self, BenchArgs};
-use crate::ui::{list, run};
+use crate::ui::{inspect, list, run};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +20,12 @@ enum Command {
     Run(RunArgs),
     /// List the scripts, tasks and models there are
     List,
+    /// Show what a model is, holds and needs
+    Inspect {
+        /// A folder, a built-in model, or a model on the hub: owner/name
+        #[arg(value_name = "DIR|NAME|ID")]
+        model: String,
+    },
     /// Measure sampling, log-probs and update on a random model
     Bench(BenchArgs),
 }
@@ -55,6 +61,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::List => list::list(),
+        Command::Inspect { model } => inspect::inspect(&model),
         Command::Bench(args) => bench::bench(&args),
     }
 }

@@ -22,7 +22,7 @@ pub fn list() -> ExitCode {
 }
 
 /// A heading and one line for each name.
-fn section(title: &str, entries: Vec<(String, String)>) -> Vec<String> {
+pub(super) fn section(title: &str, entries: Vec<(String, String)>) -> Vec<String> {
     let width = entries.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let lines = entries.iter().map(|(name, about)| format!("  {name:width$}  {about}").trim_end().to_string());
     std::iter::once(title.to_string()).chain(lines).collect()

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cli;
+mod inspect;
 mod list;
 mod out;
 mod progress;

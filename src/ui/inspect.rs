@@ -1,0 +1,420 @@
+//! `rhopo inspect`: what a model folder holds and needs, from its configuration and the headers of its weights.
+//!
+//! Prints what can be told even where something is not supported; that is said on standard error.
+
+use crate::engine::memory::Memory;
+use crate::error::{Error, Result};
+use crate::kernel::elementwise::Gelu;
+use crate::kernel::rotary::Scaling;
+use crate::model::builtin::{self, Builtin};
+use crate::model::config::{Mlp, Position};
+use crate::model::weights::{self, Contents, Naming, Wanted};
+use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Norm, Tokenizer, hub};
+use crate::run::Table;
+use crate::script::loader::Loader;
+use crate::ui::run::report;
+use crate::ui::{list, out, table};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Label and text of one line.
+type Facts = Vec<(String, String)>;
+
+/// Prints what there is to know about a built-in model, a folder, or a model on the hub.
+pub fn inspect(target: &str) -> ExitCode {
+    let mut found = Found::default();
+    if let Err(e) = find(target).map(|source| found.look(&source)) {
+        found.wrong.push(e);
+    }
+    for line in &found.lines {
+        // Nobody reads any further: there is nothing left to do.
+        if !out::line(line) {
+            break;
+        }
+    }
+    for e in &found.wrong {
+        report(&e.clone().into(), &Loader::default());
+    }
+    if found.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Where a model's files are.
+enum Source {
+    Inside(&'static Builtin),
+    Folder(PathBuf),
+}
+
+/// As `load_model` does: a model's folder goes before a built-in one of its name, then comes the hub.
+fn find(target: &str) -> Result<Source> {
+    let dir = Path::new(target);
+    match builtin::find(target) {
+        Some(model) if !weights::exist(dir) => Ok(Source::Inside(model)),
+        _ if dir.is_dir() => Ok(Source::Folder(dir.to_path_buf())),
+        _ if dir.is_file() => Err(Error::model(format!("{target} is a file")).hint(
+            "give the folder of a model; a GGUF file is opened by load_frozen(path) in a script, whose value prints what it is",
+        )),
+        _ if !dir.exists() && hub::is_id(target) => {
+            hub::fetch_with(target, &mut |file| out::note(&format!("fetching {file}"))).map(Source::Folder)
+        }
+        _ => {
+            let unknown = Error::unknown("model", target, &builtin::names());
+            let hint = unknown.hint.clone().unwrap_or_default();
+            Err(unknown.hint(format!("{hint} (built in); otherwise give a folder, or a hub id: owner/name")))
+        }
+    }
+}
+
+impl Source {
+    fn name(&self) -> String {
+        match self {
+            Self::Inside(model) => format!("{} (built in)", model.name),
+            Self::Folder(dir) => dir.display().to_string(),
+        }
+    }
+
+    /// A file, if the model has it.
+    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Inside(model) if name == "config.json" => Ok(Some(model.config.to_vec())),
+            Self::Inside(model) => Ok(model.files.iter().find(|(file, _)| *file == name).map(|(_, b)| b.to_vec())),
+            Self::Folder(dir) => {
+                let path = dir.join(name);
+                if !path.is_file() {
+                    return Ok(None);
+                }
+                let read = std::fs::read(&path);
+                read.map(Some).map_err(|e| Error::file(format!("{} could not be read: {e}", path.display())))
+            }
+        }
+    }
+
+    fn json(&self, name: &str) -> Result<Option<Map<String, Value>>> {
+        let Some(bytes) = self.bytes(name)? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Some).map_err(|e| Error::model(format!("{}: {name} is not a JSON object: {e}", self.name())))
+    }
+}
+
+/// What was found: lines to print, and what is wrong.
+#[derive(Default)]
+struct Found {
+    lines: Vec<String>,
+    wrong: Vec<Error>,
+}
+
+impl Found {
+    fn look(&mut self, source: &Source) {
+        self.lines.push(source.name());
+        let json = self.keep(source.json("config.json")).flatten();
+        let adapter = self.keep(source.json("adapter_config.json")).flatten();
+        let config = json.as_ref().and_then(|json| self.configuration(source, json));
+        if json.is_none() && adapter.is_none() && self.wrong.is_empty() {
+            let e = Error::model(format!("{} holds no config.json", source.name()));
+            self.wrong.push(e.hint("a model folder holds config.json, model.safetensors and tokenizer.json"));
+        }
+        if json.is_some() {
+            match source {
+                Source::Folder(dir) => self.weights(Contents::folder(dir), config.as_ref()),
+                Source::Inside(model) => {
+                    self.weights(Contents::bytes(model.weights, weights::SINGLE), config.as_ref());
+                }
+            }
+        }
+        if json.is_some() || matches!(source.bytes("tokenizer.json"), Ok(Some(_))) {
+            self.tokenizer(source, config.as_ref());
+        }
+        if let Some(adapter) = adapter {
+            self.section("adapter", adapter_facts(&adapter));
+            if let Some(config) = &config {
+                self.keep(Adapter::from_json(&Value::Object(adapter), config));
+            }
+        }
+        if let Some(config) = &config {
+            self.lines.extend(table::lines(&memory(config)));
+        }
+    }
+
+    /// The value, or nothing and its error among what is wrong.
+    fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|e| self.wrong.push(e)).ok()
+    }
+
+    fn section(&mut self, title: &str, facts: Facts) {
+        self.lines.extend(list::section(title, facts));
+    }
+
+    /// The configuration's facts; those that its keys state where it is not supported.
+    fn configuration(&mut self, source: &Source, json: &Map<String, Value>) -> Option<Config> {
+        let generation = self.keep(source.json("generation_config.json")).flatten();
+        let config = Config::from_json(&Value::Object(json.clone()));
+        let config = match generation {
+            Some(generation) => config.and_then(|config| config.with_generation(&Value::Object(generation))),
+            None => config,
+        };
+        let config = self.keep(config);
+        self.section("model", config.as_ref().map_or_else(|| stated(json), model_facts));
+        config
+    }
+
+    fn weights<R: Read + Seek>(&mut self, contents: Result<Contents<R>>, config: Option<&Config>) {
+        let Some(contents) = self.keep(contents) else { return };
+        let files: Vec<(String, u64)> = contents.files().map(|(path, size)| (file_name(path), size)).collect();
+        let dtypes: Vec<String> =
+            contents.dtypes().into_iter().map(|(dtype, count)| format!("{count} of type {dtype}")).collect();
+        let mut facts = vec![fact("stored numbers", dtypes.join(", "))];
+        if files.len() > 1 {
+            facts.push(fact("files", format!("{}, {}", files.len(), size(files.iter().map(|(_, size)| size).sum()))));
+        }
+        facts.extend(files.into_iter().map(|(name, bytes)| (name, size(bytes))));
+        self.section("weights", facts);
+        if let Some(config) = config {
+            self.keep(contents.check(&Wanted::all(config.parameters()), &Naming::of(config)));
+        }
+    }
+
+    fn tokenizer(&mut self, source: &Source, config: Option<&Config>) {
+        let Some(Some(bytes)) = self.keep(source.bytes("tokenizer.json")) else {
+            return self.section("tokenizer", vec![fact("none", "there is no tokenizer.json")]);
+        };
+        let settings = self.keep(source.bytes("tokenizer_config.json")).flatten();
+        let Some(tokenizer) = self.keep(Tokenizer::from_bytes(&bytes, settings.as_deref())) else { return };
+        if let Some(config) = config.filter(|config| config.vocab_size < tokenizer.size()) {
+            let (have, room) = (tokenizer.size(), config.vocab_size);
+            let e = Error::model(format!("tokenizer.json has {have} tokens, but the model's vocabulary has {room}"));
+            self.wrong.push(e.hint("the tokenizer belongs to another model: every token needs a row in the embedding"));
+        }
+        let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+        let named = settings.as_deref().map_or(Value::Null, json);
+        let mut facts = tokenizer_facts(&tokenizer, &json(&bytes), &named, config);
+        let jinja = self.keep(source.bytes("chat_template.jinja")).flatten();
+        let template = ChatTemplate::from_files(settings.as_deref(), jinja.as_deref());
+        let template =
+            self.keep(template.and_then(|found| found.map_or(Ok(None), |t| t.check().map(|()| Some(t.file())))));
+        let template = template.map_or("not usable", |file| file.unwrap_or("none"));
+        facts.push(fact("chat template", template));
+        self.section("tokenizer", facts);
+    }
+}
+
+fn fact(label: &str, text: impl Into<String>) -> (String, String) {
+    (label.to_string(), text.into())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn model_facts(c: &Config) -> Facts {
+    let bias = [("q, k, v", c.qkv_bias), ("output", c.out_bias), ("MLP", c.mlp_bias)];
+    let biased: Vec<&str> = bias.into_iter().filter(|(_, biased)| *biased).map(|(name, _)| name).collect();
+    let count = c.parameter_count() as u64;
+    let norm = match c.norm {
+        Norm::Rms if c.qk_norm => "RMSNorm, also of queries and keys",
+        Norm::Rms => "RMSNorm",
+        Norm::Layer => "LayerNorm",
+    };
+    let mlp = match c.mlp {
+        Mlp::SwiGlu => "SwiGLU",
+        Mlp::Gelu(Gelu::Exact) => "GELU",
+        Mlp::Gelu(Gelu::Tanh) => "GELU by tanh",
+    };
+    let head = match c.head {
+        Head::Lm if c.tied => "language model, tied to the embedding",
+        Head::Lm => "language model",
+        Head::Value => "value of each token",
+        Head::Score => "score of each row",
+    };
+    let mut facts = vec![
+        fact("architecture", &c.architecture),
+        fact("family", c.family.model_type()),
+        fact("head", head),
+        fact("parameters", format!("{count} ({})", short(count))),
+        fact("layers", format!("{}{}", c.layers, if c.parallel { ", attention and MLP side by side" } else { "" })),
+        fact("width", c.hidden_size.to_string()),
+        fact("heads", format!("{} of {} dimensions, {} for keys and values", c.heads, c.head_dim, c.kv_heads)),
+        fact("MLP", format!("{}, {mlp}", c.intermediate_size)),
+        fact("norms", norm),
+        fact("biases", if biased.is_empty() { "none".to_string() } else { biased.join(", ") }),
+        fact("vocabulary", format!("{} tokens", c.vocab_size)),
+        fact("context", format!("{} tokens", c.max_positions)),
+        fact("window", windows(c)),
+        fact("positions", positions(c)),
+    ];
+    facts.extend(c.notes.iter().map(|note| fact("note", note)));
+    facts
+}
+
+/// How far back the layers see.
+fn windows(c: &Config) -> String {
+    let sizes: BTreeSet<usize> = c.windows.iter().flatten().copied().collect();
+    let windowed = c.windows.iter().flatten().count();
+    let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+    match windowed {
+        0 => "none".to_string(),
+        n if n == c.layers => format!("{} tokens", sizes.join(", ")),
+        n => format!("{} tokens in {n} of {} layers", sizes.join(", "), c.layers),
+    }
+}
+
+fn positions(c: &Config) -> String {
+    let Position::Rotary { dims, rope } = &c.position else { return "learned".to_string() };
+    let scaling = match rope.scaling {
+        Scaling::None => String::new(),
+        Scaling::Linear { factor } => format!(", scaled linearly by {factor}"),
+        Scaling::Llama3 { factor, original_max_positions, .. } => {
+            format!(", scaled as in Llama 3 by {factor} from {original_max_positions} tokens")
+        }
+    };
+    format!("rotary, {dims} of {} dimensions, base {}{scaling}", c.head_dim, rope.theta)
+}
+
+/// What the keys of a configuration state, whatever the architecture.
+fn stated(json: &Map<String, Value>) -> Facts {
+    const KEYS: [(&str, &[&str]); 9] = [
+        ("architecture", &["architectures"]),
+        ("family", &["model_type"]),
+        ("layers", &["num_hidden_layers", "n_layer", "num_layers"]),
+        ("width", &["hidden_size", "n_embd", "d_model"]),
+        ("heads", &["num_attention_heads", "n_head", "num_heads"]),
+        ("heads for keys and values", &["num_key_value_heads"]),
+        ("MLP", &["intermediate_size", "n_inner"]),
+        ("vocabulary", &["vocab_size"]),
+        ("context", &["max_position_embeddings", "n_positions"]),
+    ];
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+        other => other.to_string().chars().take(40).collect(),
+    };
+    let found = |keys: &[&str]| keys.iter().find_map(|key| json.get(*key)).filter(|value| !value.is_null());
+    KEYS.iter().filter_map(|(label, keys)| Some(fact(label, text(found(keys)?)))).collect()
+}
+
+fn tokenizer_facts(tokenizer: &Tokenizer, json: &Value, settings: &Value, config: Option<&Config>) -> Facts {
+    let kind = json.pointer("/model/type").and_then(Value::as_str).unwrap_or("of unknown kind");
+    let names: BTreeMap<u64, &str> = json
+        .get("added_tokens")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|token| Some((token.get("id")?.as_u64()?, token.get("content")?.as_str()?)))
+        .collect();
+    let by_id = |id: &u32| match names.get(&u64::from(*id)) {
+        Some(name) => format!("{id} {name}"),
+        None => id.to_string(),
+    };
+    let by_name = |key: &str| {
+        let name = settings.get(key).map(|token| token.get("content").unwrap_or(token)).and_then(Value::as_str)?;
+        Some(tokenizer.id(name).map_or_else(|| format!("{name} (unknown)"), |id| format!("{id} {name}")))
+    };
+    let none = || "none".to_string();
+    let ends: Vec<String> = config.map(|c| c.eos.iter().map(by_id).collect()).unwrap_or_default();
+    let end = if ends.is_empty() { by_name("eos_token").unwrap_or_else(none) } else { ends.join(", ") };
+    let pad = config.and_then(|c| c.pad).map(|id| by_id(&id)).or_else(|| by_name("pad_token"));
+    vec![
+        fact("kind", kind),
+        fact("size", format!("{} tokens", tokenizer.size())),
+        fact("begin", by_name("bos_token").unwrap_or_else(none)),
+        fact("end", end),
+        fact("padding", pad.unwrap_or_else(none)),
+    ]
+}
+
+fn adapter_facts(json: &Map<String, Value>) -> Facts {
+    let text = |key: &str| match json.get(key) {
+        None | Some(Value::Null) => "not stated".to_string(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(list)) => {
+            let mut names: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+            names.sort_unstable();
+            names.join(", ")
+        }
+        Some(other) => other.to_string(),
+    };
+    let keys = [
+        ("kind", "peft_type"),
+        ("rank", "r"),
+        ("alpha", "lora_alpha"),
+        ("targets", "target_modules"),
+        ("base", "base_model_name_or_path"),
+    ];
+    keys.into_iter().map(|(label, key)| fact(label, text(key))).collect()
+}
+
+/// Bytes for sampling and training, side by side.
+fn memory(config: &Config) -> Table {
+    let mut head = vec![String::new(), "sampling".into(), "training".into()];
+    let mut columns = vec![Memory::sampling(config, None), Memory::training(config, None)];
+    // Very narrow models have no room for the rank.
+    if let Ok(adapter) = adapter(config) {
+        head.push(format!("LoRA of rank {}", adapter.rank));
+        columns.push(Memory::training(config, Some(&adapter)));
+    }
+    let row = |label: &str, of: fn(&Memory) -> u64| {
+        let cell = |m: &Memory| if of(m) == 0 { String::new() } else { size(of(m)) };
+        std::iter::once(label.to_string()).chain(columns.iter().map(cell)).collect()
+    };
+    Table {
+        title: "memory (computed in f32)".into(),
+        head,
+        rows: vec![
+            row("weights", |m| m.weights),
+            row("their packed copies", |m| m.packed),
+            row("gradients", |m| m.gradients),
+            row("AdamW's moments", |m| m.moments),
+            row("cache of 1000 tokens", |m| 1000 * m.cache_per_token),
+            row("activations of 1000 tokens", |m| 1000 * m.activations_per_token),
+            row("logits under way", |m| m.logits),
+        ],
+    }
+}
+
+/// The one that `load_model` starts unless told otherwise.
+fn adapter(config: &Config) -> Result<Adapter> {
+    Adapter::new(&LoraOptions::default(), config, "")
+}
+
+/// Bytes in a unit that suits them: `1.2 GiB`.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut scaled = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while scaled >= 999.95 && unit + 1 < UNITS.len() {
+        (scaled, unit) = (scaled / 1024.0, unit + 1);
+    }
+    format!("{scaled:.1} {}", UNITS[unit])
+}
+
+/// A count as people say it: `494.0 M`.
+fn short(count: u64) -> String {
+    match count as f64 {
+        n if n >= 999.95e6 => format!("{:.2} B", n / 1e9),
+        n if n >= 999.95e3 => format!("{:.1} M", n / 1e6),
+        n => format!("{:.1} K", n / 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_in_a_unit_that_suits_them() {
+        let cases =
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_576, "1.0 MiB"), (5_905_580_032, "5.5 GiB")];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!((short(84_720), short(999_040), short(494_032_768), short(1_543_714_304)).3, "1.54 B");
+        assert_eq!(
+            (short(84_720).as_str(), short(999_960).as_str(), short(494_032_768).as_str()),
+            ("84.7 K", "1.0 M", "494.0 M")
+        );
+    }
+}
