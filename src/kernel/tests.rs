@@ -22,23 +22,28 @@ use std::sync::Arc;
 
 fn random(dims: &[usize], key: Key) -> Tensor {
     let data: Vec<f32> = (0..dims.iter().product::<usize>()).map(|i| key.normal(i as u64) as f32).collect();
-    Tensor::from_vec(data, dims, &Device::Cpu).unwrap()
+    Tensor::from_vec(data, dims, &Device::Cpu).expect("as many numbers as the shape holds")
 }
 
+fn largest(t: &Tensor) -> candle_core::Result<f32> {
+    t.abs()?.max_all()?.to_scalar()
+}
+
+/// Of the largest number in `b`.
 fn gap(a: &Tensor, b: &Tensor) -> f32 {
-    let most = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
     assert_eq!(a.dims(), b.dims());
-    most(&(a - b).unwrap()) / most(b).max(1e-3)
+    let most = |t: &Tensor| largest(t).expect("an f32 tensor that is not empty");
+    most(&(a - b).expect("equal shapes")) / most(b).max(1e-3)
 }
 
 /// Runs `op` fused and plain on the same inputs as parameters, and compares values and gradients.
 fn fused_equals_plain(name: &str, inputs: &[Tensor], op: impl Fn(&mut Tape, &[Var]) -> Result<Var>) {
     let run = |mut tape: Tape| {
         let vars: Vec<Var> = inputs.iter().enumerate().map(|(i, t)| tape.parameter(t, i, true)).collect();
-        let out = op(&mut tape, &vars).unwrap();
+        let out = op(&mut tape, &vars).expect("the operation runs");
         let upstream = random(out.value.dims(), Key::new(99));
         let mut grads = ParameterGrads::default();
-        tape.backward(&out, upstream, &mut grads).unwrap();
+        tape.backward(&out, upstream, &mut grads).expect("walks back");
         let grads: Vec<Tensor> = (0..inputs.len()).map(|i| grads.get(i).expect("a gradient").clone()).collect();
         (out.value, grads)
     };
@@ -78,7 +83,7 @@ fn ragged(key: Key) -> Segments {
             }
         }
     }
-    Segments::new(segments).unwrap()
+    Segments::new(segments).expect("segments in order")
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn fused_operations_equal_their_plain_compositions() {
             layer_norm(tape, &v[0], &v[1], &v[2], 1e-5)
         });
         for form in [Gelu::Exact, Gelu::Tanh] {
-            let wide = (t(&[n, 30], 1) * 3.0).unwrap();
+            let wide = (t(&[n, 30], 1) * 3.0).expect("the operation runs");
             fused_equals_plain("gelu", &[wide], |tape, v| gelu(tape, &v[0], form));
         }
         fused_equals_plain("scale", &[t(&[n, 30], 1)], |tape, v| scale(tape, &v[0], 0.37));
@@ -167,7 +172,7 @@ fn divergences_over_several_chunks_equal_the_plain_composition() {
     let rows = Arc::from((0..300).collect::<Vec<u32>>());
     let targets = Targets { rows, tokens: vec![0; 300].into(), temperature: 1.3 };
     let [h, w, hidden, head] = [(300, 12, 1), (9001, 12, 2), (300, 20, 3), (9001, 20, 4)]
-        .map(|(rows, width, stream)| (random(&[rows, width], key.fold(stream)) * 0.5).unwrap());
+        .map(|(rows, width, stream)| (random(&[rows, width], key.fold(stream)) * 0.5).expect("the operation runs"));
     let apart = Reference { hidden, head };
     fused_equals_plain("divergence", &[h.clone(), w.clone()], |tape, v| {
         linear_kl(tape, &v[0], &v[1], &apart, &targets)
@@ -175,11 +180,11 @@ fn divergences_over_several_chunks_equal_the_plain_composition() {
     // From itself: exactly nothing, forward and backward.
     let mut tape = Tape::recording(Packs::new(0));
     let [hv, wv] = [&h, &w].map(|t| tape.parameter(t, usize::from(t.dims()[0] == 9001), true));
-    let out = linear_kl(&mut tape, &hv, &wv, &Reference { hidden: h, head: w }, &targets).unwrap();
+    let out = linear_kl(&mut tape, &hv, &wv, &Reference { hidden: h, head: w }, &targets).expect("the operation runs");
     let mut grads = ParameterGrads::default();
-    tape.backward(&out, random(&[300, 1], key), &mut grads).unwrap();
-    for t in [&out.value, grads.get(0).unwrap(), grads.get(1).unwrap()] {
-        assert_eq!(t.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
+    tape.backward(&out, random(&[300, 1], key), &mut grads).expect("walks back");
+    for t in [&out.value, grads.get(0).expect("a gradient"), grads.get(1).expect("a gradient")] {
+        assert_eq!(largest(t).expect("an f32 tensor that is not empty"), 0.0);
     }
 }
 
@@ -189,22 +194,22 @@ fn matches_finite_differences<const N: usize>(
     inputs: [Tensor; N],
     f: impl Fn(&[Tensor; N]) -> Result<Tensor>,
 ) {
-    let inputs = inputs.map(|t| t.to_dtype(DType::F64).unwrap());
-    let out = f(&inputs).unwrap();
-    let upstream = random(out.dims(), Key::new(7)).to_dtype(DType::F64).unwrap();
-    let grads = plain_backward(std::array::from_fn(|i| &inputs[i]), &upstream, &f).unwrap();
-    let value =
-        |inputs: &[Tensor; N]| (f(inputs).unwrap() * &upstream).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+    let inputs = inputs.map(|t| t.to_dtype(DType::F64).expect("of this type and shape"));
+    let out = f(&inputs).expect("the operation runs");
+    let upstream = random(out.dims(), Key::new(7)).to_dtype(DType::F64).expect("of this type and shape");
+    let grads = plain_backward(std::array::from_fn(|i| &inputs[i]), &upstream, &f).expect("the operation runs");
+    let value = |inputs: &[Tensor; N]| -> Result<f64> { Ok((f(inputs)? * &upstream)?.sum_all()?.to_scalar()?) };
     for (i, input) in inputs.iter().enumerate() {
-        let flat: Vec<f64> = input.flatten_all().unwrap().to_vec1().unwrap();
-        let grad: Vec<f64> = grads[i].flatten_all().unwrap().to_vec1().unwrap();
+        let flat: Vec<f64> = input.flatten_all().and_then(|flat| flat.to_vec1()).expect("an f64 tensor");
+        let grad: Vec<f64> = grads[i].flatten_all().and_then(|flat| flat.to_vec1()).expect("an f64 tensor");
         for at in (0..flat.len()).step_by(1 + flat.len() / 25) {
             let moved = |by: f64| {
                 let mut flat = flat.clone();
                 flat[at] += by;
                 let mut inputs = inputs.clone();
-                inputs[i] = Tensor::from_vec(flat, input.dims(), &Device::Cpu).unwrap();
-                value(&inputs)
+                inputs[i] =
+                    Tensor::from_vec(flat, input.dims(), &Device::Cpu).expect("as many numbers as the shape holds");
+                value(&inputs).expect("the operation runs")
             };
             let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
             assert!(
@@ -245,7 +250,7 @@ fn plain_compositions_match_finite_differences() {
         Segment { start: 5, len: 2, context: prompt() },
         Segment { start: 7, len: 1, context: vec![] },
     ])
-    .unwrap();
+    .expect("the operation runs");
     for window in [None, Some(2)] {
         let heads = Heads { query: 2, key: 1, dim: 4, window };
         matches_finite_differences("attention", [t(&[8, 8], 1), t(&[8, 4], 2), t(&[8, 4], 3)], |[q, k, v]| {
@@ -254,7 +259,8 @@ fn plain_compositions_match_finite_differences() {
     }
     let targets = Targets { rows: Arc::from([0, 0, 1, 3]), tokens: Arc::from([2, 4, 0, 6]), temperature: 0.8 };
     matches_finite_differences("logprob", [t(&[4, 5], 1), t(&[7, 5], 2)], |[h, w]| logprob::plain(h, w, &targets));
-    let [hidden, head] = [t(&[4, 3], 3), t(&[7, 3], 4)].map(|t| t.to_dtype(DType::F64).unwrap());
+    let [hidden, head] =
+        [t(&[4, 3], 3), t(&[7, 3], 4)].map(|t| t.to_dtype(DType::F64).expect("of this type and shape"));
     let reference = Reference { hidden, head };
     matches_finite_differences("divergence", [t(&[4, 5], 1), t(&[7, 5], 2)], |[h, w]| {
         divergence::plain(h, w, &reference, &targets)
@@ -267,18 +273,19 @@ fn frozen_operands_get_no_gradient_and_a_tape_can_be_walked_twice() {
     let mut tape = Tape::recording(Packs::new(0));
     let x = tape.parameter(&random(&[3, 4], key.fold(1)), 0, true);
     let frozen = tape.parameter(&random(&[5, 4], key.fold(2)), 1, false);
-    let y = linear(&mut tape, &x, &frozen, None, Layout::OutIn).unwrap();
+    let y = linear(&mut tape, &x, &frozen, None, Layout::OutIn).expect("the operation runs");
     let walk = || {
         let mut grads = ParameterGrads::default();
-        tape.backward(&y, random(&[3, 5], key.fold(3)), &mut grads).unwrap();
+        tape.backward(&y, random(&[3, 5], key.fold(3)), &mut grads).expect("walks back");
         assert!(grads.get(1).is_none());
-        grads.get(0).unwrap().to_vec2::<f32>().unwrap()
+        grads.get(0).expect("a gradient").to_vec2::<f32>().expect("of this type and shape")
     };
     assert_eq!(walk(), walk());
 }
 
 fn bits(t: &Tensor) -> Vec<u32> {
-    t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+    let values: Vec<f32> = t.flatten_all().and_then(|flat| flat.to_vec1()).expect("an f32 tensor");
+    values.into_iter().map(f32::to_bits).collect()
 }
 
 #[test]
@@ -290,15 +297,15 @@ fn a_decoded_row_has_the_bits_of_packed_attention() {
         Segment { start: 70, len: 45, context: std::iter::once(0..70).collect() },
         Segment { start: 115, len: 20, context: vec![0..70, 70..115] },
     ]);
-    let segments = Arc::new(segments.unwrap());
+    let segments = Arc::new(segments.expect("segments in order"));
     let [q, k, v] = qkv(segments.tokens(), Key::new(8));
-    let rows = |t: &Tensor| t.to_vec2::<f32>().unwrap();
+    let rows = |t: &Tensor| t.to_vec2::<f32>().expect("of this type and shape");
     let (queries, keys, values) = (rows(&q), rows(&k), rows(&v));
     for window in [None, Some(1), Some(16), Some(33), Some(50), Some(90), Some(500)] {
         let heads = Heads { window, ..HEADS };
         let mut tape = Tape::forward_only(Packs::new(0));
         let [q, k, v] = [&q, &k, &v].map(|t| tape.constant(t.clone()));
-        let packed = rows(&attention(&mut tape, &q, &k, &v, &segments, heads).unwrap().value);
+        let packed = rows(&attention(&mut tape, &q, &k, &v, &segments, heads).expect("the operation runs").value);
         let (mut runs, mut at, mut scores): (Vec<KeyValues>, _, _) = (Vec::new(), 0, Vec::new());
         for len in lengths {
             let mut own = KeyValues::new(heads);
@@ -318,22 +325,28 @@ fn a_decoded_row_has_the_bits_of_packed_attention() {
 #[test]
 fn keys_before_every_window_of_a_block_are_not_read() {
     let (n, heads) = (400, Heads { window: Some(30), ..HEADS });
-    let segments = Arc::new(Segments::separate(&[n]).unwrap());
+    let segments = Arc::new(Segments::separate(&[n]).expect("segments in order"));
     let mut inputs = qkv(n, Key::new(3));
     let clean = inputs.clone();
-    let lost = Tensor::full(f32::NAN, (100, 32), &Device::Cpu).unwrap();
+    let lost = Tensor::full(f32::NAN, (100, 32), &Device::Cpu).expect("the operation runs");
     for x in &mut inputs[1..] {
-        *x = Tensor::cat(&[&lost, &x.narrow(0, 100, 300).unwrap()], 0).unwrap();
+        *x = Tensor::cat(&[&lost, &x.narrow(0, 100, 300).expect("of this type and shape")], 0)
+            .expect("the operation runs");
     }
     let run = |inputs: &[Tensor; 3]| {
         let mut tape = Tape::recording(Packs::new(0));
         let v: Vec<Var> = inputs.iter().enumerate().map(|(i, t)| tape.parameter(t, i, true)).collect();
-        let y = attention(&mut tape, &v[0], &v[1], &v[2], &segments, heads).unwrap();
+        let y = attention(&mut tape, &v[0], &v[1], &v[2], &segments, heads).expect("the operation runs");
         let mut grads = ParameterGrads::default();
-        tape.backward(&y, random(&[n, 64], Key::new(4)), &mut grads).unwrap();
+        tape.backward(&y, random(&[n, 64], Key::new(4)), &mut grads).expect("walks back");
         // Blocks are of 60 rows or fewer: a row past 200 shares none with one that sees the first 100 tokens.
-        let tail = |t: &Tensor| bits(&t.narrow(0, 200, n - 200).unwrap());
-        [tail(&y.value), tail(grads.get(0).unwrap()), tail(grads.get(1).unwrap()), tail(grads.get(2).unwrap())]
+        let tail = |t: &Tensor| bits(&t.narrow(0, 200, n - 200).expect("of this type and shape"));
+        [
+            tail(&y.value),
+            tail(grads.get(0).expect("a gradient")),
+            tail(grads.get(1).expect("a gradient")),
+            tail(grads.get(2).expect("a gradient")),
+        ]
     };
     assert!(run(&inputs) == run(&clean));
 }
@@ -347,7 +360,10 @@ fn gelu_equals_the_reference() {
     let tanh =
         [-0.0036373920817729943, -0.15880800939172324, -0.04601724895456484, 0.34571400982514394, 1.954597694087775];
     for (form, expected) in [(Gelu::Exact, exact), (Gelu::Tanh, tanh)] {
-        let y = gelu_plain(&Tensor::new(&x, &Device::Cpu).unwrap(), form).unwrap().to_vec1::<f64>().unwrap();
+        let y = gelu_plain(&Tensor::new(&x, &Device::Cpu).expect("a tensor"), form)
+            .expect("the operation runs")
+            .to_vec1::<f64>()
+            .expect("of this type and shape");
         for (y, e) in y.iter().zip(expected) {
             assert!((y - e).abs() < 1e-12, "{form:?}: {y} for {e}");
         }
@@ -390,11 +406,11 @@ fn renewed_packs_hold_the_copies_of_what_did_not_change() {
     let w = random(&[1, 1], Key::new(1));
     let tape = Tape::forward_only(Packs::new(1));
     let vars = [0, 1].map(|i| tape.parameter(&w, i, false));
-    let copies = vars.clone().map(|v| tape.packed(&v, Side::Forward, || pack(1.0)).unwrap());
+    let copies = vars.clone().map(|v| tape.packed(&v, Side::Forward, || pack(1.0)).expect("packed"));
     let renewed = Tape::forward_only(tape.packs().renewed(|index| index == 0));
-    assert!(Arc::ptr_eq(&renewed.packed(&vars[0], Side::Forward, refuse).unwrap(), &copies[0]));
-    assert!(!Arc::ptr_eq(&renewed.packed(&vars[1], Side::Forward, || pack(2.0)).unwrap(), &copies[1]));
-    assert!(Arc::ptr_eq(&tape.packed(&vars[1], Side::Forward, refuse).unwrap(), &copies[1]));
+    assert!(Arc::ptr_eq(&renewed.packed(&vars[0], Side::Forward, refuse).expect("packed"), &copies[0]));
+    assert!(!Arc::ptr_eq(&renewed.packed(&vars[1], Side::Forward, || pack(2.0)).expect("packed"), &copies[1]));
+    assert!(Arc::ptr_eq(&tape.packed(&vars[1], Side::Forward, refuse).expect("packed"), &copies[1]));
 }
 
 #[test]
