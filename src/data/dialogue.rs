@@ -288,7 +288,7 @@ impl Partner<'_> {
             }
             Self::Frozen(model) => {
                 let ids = swapped().encode_by(&model.tokenizer, || model.require_chat(call), false)?;
-                engine::generate::generate_at(call, model, &ids, active, options, key, settings)?
+                engine::sample::answer(call, *model, &ids, active, options, key, settings)?
             }
         };
         Ok(answers.texts.into_iter().map(Some).collect())

@@ -71,23 +71,7 @@ pub fn generate(
     settings: &Settings,
 ) -> Result<Samples> {
     let places: Vec<usize> = (0..prompts.len()).collect();
-    generate_at("generate", model, prompts, &places, options, key, settings)
-}
-
-/// `generate` as [`super::sample::sample_at`] samples.
-///
-/// # Errors
-/// As `sample`.
-pub fn generate_at(
-    call: &'static str,
-    model: &Frozen,
-    prompts: &[Vec<u32>],
-    places: &[usize],
-    options: &SampleOptions,
-    key: Key,
-    settings: &Settings,
-) -> Result<Samples> {
-    answer(call, model, prompts, places, options, key, settings)
+    answer("generate", model, prompts, &places, options, key, settings)
 }
 
 /// log π(token) of every completion token under a frozen model, `[B,T]` in nats, without a gradient; cells past a row's

@@ -150,8 +150,8 @@ pub fn sample_at(
     answer(call, &network, prompts, places, options, key, settings)
 }
 
-/// `sample_at` on any decoder.
-pub(super) fn answer(
+/// `sample_at` on any decoder, a frozen one as well.
+pub(crate) fn answer(
     call: &'static str,
     network: &dyn Network,
     prompts: &[Vec<u32>],
