@@ -1,9 +1,9 @@
 //! What the engine may use, how it computes, and whether it has to stop.
 
-use crate::error::{Error, Result};
-use crate::kernel::tape::{Packs, Tape};
+use crate::error::Result;
+use crate::kernel::tape::{Packs, Stop, Tape};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Limits and choices of one program run. None of them changes a result beyond float rounding.
 #[derive(Debug, Clone)]
@@ -30,11 +30,12 @@ impl Default for Settings {
 impl Settings {
     /// An `Interrupted` error once `stop` is set.
     pub fn check(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
+        Stop::from(&self.stop).check()
     }
 
     pub(crate) fn tape(&self, packs: Arc<Packs>, recording: bool) -> Tape {
         let tape = if recording { Tape::recording(packs) } else { Tape::forward_only(packs) };
+        let tape = tape.stopping((&self.stop).into());
         if self.fused { tape } else { tape.plain() }
     }
 }

@@ -8,7 +8,7 @@ use super::gemm::{Mat, Start, matmul};
 use super::host;
 use super::logprob::{Targets, chunks};
 use super::simd::{exp, max, simd, sum_by};
-use super::tape::{Tape, Var, plain_backward};
+use super::tape::{Stop, Tape, Var, plain_backward};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
@@ -24,6 +24,7 @@ pub struct Reference {
 /// h `[U,H]`, w `[V,H]` → `[P,1]`: for each pair of `targets` the divergence at its row (nats); tokens do not matter.
 pub fn linear_kl(tape: &mut Tape, h: &Var, w: &Var, reference: &Reference, targets: &Targets) -> Result<Var> {
     let (hv, wv, r, t) = (h.clone(), w.clone(), reference.clone(), targets.clone());
+    let stop = tape.stop().clone();
     if !tape.fused(&h.value) || !tape.fused(&reference.hidden) {
         let y = plain(&h.value, &w.value, reference, targets)?;
         return Ok(tape.push(y, &[h, w], move |dy, grads| {
@@ -32,7 +33,7 @@ pub fn linear_kl(tape: &mut Tape, h: &Var, w: &Var, reference: &Reference, targe
             grads.add_owned(&wv, dw)
         }));
     }
-    let stats = Arc::new(forward(&h.value, &w.value, reference, targets.temperature)?);
+    let stats = Arc::new(forward(&h.value, &w.value, reference, targets.temperature, &stop)?);
     // Rounding may leave a divergence just below 0; a NaN stays one.
     let value = |&row: &u32| if stats[row as usize].kl < 0.0 { 0.0 } else { stats[row as usize].kl };
     let y: Vec<f32> = targets.rows.iter().map(value).collect();
@@ -46,6 +47,7 @@ pub fn linear_kl(tape: &mut Tape, h: &Var, w: &Var, reference: &Reference, targe
         let scale = (1.0 / t.temperature) as f32;
         let mut dh = vec![0.0; rows * width];
         for (own, other) in chunks(&hidden, &weight, width).zip(chunks(&other, &head, r.hidden.dim(1)?)) {
+            stop.check()?;
             let columns = own.columns.len();
             let (mut dz, z) = (own.logits(), other.logits());
             dz.par_chunks_mut(columns).zip(z.par_chunks(columns)).with_min_len(8).enumerate().for_each(
@@ -92,7 +94,7 @@ struct Stats {
     kl: f32,
 }
 
-fn forward(h: &Tensor, w: &Tensor, reference: &Reference, temperature: f64) -> Result<Vec<Stats>> {
+fn forward(h: &Tensor, w: &Tensor, reference: &Reference, temperature: f64, stop: &Stop) -> Result<Vec<Stats>> {
     let (rows, width) = h.dims2()?;
     let (h, w) = (host::read(h)?, host::read(w)?);
     let (other, head) = (host::read(&reference.hidden)?, host::read(&reference.head)?);
@@ -100,6 +102,7 @@ fn forward(h: &Tensor, w: &Tensor, reference: &Reference, temperature: f64) -> R
     let begin = Running { top: f32::NEG_INFINITY, sum: 0.0 };
     let mut running = vec![Row { own: begin, other: begin, apart: 0.0 }; rows];
     for (own, other) in chunks(&h, &w, width).zip(chunks(&other, &head, reference.hidden.dim(1)?)) {
+        stop.check()?;
         let columns = own.columns.len();
         own.logits()
             .par_chunks(columns)

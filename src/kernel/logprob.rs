@@ -4,7 +4,7 @@
 use super::gemm::{Mat, Packed, Start, matmul, product};
 use super::host;
 use super::simd::{exp, max, simd, sum_by};
-use super::tape::{Tape, Var, plain_backward};
+use super::tape::{Stop, Tape, Var, plain_backward};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
@@ -36,7 +36,7 @@ const NUMBERS: usize = 1 << 20;
 
 /// h `[U,H]`, w `[V,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats).
 pub fn linear_logprob(tape: &mut Tape, h: &Var, w: &Var, targets: &Targets) -> Result<Var> {
-    let (hv, wv, t) = (h.clone(), w.clone(), targets.clone());
+    let (hv, wv, t, stop) = (h.clone(), w.clone(), targets.clone(), tape.stop().clone());
     if !tape.fused(&h.value) {
         let y = plain(&h.value, &w.value, targets)?;
         return Ok(tape.push(y, &[h, w], move |dy, grads| {
@@ -45,7 +45,7 @@ pub fn linear_logprob(tape: &mut Tape, h: &Var, w: &Var, targets: &Targets) -> R
             grads.add_owned(&wv, dw)
         }));
     }
-    let stats = Arc::new(forward(&h.value, &w.value, targets)?);
+    let stats = Arc::new(forward(&h.value, &w.value, targets, &stop)?);
     let pair = |i: usize| {
         let row = targets.rows[i] as usize;
         [stats.target[i] - stats.lse[row], stats.lse[row] - stats.mean[row]]
@@ -58,6 +58,7 @@ pub fn linear_logprob(tape: &mut Tape, h: &Var, w: &Var, targets: &Targets) -> R
         let (hidden, weight) = (host::read(&hv.value)?, host::read(&wv.value)?);
         let mut dh = vec![0.0; rows * width];
         for chunk in chunks(&hidden, &weight, width) {
+            stop.check()?;
             let dz = chunk.logits_grad(&stats, &upstream, &t);
             let dz = Mat::new(&dz, chunk.rows.len(), chunk.columns.len());
             let part = &mut dh[chunk.rows.start * width..chunk.rows.end * width];
@@ -194,13 +195,14 @@ impl<'a> Chunk<'a> {
     }
 }
 
-fn forward(h: &Tensor, w: &Tensor, targets: &Targets) -> Result<Stats> {
+fn forward(h: &Tensor, w: &Tensor, targets: &Targets, stop: &Stop) -> Result<Stats> {
     let (rows, width) = h.dims2()?;
     let (h, w) = (host::read(h)?, host::read(w)?);
     let scale = (1.0 / targets.temperature) as f32;
     let mut running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0 }; rows];
     let mut target = vec![0.0; targets.len()];
     for chunk in chunks(&h, &w, width) {
+        stop.check()?;
         let logits = chunk.logits();
         logits
             .par_chunks(chunk.columns.len())

@@ -6,10 +6,11 @@
 
 use super::gemm::Packed;
 use super::host;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Where a value's gradient goes.
@@ -59,6 +60,25 @@ impl From<&Var> for Sink {
 
 type Backward = Box<dyn Fn(&Tensor, &mut Grads) -> Result<()> + Send + Sync>;
 
+/// Set from outside when the work in hand is no longer wanted; looked at between operations, and between the parts of
+/// long ones.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// # Errors
+    /// `Interrupted`, once it is set.
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
+    }
+}
+
+impl From<&Arc<AtomicBool>> for Stop {
+    fn from(flag: &Arc<AtomicBool>) -> Self {
+        Self(flag.clone())
+    }
+}
+
 /// The steps of one forward pass.
 pub struct Tape {
     steps: Vec<(usize, Backward)>,
@@ -66,12 +86,13 @@ pub struct Tape {
     recording: bool,
     plain: bool,
     packs: Arc<Packs>,
+    stop: Stop,
 }
 
 impl Tape {
     /// A tape that keeps what the backward pass needs.
     pub fn recording(packs: Arc<Packs>) -> Self {
-        Self { steps: Vec::new(), activations: 0, recording: true, plain: false, packs }
+        Self { steps: Vec::new(), activations: 0, recording: true, plain: false, packs, stop: Stop::default() }
     }
 
     /// A tape that keeps nothing: values only.
@@ -83,6 +104,16 @@ impl Tape {
     pub fn plain(mut self) -> Self {
         self.plain = true;
         self
+    }
+
+    /// Ends with an error once `stop` is set.
+    pub fn stopping(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    pub fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     pub fn constant(&self, value: Tensor) -> Var {
@@ -118,6 +149,7 @@ impl Tape {
 
     /// The packed form of a weight that takes part in `pack`, kept while the model's version lasts.
     pub fn packed(&self, w: &Var, side: Side, pack: impl FnOnce() -> Result<Packed>) -> Result<Arc<Packed>> {
+        self.stop.check()?;
         match w.index {
             Some(index) => self.packs.get(index, side, pack),
             None => Ok(Arc::new(pack()?)),
@@ -139,6 +171,7 @@ impl Tape {
         outs.into_iter().try_for_each(|(out, upstream)| grads.add_owned(out, upstream))?;
         for (id, backward) in self.steps.iter().rev() {
             if let Some((upstream, _)) = grads.activations[*id].take() {
+                self.stop.check()?;
                 backward(&upstream, &mut grads)?;
             }
         }
