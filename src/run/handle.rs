@@ -27,6 +27,8 @@ pub struct Run {
     steps: Cell<Option<Plan>>,
     /// Whether a step loop is under way.
     looping: Cell<bool>,
+    /// The step that the loop has come to but not begun: somebody looks in between.
+    ahead: Cell<Option<u64>>,
 }
 
 /// The step loop that is running or was the last to run.
@@ -40,6 +42,7 @@ struct Plan {
 impl Run {
     /// Makes the folder with `config.json` and `script.rhai`. `hyper` are the hyper-parameters.
     pub fn open(session: &Session, hyper: &Value) -> Result<Rc<Self>> {
+        session.make_room()?;
         if session.run().is_some() {
             return Err(Error::value("a run is open already").hint("a script opens one run: call `open_run` once"));
         }
@@ -64,6 +67,7 @@ impl Run {
             saved: Cell::new(false),
             steps: Cell::new(None),
             looping: Cell::new(false),
+            ahead: Cell::new(None),
         });
         session.set_run(run.clone());
         Ok(run)
@@ -174,6 +178,27 @@ impl Run {
         Ok(())
     }
 
+    /// Whether a step loop is under way.
+    pub fn looping(&self) -> bool {
+        self.looping.get()
+    }
+
+    /// Begins the step that the loop has come to.
+    ///
+    /// # Errors
+    /// Metrics that cannot be written.
+    pub fn begin_step(&self, session: &Session) -> Result<()> {
+        match self.ahead.take() {
+            Some(step) => self.advance(session, step),
+            None => Ok(()),
+        }
+    }
+
+    /// The loop ends here: the step that it has come to is not begun.
+    pub fn call_off_step(&self) {
+        self.ahead.set(None);
+    }
+
     fn report(&self, session: &Session, plan: &Plan) {
         let metrics = self.metrics.borrow();
         let line = metrics.current();
@@ -219,6 +244,10 @@ impl Iterator for StepLoop {
         if self.over {
             return None;
         }
+        // A body that looks at no variable leaves its step to be begun here.
+        if let Err(e) = run.begin_step(session) {
+            return Some(Err(e));
+        }
         let plan = match self.plan {
             Some(plan) => {
                 run.report(session, &plan);
@@ -234,11 +263,21 @@ impl Iterator for StepLoop {
         };
         let step = session.step() + 1;
         // After the last step its line stays open: what is logged after the loop belongs to it.
-        if step > plan.last || session.launched().interrupt.asked() {
+        let interrupt = &session.launched().interrupt;
+        if interrupt.asked() && step <= plan.last && session.reporter().wants_pause() {
+            interrupt.reset();
+            session.request_pause();
+        }
+        if step > plan.last || interrupt.asked() {
             self.over = true;
             run.looping.set(false);
             session.reporter().end();
             return None;
+        }
+        if session.attended() {
+            run.ahead.set(Some(step));
+            session.offer_turn();
+            return Some(Ok(step));
         }
         Some(run.advance(session, step).map(|()| step))
     }

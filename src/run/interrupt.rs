@@ -22,6 +22,7 @@ pub struct Interrupt {
     presses: Arc<AtomicUsize>,
     has_steps: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+    at_prompt: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -38,11 +39,31 @@ impl Interrupt {
     /// Takes one press of Ctrl-C.
     pub fn press(&self) -> Press {
         let before = self.presses.fetch_add(1, Ordering::Relaxed);
+        if self.at_prompt.load(Ordering::Relaxed) {
+            self.stop.store(true, Ordering::Relaxed);
+            return Press::AtOnce;
+        }
         if before == 0 && self.has_steps.load(Ordering::Relaxed) {
             return Press::AfterStep;
         }
         let again = self.stop.swap(true, Ordering::Relaxed);
         if again { Press::Leave } else { Press::AtOnce }
+    }
+
+    /// What a person typed runs: every press stops that at once, and nothing leaves.
+    pub fn at_prompt(&self) {
+        self.at_prompt.store(true, Ordering::Relaxed);
+    }
+
+    /// The opposite: a script goes on.
+    pub fn leave_prompt(&self) {
+        self.at_prompt.store(false, Ordering::Relaxed);
+    }
+
+    /// Whatever was pressed is dealt with.
+    pub fn reset(&self) {
+        self.presses.store(0, Ordering::Relaxed);
+        self.stop.store(false, Ordering::Relaxed);
     }
 
     /// The user asked to end.
@@ -69,6 +90,18 @@ mod tests {
         assert!(!i.asked());
         assert_eq!([i.press(), i.press(), i.press()], [Press::AfterStep, Press::AtOnce, Press::Leave]);
         assert!(i.asked());
+    }
+
+    #[test]
+    fn at_a_prompt_every_press_stops_what_runs() {
+        let i = Interrupt::default();
+        i.at_prompt();
+        i.expect_steps();
+        assert_eq!([i.press(), i.press(), i.press()], [Press::AtOnce; 3]);
+        i.reset();
+        assert!(!i.asked());
+        i.leave_prompt();
+        assert_eq!(i.press(), Press::AfterStep);
     }
 
     #[test]

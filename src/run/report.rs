@@ -35,6 +35,13 @@ pub trait Reporter {
     fn note(&self, text: &str);
     /// A line that the script prints: the program's own output.
     fn print(&self, text: &str);
+    /// Somebody talks in the middle of a loop: nothing is drawn until `go_on`.
+    fn hold(&self) {}
+    fn go_on(&self) {}
+    /// Asked after a step that Ctrl-C was to be the last: whether to pause there instead of ending.
+    fn wants_pause(&self) -> bool {
+        false
+    }
 }
 
 /// Shows nothing.

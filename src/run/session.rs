@@ -81,6 +81,13 @@ pub struct Session {
     run: RefCell<Option<Rc<Run>>>,
     suspect: RefCell<Option<Suspect>>,
     sampled: Cell<u64>,
+    device: RefCell<Device>,
+    /// Somebody wants to be there between two steps.
+    attended: Cell<bool>,
+    /// A step begins that nobody has attended to yet.
+    turn: Cell<bool>,
+    pause: Cell<bool>,
+    interactive: Cell<bool>,
 }
 
 impl Session {
@@ -99,12 +106,22 @@ impl Session {
             run: RefCell::default(),
             suspect: RefCell::default(),
             sampled: Cell::new(0),
+            device: RefCell::new(launch.device.clone()),
+            attended: Cell::new(false),
+            turn: Cell::new(false),
+            pause: Cell::new(false),
+            interactive: Cell::new(false),
             launch,
         })
     }
 
     pub fn device(&self) -> Device {
-        self.launch.device.clone()
+        self.device.borrow().clone()
+    }
+
+    /// What is made from here on is made there.
+    pub fn set_device(&self, device: Device) {
+        *self.device.borrow_mut() = device;
     }
 
     pub fn settings(&self) -> Settings {
@@ -135,6 +152,12 @@ impl Session {
     /// The script's seed; `--seed` goes before it. Keys handed out before keep theirs.
     pub fn set_seed(&self, seed: u64) {
         self.seed.set(self.launch.seed.unwrap_or(seed));
+    }
+
+    /// A new seed for what is drawn from here on, whatever the command line said.
+    pub fn reseed(&self, seed: u64) {
+        self.seed.set(seed);
+        self.begin_step(self.step());
     }
 
     /// The current step: 0 before the first.
@@ -213,6 +236,11 @@ impl Session {
         }
     }
 
+    /// The next script, or the next input at a prompt, may declare its own.
+    pub fn forget_arguments(&self) {
+        self.arguments.replace(None);
+    }
+
     /// Every `--set` must have reached an `args`.
     pub fn check_sets(&self) -> Result<()> {
         match self.launch.sets.first() {
@@ -232,6 +260,56 @@ impl Session {
     /// Makes `run` the run of this session; a script opens one.
     pub fn set_run(&self, run: Rc<Run>) {
         *self.run.borrow_mut() = Some(run);
+    }
+
+    /// At a prompt a further run may be opened: the one before it ends, and steps count from 1 again.
+    pub fn set_interactive(&self) {
+        self.interactive.set(true);
+        self.launch.interrupt.at_prompt();
+    }
+
+    /// Ends the run that is open so that another can begin, where that may be.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn make_room(&self) -> Result<()> {
+        if self.interactive.get()
+            && let Some(run) = self.run()
+        {
+            run.finish(self, false)?;
+            self.run.replace(None);
+            self.begin_step(0);
+        }
+        Ok(())
+    }
+
+    /// From now on somebody wants to be there between two steps.
+    pub fn attend(&self) {
+        self.attended.set(true);
+    }
+
+    pub fn attended(&self) -> bool {
+        self.attended.get()
+    }
+
+    /// A step begins.
+    pub fn offer_turn(&self) {
+        self.turn.set(true);
+    }
+
+    /// Whether a step begins; asked once per step.
+    pub fn take_turn(&self) -> bool {
+        self.turn.replace(false)
+    }
+
+    /// Stops between this step and the next, once.
+    pub fn request_pause(&self) {
+        self.attend();
+        self.pause.set(true);
+    }
+
+    pub fn take_pause(&self) -> bool {
+        self.pause.replace(false)
     }
 }
 

@@ -4,10 +4,13 @@
 use crate::error::{Error, Kind, Result};
 use crate::run::Session;
 use crate::run::session::Program;
+use crate::script::between::Between;
 use crate::script::bind;
-use crate::script::diagnostics::{Context, Diagnostic};
+use crate::script::callee::Callees;
+use crate::script::diagnostics::Diagnostic;
 use crate::script::loader::{self, Loader, Resolver, Source};
 use crate::script::registry::{Doc, Registry};
+use crate::script::surroundings::Surroundings;
 use rhai::{
     AST, ASTNode, Dynamic, Engine, EvalAltResult, Expr, FLOAT, FnAccess, FuncInfo, INT, Module, OptimizationLevel,
     Scope, Token,
@@ -40,10 +43,8 @@ pub struct Limits {
 /// An engine with everything installed.
 pub struct Host {
     engine: Engine,
-    docs: Vec<Doc>,
-    loader: Rc<Loader>,
-    session: Rc<Session>,
-    operations: Rc<Cell<u64>>,
+    surroundings: Rc<Surroundings>,
+    between: Rc<Between>,
 }
 
 impl Host {
@@ -54,34 +55,54 @@ impl Host {
         let operations = watch(&mut engine, session, limits);
         print_through(&mut engine, session);
         engine.set_module_resolver(Resolver(loader.clone()));
-        let mut registry = Registry::new();
-        bind::register(&mut registry, session, loader);
+        let (mut registry, callees) = (Registry::new(), Callees::default());
+        callees.install(registry.global());
+        let between = Between::new(session, loader, &callees);
+        between.install(&mut engine, registry.global());
+        bind::register(&mut registry, session, loader, &callees);
         errors_as_values(registry.global());
         let docs = registry.install(&mut engine);
-        Self { engine, docs, loader: loader.clone(), session: session.clone(), operations }
+        let surroundings = Surroundings { docs, loader: loader.clone(), session: session.clone(), operations };
+        let surroundings = Rc::new(surroundings);
+        between.set_surroundings(&surroundings);
+        Self { engine, surroundings, between }
     }
 
     /// Everything that scripts can call.
     pub fn docs(&self) -> &[Doc] {
-        &self.docs
+        &self.surroundings.docs
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn surroundings(&self) -> &Rc<Surroundings> {
+        &self.surroundings
+    }
+
+    /// What happens between the steps of a run.
+    pub fn between(&self) -> &Rc<Between> {
+        &self.between
     }
 
     /// Runs a script from its first line to its last, and closes the run that it opened, whatever happened.
     pub fn run(&self, source: &Source) -> std::result::Result<(), Diagnostic> {
         let program = Program { name: source.stem(), label: source.label.clone(), text: source.text.clone() };
-        self.session.set_program(program);
+        let session = &self.surroundings.session;
+        session.set_program(program);
         let ran = self.eval(source).map(|_| ());
-        let closed = self.session.run().map_or(Ok(()), |run| run.finish(&self.session, ran.is_err()));
+        let closed = session.run().map_or(Ok(()), |run| run.finish(session, ran.is_err()));
         ran?;
-        closed.and_then(|()| self.session.check_sets()).map_err(Diagnostic::from)
+        closed.and_then(|()| session.check_sets()).map_err(Diagnostic::from)
     }
 
     /// The value of a script's last expression.
     pub fn eval(&self, source: &Source) -> std::result::Result<Dynamic, Diagnostic> {
-        self.operations.set(0);
-        let ast = self.compile(source)?;
+        self.surroundings.begin();
+        let ast = self.between.follow(&self.engine, source, self.compile(source)?);
         for (line, text) in truncations(&ast) {
-            self.session.reporter().note(&format!("{}:{line}: {text}", source.label));
+            self.surroundings.session.reporter().note(&format!("{}:{line}: {text}", source.label));
         }
         let run = || self.engine.eval_ast_with_scope::<Dynamic>(&mut Scope::new(), &ast);
         // A panic is a defect of ours; what the script did so far must still be written.
@@ -113,7 +134,7 @@ impl Host {
 
     /// What the module that `import "path"` finds in the script `from` exports.
     pub fn module_functions(&self, path: &str, from: &str) -> std::result::Result<Vec<(String, usize)>, Diagnostic> {
-        self.functions(&self.loader.module(path, Some(from))?)
+        self.functions(&self.surroundings.loader.module(path, Some(from))?)
     }
 
     /// The functions of a script that others may call: names and numbers of arguments, in no order.
@@ -124,13 +145,7 @@ impl Host {
     }
 
     fn explain(&self, e: &EvalAltResult, ast: &AST, label: &str) -> Diagnostic {
-        let context = Context {
-            docs: &self.docs,
-            loader: &self.loader,
-            functions: ast.iter_functions().map(|f| (f.name.to_string(), f.to_string())).collect(),
-            keys: self.session.arguments().into_iter().flatten().chain(keys(ast)).collect(),
-        };
-        Diagnostic::explain(e, label, &context)
+        self.surroundings.explain(e, ast, label)
     }
 }
 
@@ -196,18 +211,6 @@ fn print_through(engine: &mut Engine, session: &Rc<Session>) {
     });
 }
 
-/// The keys of a script's map literals, in its order.
-fn keys(ast: &AST) -> Vec<String> {
-    let mut keys: Vec<String> = Vec::new();
-    ast.walk(&mut |path: &[ASTNode]| {
-        if let Some(ASTNode::Expr(Expr::Map(map, _))) = path.last() {
-            keys.extend(map.0.iter().map(|(name, _)| name.name.to_string()));
-        }
-        true
-    });
-    keys
-}
-
 /// Divisions of whole numbers written out that leave a rest, which the language drops: almost always a slip.
 fn truncations(ast: &AST) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -257,7 +260,7 @@ pub fn to_json(value: &Dynamic) -> serde_json::Value {
 
 /// Finds and runs the script called `name`.
 pub fn run_named(host: &Host, name: &str) -> std::result::Result<(), Diagnostic> {
-    let found: Result<Source> = host.loader.find(name);
+    let found: Result<Source> = host.surroundings.loader.find(name);
     host.run(&found?)
 }
 
@@ -275,7 +278,7 @@ mod tests {
     }
 
     fn eval(host: &Host, text: &str) -> std::result::Result<Dynamic, Diagnostic> {
-        host.eval(&host.loader.keep("test".into(), text.into()))
+        host.eval(&host.surroundings.loader.keep("test".into(), text.into()))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -82,8 +82,14 @@ impl Source {
 #[derive(Debug, Default)]
 pub struct Loader {
     stdlib: Option<PathBuf>,
+    /// What errors show.
     texts: RefCell<BTreeMap<String, String>>,
+    /// Files as they were read last.
+    files: RefCell<BTreeMap<String, String>>,
     modules: RefCell<BTreeMap<String, Shared<Module>>>,
+    /// Raised whenever modules have to be made again.
+    generation: Cell<u64>,
+    follows: Cell<bool>,
 }
 
 impl Loader {
@@ -126,12 +132,44 @@ impl Loader {
         self.texts.borrow().get(label).cloned()
     }
 
+    /// Reads every file again that was loaded; modules are made anew where one has changed. Returns what has changed;
+    /// a file that cannot be read now counts as it was.
+    pub fn refresh(&self) -> Vec<String> {
+        let known = self.files.borrow().clone();
+        let edited = |(label, text): (String, String)| {
+            let path = Path::new(&label);
+            (path.is_file() && self.read(path).is_ok_and(|now| now.text != text)).then_some(label)
+        };
+        let changed: Vec<String> = known.into_iter().filter_map(edited).collect();
+        if !changed.is_empty() {
+            self.modules.borrow_mut().clear();
+            self.generation.set(self.generation.get() + 1);
+        }
+        changed
+    }
+
+    /// A number that changes whenever a file that was loaded has.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Whether a run follows its files: while an edit is broken it goes on with what it has.
+    pub fn follows(&self) -> bool {
+        self.follows.get()
+    }
+
+    pub fn follow(&self) {
+        self.follows.set(true);
+    }
+
     fn read(&self, path: &Path) -> Result<Source> {
         let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::InvalidData => Error::file(format!("{} is not a text file (UTF-8)", path.display())),
             _ => Error::file(format!("cannot read {}: {e}", path.display())),
         })?;
-        Ok(self.keep(path.display().to_string(), text))
+        let label = path.display().to_string();
+        self.files.borrow_mut().insert(label.clone(), text.clone());
+        Ok(self.keep(label, text))
     }
 
     /// What `import "path"` in the script `from` means.

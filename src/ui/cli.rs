@@ -5,6 +5,7 @@ use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
 use crate::ui::doc::{self, DocArgs};
 use crate::ui::new::{self, NewArgs};
+use crate::ui::repl::{self, ReplArgs};
 use crate::ui::test::{self, TestArgs};
 use crate::ui::{inspect, list, run};
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// Run a script, by name or file
     Run(RunArgs),
+    /// Try things out at a prompt
+    Repl(ReplArgs),
     /// List the scripts, tasks and models there are
     List,
     /// Begin a script of your own from another
@@ -74,12 +77,22 @@ pub struct RunArgs {
     /// A folder whose modules go before the built-in std/…
     #[arg(long, value_name = "DIR")]
     pub stdlib: Option<PathBuf>,
+    /// Follow the file: edited functions and hyper-parameters take effect at the next step
+    #[arg(long, conflicts_with = "interactive")]
+    pub watch: bool,
+    /// Stop after the first step and give a prompt with the loop's variables
+    #[arg(long)]
+    pub pause: bool,
+    /// Give a prompt when the script has ended, with its variables
+    #[arg(short, long)]
+    pub interactive: bool,
 }
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Repl(args) => repl::repl(args),
         Command::List => list::list(),
         Command::New(args) => new::new(&args),
         Command::Check(args) => check::check(args),

@@ -10,6 +10,7 @@ mod list;
 mod new;
 mod out;
 mod progress;
+mod repl;
 mod run;
 mod table;
 mod test;

@@ -2,7 +2,10 @@
 //! standard error.
 
 use crate::run::{Reporter, Status, Table};
+use crate::ui::run::asks;
 use crate::ui::{out, table};
+use crossterm::event::{self, Event, KeyCode};
+use crossterm::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -13,6 +16,9 @@ use std::time::{Duration, Instant};
 const LINES: u64 = 20;
 /// A plain line comes at least this often.
 const SILENCE: Duration = Duration::from_secs(15);
+const TICK: Duration = Duration::from_millis(250);
+/// How long the end of a step waits for a key, once Ctrl-C was pressed.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shows a run on the terminal.
 pub struct Progress {
@@ -56,7 +62,7 @@ impl Reporter for Progress {
             self.bar.set_style(style());
             self.bar.reset();
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.enable_steady_tick(Duration::from_millis(250));
+            self.bar.enable_steady_tick(TICK);
         }
     }
 
@@ -88,6 +94,23 @@ impl Reporter for Progress {
         self.bar.suspend(|| out::note(text));
     }
 
+    fn hold(&self) {
+        self.bar.disable_steady_tick();
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    fn go_on(&self) {
+        if self.live {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(TICK);
+        }
+    }
+
+    /// Waits a moment for `p`, which may have been pressed before.
+    fn wants_pause(&self) -> bool {
+        asks() && self.bar.suspend(|| pressed('p', PATIENCE))
+    }
+
     fn print(&self, text: &str) {
         let read = self.bar.suspend(|| out::line(text));
         if !read {
@@ -95,6 +118,25 @@ impl Reporter for Progress {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether `key` is the next to be pressed; the terminal is as it was afterwards.
+fn pressed(key: char, patience: Duration) -> bool {
+    if terminal::enable_raw_mode().is_err() {
+        return false;
+    }
+    let until = Instant::now() + patience;
+    let found = loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match event::poll(left).and_then(|there| if there { event::read().map(Some) } else { Ok(None) }) {
+            Ok(Some(Event::Key(pressed))) => break pressed.code == KeyCode::Char(key) && pressed.modifiers.is_empty(),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break false,
+        }
+    };
+    // What cannot be put back here cannot be put back anywhere.
+    let _ = terminal::disable_raw_mode();
+    found
 }
 
 fn style() -> ProgressStyle {

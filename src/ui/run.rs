@@ -4,6 +4,7 @@ use crate::engine::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::run::interrupt::{Interrupt, Press};
 use crate::run::{Launch, Session, device};
+use crate::script::console::Workbench;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::{self, Host, Limits};
 use crate::script::loader::Loader;
@@ -11,6 +12,7 @@ use crate::script::render::render;
 use crate::ui::cli::RunArgs;
 use crate::ui::out;
 use crate::ui::progress::Progress;
+use crate::ui::repl::{Place, Talker};
 use crate::ui::thread::on_engine_thread;
 use indicatif::ProgressBar;
 use std::io::IsTerminal;
@@ -31,9 +33,21 @@ fn execute(args: &RunArgs) -> u8 {
     let progress = Rc::new(Progress::new(std::io::stderr().is_terminal(), settings.stop.clone()));
     let closed = progress.closed();
     let interrupt = Interrupt::new(settings.stop.clone());
+    let talker = Rc::new(Talker::new());
     let done = session(args, settings, &interrupt, &progress).map_err(Diagnostic::from).and_then(|session| {
         let host = Host::new(&session, &loader, &Limits::default());
-        host::run_named(&host, &args.script)
+        if args.watch {
+            loader.follow();
+            session.attend();
+        }
+        if args.pause {
+            session.request_pause();
+        }
+        host.between().set_prompt(talker.clone());
+        match args.interactive {
+            false => host::run_named(&host, &args.script),
+            true => stay(host, args, &talker),
+        }
     });
     match done {
         // Whoever read the output has seen enough.
@@ -46,6 +60,16 @@ fn execute(args: &RunArgs) -> u8 {
         Ok(()) if interrupt.asked() => INTERRUPTED,
         Ok(()) => 0,
     }
+}
+
+/// Runs the script, then talks; what went wrong is told before.
+fn stay(host: Host, args: &RunArgs, talker: &Talker) -> std::result::Result<(), Diagnostic> {
+    let mut bench = Workbench::new(host);
+    let mut desk = bench.desk();
+    talker.attempt(&mut desk, |desk| desk.load(&args.script));
+    desk.session().set_interactive();
+    talker.converse(&mut desk, Place::Session);
+    Ok(())
 }
 
 fn session(args: &RunArgs, settings: Settings, interrupt: &Interrupt, progress: &Rc<Progress>) -> Result<Rc<Session>> {
@@ -80,14 +104,24 @@ pub(super) fn threads(wanted: Option<u16>) -> Result<usize> {
 fn tell(press: Press, bar: &ProgressBar) {
     match press {
         Press::AfterStep => {
-            bar.suspend(|| out::note("ending after this step; Ctrl-C again stops at once"));
+            let pause = if asks() { ", p pauses after the step instead" } else { "" };
+            bar.suspend(|| out::note(&format!("ending after this step; Ctrl-C again stops at once{pause}")));
         }
         Press::AtOnce => bar.suspend(|| out::note("stopping")),
         Press::Leave => std::process::exit(INTERRUPTED.into()),
     }
 }
 
+/// Whether somebody is there to press a key.
+pub(super) fn asks() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 pub(super) fn report(e: &Diagnostic, loader: &Loader) {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    out::note(render(e, loader, colour).trim_end());
+    out::note(render(e, loader, colours(&std::io::stderr())).trim_end());
+}
+
+/// Whether colours are wanted there.
+pub(super) fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }

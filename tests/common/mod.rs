@@ -1,6 +1,8 @@
 //! What the engine's tests share: fixture models, ragged rows and comparisons.
 #![allow(dead_code)] // each test program uses a part
 
+pub mod terminal;
+
 use rhopo::engine::{self, Settings};
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Config, Model};

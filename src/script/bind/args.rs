@@ -32,20 +32,30 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>) {
 
 fn declare(session: &Session, defaults: Map) -> Result<Map> {
     let names: Vec<String> = defaults.keys().map(ToString::to_string).collect();
-    session.declare(names.clone())?;
-    let mut cfg = defaults;
-    for (name, text) in &session.launched().sets {
-        let Some(slot) = cfg.get_mut(name.as_str()) else {
-            return Err(Error::unknown("hyper-parameter", name, &names));
-        };
-        *slot = parse(name, text, slot)?;
-    }
+    session.declare(names)?;
+    let mut cfg = overridden(session, defaults)?;
     if let Some(slot) = cfg.get_mut("seed") {
         let seed = slot.as_int().ok().and_then(|seed| u64::try_from(seed).ok()).ok_or_else(|| {
             Error::value(format!("`seed` must be a whole number, 0 or more, found {}", describe(slot)))
         })?;
         session.set_seed(seed);
         *slot = Dynamic::from(session.seed() as INT);
+    }
+    Ok(cfg)
+}
+
+/// The defaults with the command line's overrides.
+///
+/// # Errors
+/// An override of an unknown name, or one that does not fit its default.
+pub fn overridden(session: &Session, defaults: Map) -> Result<Map> {
+    let names: Vec<String> = defaults.keys().map(ToString::to_string).collect();
+    let mut cfg = defaults;
+    for (name, text) in &session.launched().sets {
+        let Some(slot) = cfg.get_mut(name.as_str()) else {
+            return Err(Error::unknown("hyper-parameter", name, &names));
+        };
+        *slot = parse(name, text, slot)?;
     }
     Ok(cfg)
 }

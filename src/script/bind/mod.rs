@@ -19,12 +19,13 @@ pub mod task;
 pub mod tensor;
 
 use crate::run::Session;
+use crate::script::callee::Callees;
 use crate::script::loader::Loader;
 use crate::script::registry::Registry;
 use std::rc::Rc;
 
 /// Registers everything.
-pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>) {
+pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, callees: &Callees) {
     tensor::register(reg.topic("Tensors"), session);
     rl::register(reg.topic("Objectives"), session);
     model::register(reg.topic("Models"), session);
@@ -39,6 +40,6 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>) 
     run::register(reg.topic("Runs"), session);
     args::register(reg, session);
     plot::register(reg);
-    script::register(reg, loader);
+    script::register(reg, session, loader, callees);
     assert::register(reg.topic("Checks"));
 }

@@ -1,0 +1,186 @@
+//! Between two steps of a run: files that changed are read again, and a pause gives a prompt in the middle of the loop.
+//!
+//! The step loop only says that a step begins; the first variable that is read after it is where the loop's own
+//! variables are in reach.
+
+use crate::error::Result;
+use crate::run::Session;
+use crate::script::callee::{Callees, Fallible};
+use crate::script::console::{Console, Desk};
+use crate::script::live::{CALL, Live};
+use crate::script::loader::{Loader, Source};
+use crate::script::surroundings::Surroundings;
+use rhai::{
+    AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, NativeCallContext, Position,
+};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+
+/// How a pause ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The loop goes on.
+    Continue,
+    /// The loop goes on for one step.
+    Step,
+    /// The loop ends; what stands after it runs.
+    Stop,
+}
+
+/// Whoever talks to a person while a run pauses.
+pub trait Prompt {
+    fn talk(&self, desk: &mut Desk<'_, '_>) -> Verdict;
+}
+
+/// What waits for the next step.
+pub struct Between {
+    session: Rc<Session>,
+    loader: Rc<Loader>,
+    callees: Callees,
+    surroundings: OnceCell<Rc<Surroundings>>,
+    prompt: RefCell<Option<Rc<dyn Prompt>>>,
+    pause: RefCell<Option<Pause>>,
+    live: RefCell<Option<Rc<Live>>>,
+    /// The loop is being left.
+    stopping: Cell<bool>,
+}
+
+/// What stays from one pause to the next.
+struct Pause {
+    console: Console,
+    global: rhai::GlobalRuntimeState,
+    /// Variables that were made at the prompt.
+    own: Vec<(String, Dynamic)>,
+}
+
+impl Between {
+    pub fn new(session: &Rc<Session>, loader: &Rc<Loader>, callees: &Callees) -> Rc<Self> {
+        Rc::new(Self {
+            session: session.clone(),
+            loader: loader.clone(),
+            callees: callees.clone(),
+            surroundings: OnceCell::new(),
+            prompt: RefCell::default(),
+            pause: RefCell::default(),
+            live: RefCell::default(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    pub(super) fn set_surroundings(&self, surroundings: &Rc<Surroundings>) {
+        // A second time changes nothing: an engine has one.
+        let _ = self.surroundings.set(surroundings.clone());
+    }
+
+    /// Who talks when the run pauses.
+    pub fn set_prompt(&self, prompt: Rc<dyn Prompt>) {
+        *self.prompt.borrow_mut() = Some(prompt);
+    }
+
+    // Rhai marks the hook as volatile by calling it deprecated; its version is pinned by the lock file.
+    #[allow(deprecated)]
+    pub(super) fn install(self: &Rc<Self>, engine: &mut Engine, module: &mut Module) {
+        let own = self.clone();
+        engine.on_var(move |_, _, context| {
+            if own.session.take_turn() || own.stopping.get() {
+                own.turn(context)?;
+            }
+            Ok(None)
+        });
+        let own = self.clone();
+        module.set_native_fn(CALL, move |ctx: NativeCallContext, name: ImmutableString, values: Array| {
+            let live = own.live.borrow().clone();
+            match live {
+                Some(live) => live.call(&ctx, &own.callees, &name, values),
+                None => Err(EvalAltResult::ErrorFunctionNotFound(CALL.into(), Position::NONE).into()),
+            }
+        });
+    }
+
+    /// Makes a script follow its file, if the session asked for that: its functions are looked up at every call.
+    pub(super) fn follow(&self, engine: &Engine, source: &Source, ast: AST) -> AST {
+        if !self.loader.follows() {
+            return ast;
+        }
+        match Live::begin(engine, &self.session, &self.callees, source, &ast) {
+            Ok(Some((live, ast))) => {
+                *self.live.borrow_mut() = Some(Rc::new(live));
+                ast
+            }
+            // A script that does not evaluate says so itself when it runs.
+            Ok(None) | Err(_) => ast,
+        }
+    }
+
+    fn turn(&self, mut context: EvalContext) -> Fallible<()> {
+        if self.stopping.get() {
+            return self.leave();
+        }
+        self.refresh(&mut context)?;
+        if self.session.take_pause() && self.talk(&mut context) == Verdict::Stop {
+            if let Some(run) = self.session.run() {
+                run.call_off_step();
+            }
+            self.stopping.set(true);
+            return self.leave();
+        }
+        Ok(self.begin_step()?)
+    }
+
+    fn begin_step(&self) -> Result<()> {
+        self.session.run().map_or(Ok(()), |run| run.begin_step(&self.session))
+    }
+
+    /// Leaves the innermost loop; asked again by the next one, until the step loop is over.
+    fn leave(&self) -> Fallible<()> {
+        if !self.session.run().is_some_and(|run| run.looping()) {
+            self.stopping.set(false);
+            return Ok(());
+        }
+        Err(EvalAltResult::LoopBreak(true, Dynamic::UNIT, Position::NONE).into())
+    }
+
+    /// Reads files again that have changed, and puts edited hyper-parameters into their variable.
+    fn refresh(&self, context: &mut EvalContext) -> Fallible<()> {
+        let (Some(live), Some(surroundings)) = (self.live.borrow().clone(), self.surroundings.get()) else {
+            return Ok(());
+        };
+        live.refresh(context, &self.callees, surroundings)
+    }
+
+    fn talk(&self, context: &mut EvalContext) -> Verdict {
+        let (Some(prompt), Some(surroundings)) = (self.prompt.borrow().clone(), self.surroundings.get()) else {
+            return Verdict::Continue;
+        };
+        let engine = context.engine();
+        let mut pause = self.pause.borrow_mut();
+        let pause = pause.get_or_insert_with(|| Pause {
+            console: Console::new(surroundings.clone()),
+            global: context.global_runtime_state().clone(),
+            own: Vec::new(),
+        });
+        let scope = context.scope_mut();
+        let before = scope.len();
+        for (name, value) in pause.own.drain(..) {
+            scope.push_dynamic(name, value);
+        }
+        let interrupt = &self.session.launched().interrupt;
+        interrupt.at_prompt();
+        let mut desk = Desk { engine, global: &mut pause.global, scope, console: &mut pause.console };
+        self.session.reporter().hold();
+        let verdict = prompt.talk(&mut desk);
+        self.session.reporter().go_on();
+        interrupt.reset();
+        interrupt.leave_prompt();
+        // The script finds its variables by their distance from the end: what was made at the prompt goes aside.
+        // Newest first, as Rhai lists them.
+        let made = scope.iter_raw().take(scope.len() - before);
+        pause.own = made.map(|(name, _, value)| (name.to_string(), value.clone())).collect();
+        pause.own.reverse();
+        scope.rewind(before);
+        if verdict == Verdict::Step {
+            self.session.request_pause();
+        }
+        verdict
+    }
+}

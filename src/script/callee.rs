@@ -1,0 +1,199 @@
+//! The functions of a file, callable without running its body: what they see, calling them, and closures that go from
+//! one file to another.
+
+use crate::error::{Error, Kind};
+use crate::script::host::CALL_LEVELS;
+use crate::script::loader::{Source, compile};
+use rhai::{
+    AST, Array, Dynamic, Engine, EvalAltResult, Expr, FnPtr, GlobalRuntimeState, Map, NativeCallContext, Position, Stmt,
+};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// The native function that hands an evaluated file's environment back; no script has a reason to call it.
+const ENVIRONMENT: &str = "environment_of_this_file";
+
+pub type Fallible<T> = Result<T, Box<EvalAltResult>>;
+
+/// What the functions of a file see: each other, its imports and its constants.
+pub type Home = Rc<GlobalRuntimeState>;
+
+/// Reads files and calls their functions; copies are the same one.
+#[derive(Clone, Default)]
+pub struct Callees {
+    /// Levels that are in use outside of the call being made: Rhai counts anew in each environment.
+    depth: Rc<Cell<usize>>,
+    captured: Rc<RefCell<Option<GlobalRuntimeState>>>,
+}
+
+impl Callees {
+    /// Makes environments readable in an engine.
+    pub fn install(&self, module: &mut rhai::Module) {
+        let captured = self.captured.clone();
+        module.set_native_fn(ENVIRONMENT, move |ctx: NativeCallContext| {
+            *captured.borrow_mut() = Some(ctx.global_runtime_state().clone());
+            Ok(())
+        });
+    }
+
+    /// Compiles a file and runs its imports and constants, and nothing else of its body.
+    pub fn read(&self, engine: &Engine, source: &Source) -> Fallible<Home> {
+        let in_file = |e| EvalAltResult::ErrorInModule(source.label.clone(), e, Position::NONE);
+        let ast = compile(engine, source).map_err(in_file)?;
+        Ok(Rc::new(self.evaluate(engine, &ast).map_err(in_file)?))
+    }
+
+    fn evaluate(&self, engine: &Engine, ast: &AST) -> Fallible<GlobalRuntimeState> {
+        let capture = engine.compile(format!("{ENVIRONMENT}()"))?;
+        let body = ast.statements().iter().filter_map(declaration).chain(capture.statements().iter().cloned());
+        let mut reduced = AST::new(body.collect::<Vec<_>>(), ast.shared_lib().clone());
+        if let Some(source) = ast.source() {
+            reduced.set_source(source);
+        }
+        engine.eval_ast::<()>(&reduced)?;
+        let lost = || Error::new(Kind::Internal, "a file's environment was not captured");
+        Ok(self.captured.borrow_mut().take().ok_or_else(lost)?)
+    }
+
+    /// Calls a function of the file `label`. Closures among the arguments keep what they see, as do those it returns.
+    pub fn call(
+        &self,
+        ctx: &NativeCallContext,
+        home: &Home,
+        label: &str,
+        function: &str,
+        values: Array,
+    ) -> Fallible<Dynamic> {
+        let _level = self.deeper(ctx)?;
+        let caller = Rc::new(ctx.global_runtime_state().clone());
+        let mut values: Vec<Dynamic> =
+            values.into_iter().map(|v| carry(v.flatten(), &caller)).collect::<Fallible<_>>()?;
+        let mut values: Vec<&mut Dynamic> = values.iter_mut().collect();
+        let inside =
+            NativeCallContext::new_with_all_fields(ctx.engine(), function, Some(label), home, ctx.call_position());
+        let result = inside.call_fn_raw(function, false, false, &mut values)?;
+        carry(result, home)
+    }
+
+    fn deeper(&self, ctx: &NativeCallContext) -> Fallible<Level> {
+        let outer = self.depth.get();
+        let inner = outer + ctx.call_level() + 1;
+        if inner > CALL_LEVELS {
+            return Err(EvalAltResult::ErrorStackOverflow(ctx.call_position()).into());
+        }
+        self.depth.set(inner);
+        Ok(Level { depth: self.depth.clone(), outer })
+    }
+}
+
+/// Gives the levels back when a call ends, however it ends.
+struct Level {
+    depth: Rc<Cell<usize>>,
+    outer: usize,
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        self.depth.set(self.outer);
+    }
+}
+
+/// Imports and constants stay; a `let` keeps its place, empty, because variables are found by their distance.
+fn declaration(stmt: &Stmt) -> Option<Stmt> {
+    match stmt {
+        Stmt::Import(..) => Some(stmt.clone()),
+        Stmt::Var(var, flags, pos) if !stmt_is_constant(stmt) => {
+            let (name, _, index) = &**var;
+            Some(Stmt::Var(Box::new((name.clone(), Expr::Unit(*pos), *index)), *flags, *pos))
+        }
+        Stmt::Var(..) => Some(stmt.clone()),
+        _ => None,
+    }
+}
+
+fn stmt_is_constant(stmt: &Stmt) -> bool {
+    matches!(stmt, Stmt::Var(_, flags, _) if flags.contains(rhai::ASTFlags::CONSTANT))
+}
+
+/// The variable that a script's hyper-parameters are in, and the map that it gives to `args`.
+pub fn hyper_parameters(ast: &AST) -> Option<(String, Expr)> {
+    ast.statements().iter().find_map(|statement| match statement {
+        Stmt::Var(var, ..) => match &var.1 {
+            Expr::FnCall(call, _) if call.name == "args" => Some((var.0.name.to_string(), call.args.first()?.clone())),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// The map that a script gives to `args`, evaluated where nothing else of the script is.
+pub fn defaults(engine: &Engine, source: &Source) -> Fallible<Map> {
+    let in_file = |e| EvalAltResult::ErrorInModule(source.label.clone(), e, Position::NONE);
+    let ast = compile(engine, source).map_err(in_file)?;
+    let (_, map) = hyper_parameters(&ast).ok_or_else(|| {
+        Error::value(format!("{} declares no hyper-parameters", source.label))
+            .hint("a script declares them in one statement: let cfg = args(#{ … });")
+    })?;
+    let alone = AST::new(vec![Stmt::Expr(map.into())], ast.shared_lib().clone());
+    engine.eval_ast::<Map>(&alone).map_err(|e| in_file(e).into())
+}
+
+/// Whether a file has a function of that name and number of arguments.
+pub fn has_function(home: &GlobalRuntimeState, name: &str, arguments: usize) -> bool {
+    home.lib.iter().any(|lib| lib.get_script_fn(name, arguments).is_some())
+}
+
+/// What is wrong with a call that `has_function` denies.
+pub fn missing(home: &GlobalRuntimeState, label: &str, name: &str, arguments: usize) -> Error {
+    let functions: Vec<_> = home.lib.iter().flat_map(|lib| lib.iter_script_fn_info()).collect();
+    let same: Vec<usize> = functions.iter().filter(|f| f.2 == name).map(|f| f.3).collect();
+    if let Some(takes) = same.first() {
+        let what = format!("`{name}` of {label} takes {takes} arguments, and {arguments} were given");
+        return Error::value(what).hint("the arguments stand in one array: s.call(\"loss\", [logp, b, cfg])");
+    }
+    let mut names: Vec<&str> = functions.iter().map(|f| f.2).filter(|name| !name.starts_with("anon$")).collect();
+    names.sort_unstable();
+    names.dedup();
+    Error::unknown(&format!("function of {label}:"), name, &names)
+}
+
+/// Makes the closures in a value callable outside the file they were written in: each keeps its environment.
+fn carry(value: Dynamic, home: &Home) -> Fallible<Dynamic> {
+    if let Ok(array) = value.as_array_ref() {
+        return array.iter().map(|v| carry(v.clone(), home)).collect::<Fallible<Array>>().map(Dynamic::from);
+    }
+    if let Ok(map) = value.as_map_ref() {
+        let entries = map.iter().map(|(k, v)| Ok((k.clone(), carry(v.clone(), home)?)));
+        return entries.collect::<Fallible<Map>>().map(Dynamic::from);
+    }
+    match value.try_cast_result::<FnPtr>() {
+        Ok(closure) if closure.is_anonymous() || in_script(&closure, home) => {
+            let home = home.clone();
+            let name = closure.fn_name().to_string();
+            let carried = native("closure", move |ctx, args| {
+                let own: Vec<Dynamic> = args.iter_mut().map(|v| std::mem::take(*v)).collect();
+                let source = home.source.as_deref();
+                let at = ctx.call_position();
+                let inside = NativeCallContext::new_with_all_fields(ctx.engine(), &name, source, &home, at);
+                closure.call_raw(&inside, None, own)
+            })?;
+            Ok(Dynamic::from(carried))
+        }
+        Ok(other) => Ok(Dynamic::from(other)),
+        Err(value) => Ok(value),
+    }
+}
+
+fn in_script(pointer: &FnPtr, home: &GlobalRuntimeState) -> bool {
+    home.lib.iter().any(|lib| lib.iter_script_fn_info().any(|f| f.2 == pointer.fn_name()))
+}
+
+/// A function pointer made from a native function.
+// Rhai marks the constructor as volatile by calling it deprecated; its version is pinned by the lock file.
+#[allow(deprecated)]
+pub fn native(
+    name: &str,
+    body: impl Fn(NativeCallContext, &mut [&mut Dynamic]) -> Fallible<Dynamic> + 'static,
+) -> Fallible<FnPtr> {
+    FnPtr::from_fn(name, move |ctx, args| body(ctx, args))
+}

@@ -1,0 +1,202 @@
+//! A script that follows its file while it runs: its functions are replaced and its hyper-parameters are read again
+//! when the file changes, between two steps.
+//!
+//! The body of the running script keeps its statements; each of its functions is a stand-in that calls the newest text.
+
+use crate::error::{Error, Result};
+use crate::run::Session;
+use crate::script::bind::args;
+use crate::script::callee::{self, Callees, Fallible, Home};
+use crate::script::console::lex;
+use crate::script::diagnostics::Diagnostic;
+use crate::script::host::to_json;
+use crate::script::loader::{Source, compile};
+use crate::script::render::render;
+use crate::script::surroundings::Surroundings;
+use rhai::{AST, Array, Dynamic, Engine, EvalContext, Map, NativeCallContext};
+use std::cell::RefCell;
+
+/// The native function that stand-ins call; no script has a reason to.
+pub const CALL: &str = "newest_function_of_this_file";
+
+/// Read when a run begins, and never again: what was made from them is there.
+const FIXED: [&str; 3] = ["model", "task", "seed"];
+
+/// The running script.
+pub struct Live {
+    /// Names and numbers of arguments that the body may call.
+    functions: Vec<(String, usize)>,
+    /// The variable that holds the hyper-parameters.
+    variable: Option<String>,
+    label: String,
+    now: RefCell<Now>,
+}
+
+/// As the file was last read.
+struct Now {
+    source: Source,
+    generation: u64,
+    home: Home,
+    /// What it declares, the command line's overrides applied.
+    declared: Map,
+}
+
+impl Live {
+    /// What follows the file, and the script to run in place of `ast`; nothing where there is no function to follow.
+    pub fn begin(
+        engine: &Engine,
+        session: &Session,
+        callees: &Callees,
+        source: &Source,
+        ast: &AST,
+    ) -> Fallible<Option<(Self, AST)>> {
+        let named = |f: &rhai::ScriptFnMetadata<'_>| !f.name.starts_with("anon$");
+        let functions: Vec<(String, usize)> =
+            ast.iter_functions().filter(named).map(|f| (f.name.to_string(), f.params.len())).collect();
+        let variable = callee::hyper_parameters(ast).map(|(name, _)| name);
+        if functions.is_empty() && variable.is_none() {
+            return Ok(None);
+        }
+        // Below the last line of the file, where no error is shown.
+        let mut text = "\n".repeat(source.text.lines().count() + 1);
+        for f in ast.iter_functions().filter(named) {
+            let values = f.params.join(", ");
+            text += &format!("fn {}({values}) {{ {CALL}(\"{}\", [{values}]) }}\n", f.name, f.name);
+        }
+        let stand_ins = compile(engine, &Source { label: source.label.clone(), text })?;
+        let mut body = ast.clone();
+        body.retain_functions(|_, _, name, _| name.starts_with("anon$"));
+        body.combine(stand_ins);
+        let declared = match variable {
+            Some(_) => args::overridden(session, callee::defaults(engine, source)?)?,
+            None => Map::new(),
+        };
+        let now = Now { source: source.clone(), generation: 0, home: callees.read(engine, source)?, declared };
+        Ok(Some((Self { functions, variable, label: source.label.clone(), now: RefCell::new(now) }, body)))
+    }
+
+    /// Calls the newest text of a function.
+    pub fn call(&self, ctx: &NativeCallContext, callees: &Callees, name: &str, values: Array) -> Fallible<Dynamic> {
+        let home = self.now.borrow().home.clone();
+        callees.call(ctx, &home, &self.label, name, values)
+    }
+
+    /// Reads files again if one has changed. What is wrong with an edit is shown, and nothing changes then.
+    ///
+    /// # Errors
+    /// Text that cannot be kept in the run folder.
+    pub fn refresh(&self, context: &mut EvalContext, callees: &Callees, with: &Surroundings) -> Fallible<()> {
+        let loader = &with.loader;
+        loader.refresh();
+        let generation = loader.generation();
+        let Ok(source) = loader.find(&self.label) else { return Ok(()) };
+        let old = self.now.borrow().source.clone();
+        if generation == self.now.borrow().generation {
+            return Ok(());
+        }
+        self.now.borrow_mut().generation = generation;
+        let reporter = with.session.reporter();
+        let step = with.session.step() + 1;
+        match self.read(context.engine(), callees, with, &source) {
+            Ok((home, declared)) => {
+                let changes = self.adopt(context, home, declared, &source);
+                if source.text == old.text {
+                    reporter.note(&format!("step {step}: a module of {} was read again", source.label));
+                    return Ok(());
+                }
+                let kept = keep(&with.session, &source, step)?;
+                reporter.note(&format!("step {step}: {} was read again: {changes}{kept}", source.label));
+            }
+            Err(e) => {
+                reporter.note(render(&e, loader, false).trim_end());
+                reporter.note(&format!("step {step}: {} goes on as it was", source.label));
+                // Errors of what runs are shown in the text that runs.
+                loader.keep(old.label, old.text);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(
+        &self,
+        engine: &Engine,
+        callees: &Callees,
+        with: &Surroundings,
+        source: &Source,
+    ) -> std::result::Result<(Home, Map), Diagnostic> {
+        let explain = |e: Box<rhai::EvalAltResult>| with.explain(&e, &AST::empty(), &source.label);
+        let home = callees.read(engine, source).map_err(explain)?;
+        for (name, arguments) in &self.functions {
+            if !callee::has_function(&home, name, *arguments) {
+                return Err(gone(&home, name, *arguments).into());
+            }
+        }
+        let declared = match self.variable {
+            Some(_) => args::overridden(&with.session, callee::defaults(engine, source).map_err(explain)?)?,
+            None => Map::new(),
+        };
+        Ok((home, declared))
+    }
+
+    /// Takes the new text over and says what changed by it.
+    fn adopt(&self, context: &mut EvalContext, home: Home, declared: Map, source: &Source) -> String {
+        let mut now = self.now.borrow_mut();
+        let (was, is) = (lex::functions(&now.source.text), lex::functions(&source.text));
+        let changed = is.iter().filter(|function| !was.contains(function)).map(|(name, _)| format!("`{name}`"));
+        let mut changes: Vec<String> = changed.collect();
+        let mut fixed = Vec::new();
+        for (key, value) in &declared {
+            let before = now.declared.get(key).map(to_json);
+            if before.as_ref() == Some(&to_json(value)) {
+                continue;
+            }
+            if FIXED.contains(&key.as_str()) {
+                fixed.push(key.to_string());
+                continue;
+            }
+            let from = before.map_or("new".to_string(), |before| before.to_string());
+            changes.push(format!("{key} {from} → {}", to_json(value)));
+            self.set(context, key, value);
+        }
+        now.source = source.clone();
+        now.home = home;
+        now.declared = declared;
+        if changes.is_empty() {
+            changes.push(
+                "what changed is outside of its functions and hyper-parameters, so it waits for a new run".into(),
+            );
+        }
+        if !fixed.is_empty() {
+            changes.push(format!("{} is read when a run begins", fixed.join(", ")));
+        }
+        changes.join(", ")
+    }
+
+    fn set(&self, context: &mut EvalContext, key: &str, value: &Dynamic) {
+        let Some(variable) = &self.variable else { return };
+        if let Some(slot) = context.scope_mut().get_mut(variable)
+            && let Some(mut map) = slot.write_lock::<Map>()
+        {
+            map.insert(key.into(), value.clone());
+        }
+    }
+}
+
+fn gone(home: &Home, name: &str, arguments: usize) -> Error {
+    let now = home.lib.iter().flat_map(|lib| lib.iter_script_fn_info()).find(|f| f.2 == name).map(|f| f.3);
+    let e = match now {
+        Some(now) => {
+            Error::value(format!("`{name}` took {arguments} arguments when the run began, and takes {now} now"))
+        }
+        None => Error::value(format!("`{name}` is gone, and the running script calls it")),
+    };
+    e.hint("the body of a running script stays as it was: give the function its old arguments, or start a new run")
+}
+
+/// Keeps the text in the run folder, and says where.
+fn keep(session: &Session, source: &Source, step: u64) -> Result<String> {
+    let Some(run) = session.run() else { return Ok(String::new()) };
+    let name = format!("script-{step}.rhai");
+    run.folder().write(&name, &source.text)?;
+    Ok(format!(" ({name} in the run folder)"))
+}

@@ -1,0 +1,49 @@
+//! What an engine was made with: its documentation, where sources come from, the session, and the count of operations.
+//! Turns Rhai's errors into diagnostics, which need all of it.
+
+use crate::run::Session;
+use crate::script::diagnostics::{Context, Diagnostic};
+use crate::script::loader::Loader;
+use crate::script::registry::Doc;
+use rhai::{AST, ASTNode, EvalAltResult, Expr};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Shared by everything that evaluates scripts in one engine.
+pub struct Surroundings {
+    pub docs: Vec<Doc>,
+    pub loader: Rc<Loader>,
+    pub session: Rc<Session>,
+    /// Operations since the script, or the input at a prompt, began.
+    pub(super) operations: Rc<Cell<u64>>,
+}
+
+impl Surroundings {
+    /// A script or an input begins.
+    pub fn begin(&self) {
+        self.operations.set(0);
+    }
+
+    /// An error that came up while `ast`, called `label`, ran.
+    pub fn explain(&self, e: &EvalAltResult, ast: &AST, label: &str) -> Diagnostic {
+        let context = Context {
+            docs: &self.docs,
+            loader: &self.loader,
+            functions: ast.iter_functions().map(|f| (f.name.to_string(), f.to_string())).collect(),
+            keys: self.session.arguments().into_iter().flatten().chain(keys(ast)).collect(),
+        };
+        Diagnostic::explain(e, label, &context)
+    }
+}
+
+/// The keys of a script's map literals, in its order.
+fn keys(ast: &AST) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Expr(Expr::Map(map, _))) = path.last() {
+            keys.extend(map.0.iter().map(|(name, _)| name.name.to_string()));
+        }
+        true
+    });
+    keys
+}

@@ -1,0 +1,219 @@
+//! What begins with a colon: looking things up, files, time, curves and settings.
+
+use super::plot;
+use crate::error::Error;
+use crate::run::{Table, device};
+use crate::script::console::Desk;
+use crate::script::diagnostics::Diagnostic;
+use crate::script::reference::{self, Entry};
+use crate::ui::list::section;
+use crate::ui::{out, table};
+use std::path::Path;
+
+/// Whether the conversation goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    Stay,
+    Leave,
+}
+
+type Outcome = Result<(), Diagnostic>;
+
+/// Name, what follows it, what it does.
+const CATALOG: [(&str, &str, &str); 12] = [
+    (":help", "NAME", "what a function does, with its example and what that prints"),
+    (":source", "NAME", "the Rhai text of a function or a script"),
+    (":search", "WORDS", "functions whose name or description has all these words"),
+    (":vars", "", "the variables and functions in reach"),
+    (":time", "EXPR", "evaluates and says how long it took"),
+    (":plot", "EXPR", "numbers as a curve: an array, a tensor, a map of several"),
+    (":load", "FILE", "runs a script; its variables and functions stay"),
+    (":reload", "", "reads loaded files and modules again: their functions, without running them"),
+    (":save", "FILE", "writes what was said here as a script"),
+    (":set", "NAME VALUE", "seed or device of what is made from here on; alone, shows both"),
+    (":clear", "", "clears the screen"),
+    (":quit", "", "leaves"),
+];
+
+/// The commands with what each is for.
+pub fn names() -> Vec<(&'static str, &'static str)> {
+    CATALOG.iter().map(|(name, _, about)| (*name, *about)).collect()
+}
+
+/// Does what a line that begins with a colon says; tables keep within `width` columns.
+///
+/// # Errors
+/// An unknown command, one that lacks what must follow, and whatever fails in it.
+pub fn run(desk: &mut Desk<'_, '_>, line: &str, width: usize) -> Result<Done, Diagnostic> {
+    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    match expand(name)? {
+        ":help" if rest.is_empty() => overview(),
+        ":help" => help(desk, rest)?,
+        ":source" => source(desk, needed(":source", rest)?)?,
+        ":search" => search(desk, needed(":search", rest)?),
+        ":vars" => variables(desk, width),
+        ":time" => time(desk, needed(":time", rest)?, width)?,
+        ":plot" => {
+            let curves = desk.curves(needed(":plot", rest)?)?;
+            plot::lines(&curves, width)?.iter().for_each(|line| say(line));
+        }
+        ":load" => desk.load(needed(":load", rest)?)?,
+        ":reload" => reload(desk)?,
+        ":save" => save(desk, needed(":save", rest)?)?,
+        ":set" => set(desk, rest)?,
+        ":clear" => say("\u{1b}[2J\u{1b}[H"),
+        _ => return Ok(Done::Leave),
+    }
+    Ok(Done::Stay)
+}
+
+/// A command may be cut short where only one begins so: `:h`, `:q`.
+fn expand(name: &str) -> Result<&'static str, Error> {
+    let known: Vec<&'static str> = CATALOG.iter().map(|(known, ..)| *known).collect();
+    let fits: Vec<&'static str> = known.iter().copied().filter(|known| known.starts_with(name)).collect();
+    match fits[..] {
+        [one] => Ok(one),
+        _ if known.contains(&name) => Ok(fits[0]),
+        [] | [_, ..] => Err(Error::unknown("command", name, &known)),
+    }
+}
+
+fn needed<'a>(name: &str, rest: &'a str) -> Result<&'a str, Error> {
+    let Some((_, what, about)) = CATALOG.iter().find(|(known, ..)| *known == name).filter(|_| rest.is_empty()) else {
+        return Ok(rest);
+    };
+    Err(Error::value(format!("{name} needs something: {name} {what}")).hint(*about))
+}
+
+fn say(text: &str) {
+    out::line(text);
+}
+
+fn overview() {
+    let lines = CATALOG.iter().map(|(name, what, about)| (format!("{name} {what}"), about.to_string())).collect();
+    section(
+        "Expressions and statements are evaluated; `ans` or `_` is the last value, a `;` at the end is silent.",
+        lines,
+    )
+    .iter()
+    .for_each(|line| say(line));
+    say("Tab completes, Ctrl-R searches the history, Ctrl-C stops what runs, Ctrl-D leaves.");
+}
+
+fn help(desk: &Desk<'_, '_>, name: &str) -> Outcome {
+    if let Some((command, what, about)) = CATALOG.iter().find(|(known, ..)| *known == name) {
+        say(&format!("{command} {what}\n  {about}"));
+        return Ok(());
+    }
+    if let Some(own) = desk.own_functions().iter().find(|own| own.split('(').next() == Some(name)) {
+        say(&format!("{own}\n  defined here; :source {name} shows it"));
+        return Ok(());
+    }
+    for entry in reference::find(desk.entries(), name).map_err(|e| at_prompt(&e))? {
+        say(reference::page(entry)?.trim_end());
+    }
+    Ok(())
+}
+
+/// The command line's way to list all is another than the prompt's.
+fn at_prompt(e: &Error) -> Error {
+    match e.hint.as_deref() {
+        Some(hint) if hint.starts_with("did you mean") => e.clone(),
+        _ => e.clone().hint(":search WORDS looks in descriptions as well"),
+    }
+}
+
+fn source(desk: &Desk<'_, '_>, name: &str) -> Outcome {
+    let (label, text) = desk.source(name)?;
+    say(&format!("// {label}\n{}", text.trim_end()));
+    Ok(())
+}
+
+fn search(desk: &Desk<'_, '_>, words: &str) {
+    let words: Vec<String> = words.to_lowercase().split_whitespace().map(str::to_string).collect();
+    let has_all = |entry: &&Entry| {
+        let text = format!("{} {} {}", entry.signature, entry.summary, entry.notes).to_lowercase();
+        words.iter().all(|word| text.contains(word))
+    };
+    let found: Vec<(String, String)> =
+        desk.entries().iter().filter(has_all).map(|entry| (entry.path.clone(), entry.summary.clone())).collect();
+    match found.is_empty() {
+        true => say("nothing has all these words"),
+        false => section("", found).iter().skip(1).for_each(|line| say(line)),
+    }
+}
+
+fn variables(desk: &Desk<'_, '_>, width: usize) {
+    let rows = desk.variables(width.saturating_sub(30)).into_iter().map(|v| vec![v.name, v.kind, v.value]);
+    let functions = desk.own_functions().into_iter().map(|f| {
+        let name = f.split('(').next().unwrap_or(&f).to_string();
+        vec![name, "fn".to_string(), f]
+    });
+    let rows: Vec<Vec<String>> = rows.chain(functions).collect();
+    if rows.is_empty() {
+        say("nothing yet");
+        return;
+    }
+    let head = ["name", "type", "value"].map(str::to_string).to_vec();
+    table::lines(&Table { title: String::new(), head, rows }).iter().for_each(|line| say(line));
+}
+
+fn time(desk: &mut Desk<'_, '_>, text: &str, width: usize) -> Outcome {
+    let answer = desk.eval(text, width)?;
+    answer.value.iter().for_each(super::draw);
+    let seconds = answer.took.as_secs_f64();
+    say(&match seconds {
+        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    });
+    Ok(())
+}
+
+fn reload(desk: &mut Desk<'_, '_>) -> Outcome {
+    let read = desk.reload()?;
+    say(&if read.is_empty() { "nothing has changed".to_string() } else { format!("read again: {}", read.join(", ")) });
+    Ok(())
+}
+
+fn save(desk: &Desk<'_, '_>, name: &str) -> Outcome {
+    let name = if name.ends_with(".rhai") { name.to_string() } else { format!("{name}.rhai") };
+    if Path::new(&name).exists() {
+        return Err(Error::file(format!("{name} exists already")).hint("choose another name, or remove it").into());
+    }
+    std::fs::write(&name, desk.script()).map_err(|e| Error::file(format!("cannot write {name}: {e}")))?;
+    say(&format!("{name} written; rhopo run {name} does it all again"));
+    Ok(())
+}
+
+fn set(desk: &Desk<'_, '_>, rest: &str) -> Outcome {
+    let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let value = value.trim().trim_start_matches('=').trim();
+    let session = desk.session();
+    match (name, value) {
+        ("", _) => say(&format!("seed {}\ndevice {}", session.seed(), device::name(&session.device()))),
+        ("seed", value) => {
+            let wrong =
+                || Error::value(format!("a seed is a whole number, 0 or more, found `{value}`")).hint(":set seed 3");
+            desk.set_seed(value.parse().map_err(|_| wrong())?);
+        }
+        ("device", value) => desk.set_device(value)?,
+        (name, _) => return Err(Error::unknown("setting", name, &["seed", "device"]).into()),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_may_be_cut_short() {
+        assert_eq!(expand(":h").expect("help"), ":help");
+        assert_eq!(expand(":q").expect("quit"), ":quit");
+        assert_eq!(expand(":hepl").expect_err("none").hint.as_deref(), Some("did you mean `:help`?"));
+        expand(":s").expect_err("several");
+        assert!(needed(":load", "").expect_err("nothing follows").to_string().contains(":load FILE"));
+    }
+}

@@ -1,0 +1,124 @@
+//! Help while typing: colours, completion, the signature of what is being called, and whether an input is finished.
+//! Owns no knowledge of names: `script/console/complete.rs` does.
+
+use super::Place;
+use super::commands;
+use crate::script::console::Desk;
+use crate::script::console::complete::{self, Known};
+use crate::script::console::lex::{self, Kind};
+use rustyline::completion::Completer;
+use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::hint::{Hinter, HistoryHinter};
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Context, Helper};
+use std::borrow::Cow;
+
+/// Enough of a value for a list of variables.
+const VALUE: usize = 40;
+
+/// Helps whoever types.
+pub struct Typist {
+    known: Known,
+    colours: bool,
+    history: HistoryHinter,
+}
+
+impl Typist {
+    pub fn new(colours: bool) -> Self {
+        Self { known: Known::default(), colours, history: HistoryHinter {} }
+    }
+
+    /// Takes note of what there is now.
+    pub fn know(&mut self, desk: &Desk<'_, '_>, place: Place) {
+        if self.known.entries.is_empty() {
+            self.known.entries = desk.entries().to_vec();
+            self.known.commands = commands::names();
+        }
+        self.known.variables = desk.variables(VALUE);
+        self.known.functions = desk.own_functions();
+        self.known.modules = desk.modules();
+        if place == Place::Pause {
+            self.known.functions.extend(["continue", "step", "stop"].map(str::to_string));
+        }
+    }
+}
+
+impl Helper for Typist {}
+
+impl Completer for Typist {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        Ok(complete::candidates(line, at, &self.known))
+    }
+}
+
+impl Hinter for Typist {
+    type Hint = String;
+
+    /// The signature of the call around the cursor, else what the history suggests; at the end of the input only.
+    fn hint(&self, line: &str, at: usize, context: &Context<'_>) -> Option<String> {
+        if at < line.len() || line.trim().is_empty() {
+            return None;
+        }
+        match complete::signature(line, &self.known) {
+            // What is typed with a hint in sight must not become part of the input by a press of the right arrow.
+            Some(signature) => Some(format!("   {signature}")),
+            None => self.history.hint(line, at, context).filter(|hint| !hint.contains('\n')),
+        }
+    }
+}
+
+impl Validator for Typist {
+    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        let input = context.input();
+        let unfinished = !input.trim_start().starts_with(':') && lex::unfinished(input);
+        Ok(if unfinished { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
+    }
+}
+
+impl Highlighter for Typist {
+    fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
+        if !self.colours || line.trim_start().starts_with(':') {
+            return Cow::Borrowed(line);
+        }
+        let pieces = lex::pieces(line);
+        let painted = pieces.iter().enumerate().map(|(i, piece)| {
+            let next = pieces.get(i + 1).map_or("", |next| next.text);
+            match colour(piece.kind, next) {
+                Some(code) => format!("\u{1b}[{code}m{}\u{1b}[0m", piece.text),
+                None => piece.text.to_string(),
+            }
+        });
+        Cow::Owned(painted.collect())
+    }
+
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        match self.colours {
+            true => Cow::Owned(format!("\u{1b}[1;32m{prompt}\u{1b}[0m")),
+            false => Cow::Borrowed(prompt),
+        }
+    }
+
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        match self.colours {
+            true => Cow::Owned(format!("\u{1b}[2m{hint}\u{1b}[0m")),
+            false => Cow::Borrowed(hint),
+        }
+    }
+
+    fn highlight_char(&self, _: &str, _: usize, _: CmdKind) -> bool {
+        self.colours
+    }
+}
+
+fn colour(kind: Kind, next: &str) -> Option<&'static str> {
+    match kind {
+        Kind::Keyword => Some("35"),
+        Kind::Text => Some("32"),
+        Kind::Number => Some("36"),
+        Kind::Comment => Some("2"),
+        Kind::Word if next.starts_with('(') => Some("34"),
+        Kind::Word | Kind::Space | Kind::Sign => None,
+    }
+}
