@@ -21,6 +21,8 @@ pub enum Kind {
     File,
     /// A device that does not exist or cannot do what was asked.
     Device,
+    /// More memory than there is.
+    Memory,
     /// Stopped by the user.
     Interrupted,
     /// A broken invariant of rhopo itself.

@@ -352,3 +352,47 @@ fn edit(path: &std::path::Path, key: &str, value: u64) {
     json[key] = value.into();
     fs::write(path, json.to_string()).expect("written");
 }
+
+#[test]
+fn a_path_outside_of_the_scripts_folders() {
+    snapshot!(errors_of("let data = load_data(\"/etc/passwd\");\n", &[]));
+}
+
+#[test]
+fn a_file_that_may_not_be_written() {
+    snapshot!(errors_of("let b = batch(#{ reward: [1] });\nb.save(\"/nowhere/b.safetensors\");\n", &[]));
+}
+
+#[test]
+fn more_operations_than_allowed() {
+    snapshot!(errors_of("let n = 0;\nwhile true { n += 1; }\n", &["--max-ops", "1000"]));
+}
+
+#[test]
+fn modules_that_import_each_other() {
+    snapshot!(errors_with("import \"other\" as other;\n", &[], &[("other.rhai", "import \"own\" as own;\n")]));
+}
+
+#[test]
+fn a_closure_that_changes_what_it_is_called_on() {
+    snapshot!(errors_of("let all = [1, 2];\nall.for_each(|x| all.push(x));\n", &[]));
+}
+
+#[test]
+fn a_tensor_larger_than_memory() {
+    snapshot!(errors_of("let x = ones([100000, 100000]);\n", &[]));
+}
+
+#[test]
+fn a_thrown_value_that_is_no_text() {
+    snapshot!(errors_of("throw tensor([1, 2]);\n", &[]));
+}
+
+/// Told beside the error, which is another one.
+#[test]
+fn a_sign_before_a_power() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("own.rhai"), "let x = 3.0;\nprint(-x ** 2);\nprint(1 / 2);\n").expect("written");
+    let out = Command::new(env!("CARGO_BIN_EXE_rhopo")).current_dir(dir.path()).args(["run", "own"]).output();
+    snapshot!(String::from_utf8(out.expect("rhopo starts").stderr).expect("UTF-8"));
+}

@@ -18,7 +18,7 @@ fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
 
 fn host(out: Option<std::path::PathBuf>, loader: &std::rc::Rc<Loader>) -> Host {
     let session = Session::launch(Launch { out, ..Launch::new(Device::Cpu, Settings::default()) });
-    Host::new(&session, loader, &Limits { operations: Some(1_000_000) })
+    Host::new(&session, loader, &Limits { operations: Some(1_000_000), ..Limits::default() })
 }
 
 fn run(doc: &Doc) -> Result<(), String> {

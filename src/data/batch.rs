@@ -5,11 +5,12 @@
 
 use super::prompts::{Content, Prompts};
 use crate::engine::Samples;
+use crate::engine::sample::MOST_ROWS;
 use crate::error::{Error, Kind, Result};
 use crate::model::rows::Rows;
 use crate::tensor::arrange::rearrange;
 use crate::tensor::shape::show;
-use crate::tensor::{Device, Tensor};
+use crate::tensor::{Device, Tensor, count};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -224,6 +225,10 @@ impl Batch {
         if let Some(outside) = indices.iter().find(|&&i| i >= self.len) {
             return Err(Error::value(format!("row {outside} does not exist: the batch has {} rows", self.len)));
         }
+        if indices.len() > MOST_ROWS {
+            let found = indices.len();
+            return Err(Error::value(format!("a batch of {found} rows is too large: at most {MOST_ROWS}")));
+        }
         let rows = self.rows.as_ref().map(|rows| rows.select(indices));
         let old_width = self.width();
         let mut columns = BTreeMap::new();
@@ -282,7 +287,7 @@ impl Batch {
         rows: impl Iterator<Item = Vec<f32>>,
         width: usize,
     ) -> Result<()> {
-        let mut flat = Vec::with_capacity(self.len * width);
+        let mut flat = Vec::with_capacity(count(&[self.len, width])?);
         for (i, row) in rows.enumerate() {
             if row.len() > width {
                 return Err(Error::new(

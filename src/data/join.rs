@@ -1,9 +1,11 @@
 //! Batches put one after the other.
 
 use super::batch::{Batch, Column};
+use crate::engine::sample::MOST_ROWS;
 use crate::error::{Error, Result};
 use crate::model::rows::Rows;
 use crate::tensor::arrange::rearrange;
+use crate::tensor::count;
 use crate::tensor::shape::show;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -19,6 +21,10 @@ pub fn join(parts: &[Batch]) -> Result<Batch> {
     let Some(first) = parts.first() else {
         return Err(Error::value("`join`: there is no batch, expected at least one"));
     };
+    let rows: usize = parts.iter().map(Batch::len).sum();
+    if rows > MOST_ROWS {
+        return Err(Error::value(format!("`join`: a batch of {rows} rows is too large: at most {MOST_ROWS}")));
+    }
     for (i, part) in parts.iter().enumerate().skip(1) {
         if part.temperature() != first.temperature() {
             let (a, b) = (first.temperature(), part.temperature());
@@ -75,11 +81,12 @@ fn column(name: &str, parts: &[Batch]) -> Result<Column> {
             show(tensors[i].dims())
         )));
     }
+    let rows: usize = parts.iter().map(Batch::len).sum();
+    count(&[rows, width])?;
     let cells = tensors.iter().enumerate().flat_map(|(n, tensor)| {
         let (rows, own) = (tensor.dims()[0], tensor.dims()[1]);
         (0..rows).flat_map(move |i| (0..width).map(move |t| (t < own).then_some((n, i * own + t))))
     });
-    let rows = parts.iter().map(Batch::len).sum();
     Ok(Column::Tensor(rearrange(&tensors, &[rows, width], cells.collect())?))
 }
 

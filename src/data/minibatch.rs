@@ -4,6 +4,8 @@ use super::batch::Batch;
 use crate::error::{Error, Result};
 use crate::tensor::rng::Key;
 
+const MOST_PARTS: usize = 1 << 16;
+
 impl Batch {
     /// Mini-batches of `rows` rows, `epochs` times over, each epoch in an order of its own.
     pub fn minibatches(&self, rows: usize, epochs: usize, key: Key) -> Result<Vec<Batch>> {
@@ -39,6 +41,11 @@ impl Batch {
         }
         if !self.len().is_multiple_of(unit) {
             return Err(Error::shape(format!("{function}: {} rows are not a multiple of {unit}", self.len())));
+        }
+        let parts = epochs.checked_mul((self.len() / unit).div_ceil(size)).filter(|parts| *parts <= MOST_PARTS);
+        if parts.is_none() {
+            return Err(Error::value(format!("{function}: {epochs} epochs make more than {MOST_PARTS} parts"))
+                .hint("all are made at once: call it once per epoch"));
         }
         // Single rows do not keep a group together; whole groups do.
         let group = if unit > 1 { Some(unit) } else { self.group().filter(|&n| n == 1) };

@@ -10,6 +10,7 @@ use super::{
     Parameter, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, builtin, hub, init, weights,
 };
 use crate::error::{Error, Result};
+use crate::tensor::memory;
 use crate::tensor::rng::Key;
 use candle_core::{Device, Tensor, Var};
 use serde_json::Value;
@@ -71,6 +72,7 @@ impl Model {
     /// A built-in model, a folder, or a hub id; a model's folder goes before a built-in one of its name. A folder that
     /// holds an adapter alone names its model.
     pub fn open(name: &str, options: &OpenOptions, device: &Device) -> Result<Self> {
+        memory::enough()?;
         let dir = Path::new(name);
         // A run's folder holds a config.json too: weights tell it from a model's.
         if builtin::find(name).is_some() && !weights::exist(dir) {
@@ -337,6 +339,9 @@ fn with_files(mut config: Config, files: &Files) -> Result<(Config, Option<Arc<T
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
+    if path.exists() && !path.is_file() {
+        return Err(Error::file(format!("{} could not be read: it is no file", path.display())));
+    }
     std::fs::read(path).map_err(|e| Error::file(format!("{} could not be read: {e}", path.display())))
 }
 

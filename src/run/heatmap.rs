@@ -9,6 +9,7 @@ const CELL: u32 = 18;
 const CAPTION: u32 = 26;
 const MARGIN: u32 = 12;
 const NARROWEST: u32 = 260;
+const MOST_CELLS: usize = 1 << 18;
 const BLUE: [f64; 3] = [31.0, 89.0, 160.0];
 const RED: [f64; 3] = [178.0, 40.0, 40.0];
 
@@ -20,6 +21,12 @@ pub struct Panel {
 
 /// Writes the panels one below the other. Each has a scale of its own: its largest number has the full colour.
 pub fn write(panels: &[Panel], path: &Path) -> Result<()> {
+    let cells = panels.iter().map(|panel| panel.rows.iter().map(Vec::len).sum::<usize>().max(panel.rows.len()));
+    let cells: usize = cells.sum();
+    if cells > MOST_CELLS {
+        return Err(Error::value(format!("a picture of {cells} cells is too large: at most {MOST_CELLS}"))
+            .hint("draw some of the rows: b.select([0, 1])"));
+    }
     let tall = |panel: &Panel| CAPTION + CELL * panel.rows.len() as u32 + MARGIN;
     let wide = |panel: &Panel| CELL * panel.rows.first().map_or(0, Vec::len) as u32;
     let width = panels.iter().map(wide).max().unwrap_or(0).max(NARROWEST) + 2 * MARGIN;

@@ -1,5 +1,6 @@
 //! One program run: its session, folder, metrics, curves and interruption.
 
+pub mod access;
 pub mod bench;
 pub mod device;
 pub mod report;

@@ -3,6 +3,7 @@
 
 use crate::engine::Settings;
 use crate::error::{Error, Result};
+use crate::run::access::Access;
 use crate::run::handle::Run;
 use crate::run::interrupt::Interrupt;
 use crate::run::report::{Reporter, Silent};
@@ -40,14 +41,16 @@ pub struct Launch {
     pub out: Option<PathBuf>,
     pub threads: usize,
     pub interrupt: Interrupt,
+    /// What its scripts may read and write.
+    pub access: Access,
     pub reporter: Rc<dyn Reporter>,
 }
 
 impl Launch {
     pub fn new(device: Device, settings: Settings) -> Self {
         let interrupt = Interrupt::new(settings.stop.clone());
-        let (sets, reporter) = (Vec::new(), Rc::new(Silent));
-        Self { device, settings, seed: None, sets, out: None, threads: 1, interrupt, reporter }
+        let (sets, access, reporter) = (Vec::new(), Access::everything(), Rc::new(Silent));
+        Self { device, settings, seed: None, sets, out: None, threads: 1, interrupt, access, reporter }
     }
 }
 
@@ -131,6 +134,11 @@ impl Session {
     /// What the command line asked for.
     pub fn launched(&self) -> &Launch {
         &self.launch
+    }
+
+    /// What scripts may read and write.
+    pub fn access(&self) -> &Access {
+        &self.launch.access
     }
 
     pub fn reporter(&self) -> &dyn Reporter {

@@ -64,7 +64,6 @@ impl Callees {
         function: &str,
         values: Array,
     ) -> Fallible<Dynamic> {
-        let _level = self.deeper(ctx)?;
         let caller = Rc::new(ctx.global_runtime_state().clone());
         let mut values: Vec<Dynamic> =
             values.into_iter().map(|v| carry(v.flatten(), &caller)).collect::<Fallible<_>>()?;
@@ -75,7 +74,11 @@ impl Callees {
         carry(result, home)
     }
 
-    fn deeper(&self, ctx: &NativeCallContext) -> Fallible<Level> {
+    /// Counts a level of calls until the answer is dropped.
+    ///
+    /// # Errors
+    /// Too many levels.
+    pub fn deeper(&self, ctx: &NativeCallContext) -> Fallible<Level> {
         let outer = self.depth.get();
         let inner = outer + ctx.call_level() + 1;
         if inner > CALL_LEVELS {
@@ -87,7 +90,7 @@ impl Callees {
 }
 
 /// Gives the levels back when a call ends, however it ends.
-struct Level {
+pub struct Level {
     depth: Rc<Cell<usize>>,
     outer: usize,
 }

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Kind, nearest};
 use crate::script::loader::Loader;
+use crate::script::operands;
 use crate::script::registry::Doc;
 use crate::script::wording;
 use rhai::{Dynamic, EvalAltResult, Position};
@@ -67,10 +68,39 @@ impl Diagnostic {
         let wording = wording::of(root.error, root.in_function, root.label, context);
         let interrupted = matches!(root.error, EvalAltResult::ErrorTerminated(token, _)
             if token.read_lock::<Error>().is_some_and(|e| e.kind == Kind::Interrupted));
-        let here = frame(root.label, root.error.position(), wording.here);
+        let position = root.error.position();
+        let shapes = shapes_named(root.error, root.label, position, context);
+        let here = frame(root.label, position, shapes.unwrap_or(wording.here));
         let frames = here.into_iter().chain(shorten(calls.into_iter().rev().collect())).collect();
         Self { message: wording.message, hint: wording.hint, frames, interrupted }
     }
+}
+
+/// "`logp` is [4,6] (rows, tokens), `b.reward` is [3,1] (rows)": where two shapes do not fit, which variables have them.
+fn shapes_named(e: &EvalAltResult, label: &str, position: Position, context: &Context<'_>) -> Option<String> {
+    let EvalAltResult::ErrorRuntime(token, _) = e else { return None };
+    let what = token.read_lock::<Error>().filter(|e| e.kind == Kind::Shape)?.what.clone();
+    let shapes: Vec<&str> =
+        what.split('[').skip(1).filter_map(|rest| rest.split_once(']').map(|(shape, _)| shape)).collect();
+    let text = context.loader.text(label)?;
+    let names = operands::at(text.lines().nth(position.line()? - 1)?, position.position()?);
+    let ([first, second], [a, b, ..]) = (&shapes[..], &names[..]) else { return None };
+    Some(format!("`{a}` is {}, `{b}` is {}", axes(first), axes(second)))
+}
+
+/// `[4,6] (rows, tokens)`
+fn axes(shape: &str) -> String {
+    let lengths: Vec<&str> = shape.split(',').collect();
+    let named = match lengths[..] {
+        [""] => return "a number".to_string(),
+        ["1", "1"] => "one row, one column",
+        ["1", _] => "one row, tokens",
+        [_, "1"] => "rows, one column",
+        [_, _] => "rows, tokens",
+        [_] => "one axis",
+        _ => return format!("[{shape}]"),
+    };
+    format!("[{shape}] ({named})")
 }
 
 /// Calls nearest to the error and nearest to the top; a recursion's thousand others say nothing new.

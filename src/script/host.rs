@@ -10,26 +10,30 @@ use crate::script::callee::Callees;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::loader::{self, Loader, Resolver, Source};
 use crate::script::registry::{Doc, Registry};
-use crate::script::surroundings::Surroundings;
+use crate::script::surroundings::{Surroundings, Usage};
+use crate::tensor::memory;
 use rhai::{
-    AST, ASTNode, Dynamic, Engine, EvalAltResult, Expr, FLOAT, FnAccess, FuncInfo, INT, Module, OptimizationLevel,
-    Scope, Token,
+    AST, Dynamic, Engine, EvalAltResult, FLOAT, FnAccess, FuncInfo, INT, Module, OptimizationLevel, Scope, Token,
 };
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Calls within calls. The stack of the engine's thread holds far more; scripts need far fewer.
 pub const CALL_LEVELS: usize = 128;
 const EXPRESSION_DEPTH: usize = 256;
 /// Characters, elements, entries.
-const STRING_SIZE: usize = 64 << 20;
-const ARRAY_SIZE: usize = 16 << 20;
+pub(super) const STRING_SIZE: usize = 64 << 20;
+pub(super) const ARRAY_SIZE: usize = 16 << 20;
 const MAP_SIZE: usize = 1 << 20;
 const VARIABLES: usize = 4096;
 const FUNCTIONS: usize = 4096;
 const MODULES: usize = 256;
+
+/// How often the clock is compared with the limit, and the machine asked for what memory is left.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const KEYWORD_EVAL: &str = "eval";
 
@@ -38,6 +42,26 @@ const KEYWORD_EVAL: &str = "eval";
 pub struct Limits {
     /// Operations that one script may use, calls between scripts included; `None` is no limit.
     pub operations: Option<u64>,
+    /// Time that one script may take.
+    pub time: Option<Duration>,
+}
+
+impl Limits {
+    fn check_operations(&self, used: u64) -> Result<()> {
+        match self.operations.filter(|most| used > *most) {
+            Some(most) => Err(Error::value(format!("the script used more than {most} operations"))
+                .hint("is there a loop that never ends?")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_time(&self, used: Duration) -> Result<()> {
+        match self.time.filter(|most| used > *most) {
+            Some(most) => Err(Error::value(format!("the script took more than {} s", most.as_secs_f64()))
+                .hint("the limit is --max-seconds")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// An engine with everything installed.
@@ -49,10 +73,11 @@ pub struct Host {
 
 impl Host {
     pub fn new(session: &Rc<Session>, loader: &Rc<Loader>, limits: &Limits) -> Self {
+        loader.confine(session.access());
         let mut engine = Engine::new();
         limit(&mut engine);
         free_words(&mut engine);
-        let operations = watch(&mut engine, session, limits);
+        let usage = watch(&mut engine, session, limits);
         print_through(&mut engine, session);
         engine.set_module_resolver(Resolver(loader.clone()));
         let (mut registry, callees) = (Registry::new(), Callees::default());
@@ -62,7 +87,7 @@ impl Host {
         bind::register(&mut registry, session, loader, &callees);
         errors_as_values(registry.global());
         let docs = registry.install(&mut engine);
-        let surroundings = Surroundings { docs, loader: loader.clone(), session: session.clone(), operations };
+        let surroundings = Surroundings { docs, loader: loader.clone(), session: session.clone(), usage };
         let surroundings = Rc::new(surroundings);
         between.set_surroundings(&surroundings);
         Self { engine, surroundings, between }
@@ -100,10 +125,9 @@ impl Host {
     /// The value of a script's last expression.
     pub fn eval(&self, source: &Source) -> std::result::Result<Dynamic, Diagnostic> {
         self.surroundings.begin();
-        let ast = self.between.follow(&self.engine, source, self.compile(source)?);
-        for (line, text) in truncations(&ast) {
-            self.surroundings.session.reporter().note(&format!("{}:{line}: {text}", source.label));
-        }
+        let ast = self.compile(source)?;
+        self.surroundings.warn(source, &ast);
+        let ast = self.between.follow(&self.engine, source, ast);
         let run = || self.engine.eval_ast_with_scope::<Dynamic>(&mut Scope::new(), &ast);
         // A panic is a defect of ours; what the script did so far must still be written.
         match catch_unwind(AssertUnwindSafe(run)) {
@@ -177,19 +201,24 @@ fn free_words(engine: &mut Engine) {
     });
 }
 
-/// Counts operations on our side: Rhai begins anew in every call that a native function makes.
-fn watch(engine: &mut Engine, session: &Rc<Session>, limits: &Limits) -> Rc<Cell<u64>> {
-    let (operations, counter) = (Rc::new(Cell::new(0_u64)), session.clone());
-    let (total, most) = (operations.clone(), limits.operations.unwrap_or(u64::MAX));
+/// Counts operations and time on our side: Rhai begins anew in every call that a native function makes.
+fn watch(engine: &mut Engine, session: &Rc<Session>, limits: &Limits) -> Rc<Usage> {
+    let (usage, counter, limits) = (Rc::new(Usage::default()), session.clone(), limits.clone());
+    let (total, looked) = (usage.clone(), Cell::new(Instant::now()));
     engine.on_progress(move |_| {
-        total.set(total.get() + 1);
-        if total.get() > most {
-            let e = Error::value(format!("the script used more than {most} operations"));
-            return Some(Dynamic::from(e.hint("is there a loop that never ends?")));
+        let operations = total.count();
+        // What is small alone adds up; the clock is looked at rarely because it takes as long as an operation.
+        if operations.is_multiple_of(32) && looked.get().elapsed() >= LOOK_EVERY {
+            looked.set(Instant::now());
+            let checked = limits.check_time(total.elapsed()).and_then(|()| memory::enough());
+            if let Err(e) = checked {
+                return Some(Dynamic::from(e));
+            }
         }
-        counter.check().err().map(Dynamic::from)
+        let checked = limits.check_operations(operations).and_then(|()| counter.check());
+        checked.err().map(Dynamic::from)
     });
-    operations
+    usage
 }
 
 /// What `catch (e)` gives: an error that prints, with its message and hint.
@@ -209,24 +238,6 @@ fn print_through(engine: &mut Engine, session: &Rc<Session>) {
         let place = source.map(|source| format!("{source}:{pos:?} ")).unwrap_or_default();
         notes.reporter().note(&format!("{place}{text}"));
     });
-}
-
-/// Divisions of whole numbers written out that leave a rest, which the language drops: almost always a slip.
-fn truncations(ast: &AST) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    ast.walk(&mut |path: &[ASTNode]| {
-        if let Some(ASTNode::Expr(Expr::FnCall(call, pos))) = path.last()
-            && call.name == "/"
-            && let [Expr::IntegerConstant(a, _), Expr::IntegerConstant(b, _)] = call.args[..]
-            && b != 0
-            && a % b != 0
-        {
-            let text = format!("{a} / {b} is {}: whole numbers drop the rest; write {a}.0 / {b}", a / b);
-            found.push((pos.line().unwrap_or(0), text));
-        }
-        true
-    });
-    found
 }
 
 /// A panic as an error: a defect of ours, whatever the script did.
@@ -286,7 +297,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("callee.rhai");
         std::fs::write(&path, "fn f() { for i in 0..100 { } }").expect("written");
-        let (host, _) = host(&Limits { operations: Some(2000) });
+        let (host, _) = host(&Limits { operations: Some(2000), ..Limits::default() });
         let calls = |n| format!("let s = script(\"{}\"); for i in 0..{n} {{ s.call(\"f\", []); }}", path.display());
         assert!(eval(&host, &calls(2)).is_ok(), "few operations");
         let e = eval(&host, &calls(1000)).expect_err("many, though few in each call");
@@ -314,13 +325,6 @@ mod tests {
         host.engine.register_fn("broken", || -> INT { panic!("on purpose") });
         let e = eval(&host, "broken()").expect_err("caught");
         assert_eq!(e.message, "rhopo itself failed: on purpose");
-    }
-
-    #[test]
-    fn divisions_that_drop_a_rest_are_told() {
-        let (host, _) = host(&Limits::default());
-        let ast = host.engine.compile("let x = 6 / 3;\nlet y = 1 / 2;").expect("compiles");
-        assert_eq!(truncations(&ast), [(2, "1 / 2 is 0: whole numbers drop the rest; write 1.0 / 2".to_string())]);
     }
 
     #[test]

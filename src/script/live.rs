@@ -78,6 +78,7 @@ impl Live {
     /// Calls the newest text of a function.
     pub fn call(&self, ctx: &NativeCallContext, callees: &Callees, name: &str, values: Array) -> Fallible<Dynamic> {
         let home = self.now.borrow().home.clone();
+        let _level = callees.deeper(ctx)?;
         callees.call(ctx, &home, &self.label, name, values)
     }
 

@@ -2,6 +2,7 @@
 //! Keeps the text of everything that was loaded, so that errors can show their lines.
 
 use crate::error::{Error, Result};
+use crate::run::access::Access;
 use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -56,6 +57,9 @@ pub const STDLIB: &[(&str, &str)] = &[
     ("schedule", include_str!("../../stdlib/schedule.rhai")),
 ];
 
+/// Bytes of a script: the parser takes far more than linear time for some long texts.
+const LARGEST: u64 = 1 << 20;
+
 type Fallible<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 /// A script's text and where it is from.
@@ -90,12 +94,20 @@ pub struct Loader {
     /// Raised whenever modules have to be made again.
     generation: Cell<u64>,
     follows: Cell<bool>,
+    access: RefCell<Access>,
+    /// Modules that are being made, each imported by the one before.
+    loading: RefCell<Vec<PathBuf>>,
 }
 
 impl Loader {
     /// `stdlib` is a folder that goes before the embedded modules.
     pub fn new(stdlib: Option<PathBuf>) -> Rc<Self> {
         Rc::new(Self { stdlib, ..Self::default() })
+    }
+
+    /// From here on only files that scripts may read are found.
+    pub fn confine(&self, access: &Access) {
+        *self.access.borrow_mut() = access.clone();
     }
 
     /// The script called `name`: a path, with or without `.rhai`, one of `./scripts`, or an embedded one.
@@ -162,7 +174,29 @@ impl Loader {
         self.follows.set(true);
     }
 
+    fn begin_module(&self, label: &str) -> Result<Loading<'_>> {
+        const DEEPEST: usize = 32;
+        // Links and dots give one file many names.
+        let path = Path::new(label).canonicalize().unwrap_or_else(|_| PathBuf::from(label));
+        let mut loading = self.loading.borrow_mut();
+        if loading.contains(&path) {
+            return Err(Error::value(format!("{label} imports itself, or modules that import it"))
+                .hint("move what both need into a module of its own"));
+        }
+        if loading.len() >= DEEPEST {
+            return Err(Error::value(format!("modules import each other {DEEPEST} deep")));
+        }
+        loading.push(path);
+        Ok(Loading(self))
+    }
+
     fn read(&self, path: &Path) -> Result<Source> {
+        self.access.borrow().read(path)?;
+        let size = path.metadata().map_or(0, |about| about.len());
+        if size > LARGEST {
+            let what = format!("{} is too long for a script: {size} bytes, at most {LARGEST}", path.display());
+            return Err(Error::file(what).hint("data goes into a file for load_data"));
+        }
         let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::InvalidData => Error::file(format!("{} is not a text file (UTF-8)", path.display())),
             _ => Error::file(format!("cannot read {}: {e}", path.display())),
@@ -237,12 +271,22 @@ impl ModuleResolver for Resolver {
         if let Some(module) = self.0.modules.borrow().get(&source.label) {
             return Ok(module.clone());
         }
+        let _loading = self.0.begin_module(&source.label).map_err(|e| located(e, pos))?;
         // The label, not the path as written: it is what finds the text again.
         let inside = |e| EvalAltResult::ErrorInModule(source.label.clone(), e, pos);
         let ast = compile(engine, &source).map_err(inside)?;
         let module: Shared<Module> = Module::eval_ast_as_new(Scope::new(), &ast, engine).map_err(inside)?.into();
         self.0.modules.borrow_mut().insert(source.label, module.clone());
         Ok(module)
+    }
+}
+
+/// A module is being made as long as this lives.
+struct Loading<'a>(&'a Loader);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.0.loading.borrow_mut().pop();
     }
 }
 

@@ -131,7 +131,7 @@ fn run(entry: &Entry) -> std::result::Result<String, Diagnostic> {
     let launch = Launch::new(Device::Cpu, Settings::default());
     let out = Some(folder.path().join("run"));
     let session = Session::launch(Launch { out, reporter: printed.clone(), ..launch });
-    let host = Host::new(&session, &Loader::new(None), &Limits { operations: Some(OPERATIONS) });
+    let host = Host::new(&session, &Loader::new(None), &Limits { operations: Some(OPERATIONS), ..Limits::default() });
     host.run(&Source { label: format!("example of {}", entry.path), text: entry.example.clone() })?;
     Ok(printed.text.take())
 }

@@ -9,13 +9,43 @@ type Span = (String, Range<usize>);
 
 /// The text of an error, in colour if asked; ends with a line break.
 pub fn render(diagnostic: &Diagnostic, loader: &Loader, colour: bool) -> String {
+    let diagnostic = &printable(diagnostic);
     let shown: Vec<(&Frame, String)> =
-        diagnostic.frames.iter().filter_map(|frame| Some((frame, loader.text(&frame.label)?))).collect();
+        diagnostic.frames.iter().filter_map(|frame| Some((frame, text_of(frame, loader)?))).collect();
     let drawn = match shown.is_empty() {
         true => None,
         false => draw(diagnostic, &shown, colour),
     };
     drawn.unwrap_or_else(|| plain(diagnostic, colour))
+}
+
+/// Letters of a message, or of a line of the script, that are worth showing.
+const LONGEST: usize = 2000;
+
+/// Without control sequences, which a script can put anywhere, and no longer than a person reads.
+fn printable(diagnostic: &Diagnostic) -> Diagnostic {
+    let plain = |text: &str| {
+        let shown: String =
+            text.chars().take(LONGEST).map(|c| if c.is_control() && c != '\n' { '�' } else { c }).collect();
+        if text.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
+    };
+    let frame = |frame: &Frame| Frame { what: plain(&frame.what), ..frame.clone() };
+    Diagnostic {
+        message: plain(&diagnostic.message),
+        hint: diagnostic.hint.as_deref().map(plain),
+        frames: diagnostic.frames.iter().map(frame).collect(),
+        ..*diagnostic
+    }
+}
+
+/// The text around a frame, if it has the line and the line is one to be shown. Letters keep their places.
+fn text_of(frame: &Frame, loader: &Loader) -> Option<String> {
+    let text = loader.text(&frame.label)?;
+    let line = text.lines().nth(frame.line - 1)?;
+    if line.chars().nth(LONGEST).is_some() {
+        return None;
+    }
+    Some(text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\r' | '\t') { '�' } else { c }).collect())
 }
 
 fn plain(diagnostic: &Diagnostic, colour: bool) -> String {

@@ -3,25 +3,59 @@
 
 use crate::run::Session;
 use crate::script::diagnostics::{Context, Diagnostic};
-use crate::script::loader::Loader;
+use crate::script::loader::{Loader, Source};
 use crate::script::registry::Doc;
+use crate::script::surprises;
 use rhai::{AST, ASTNode, EvalAltResult, Expr};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Shared by everything that evaluates scripts in one engine.
 pub struct Surroundings {
     pub docs: Vec<Doc>,
     pub loader: Rc<Loader>,
     pub session: Rc<Session>,
-    /// Operations since the script, or the input at a prompt, began.
-    pub(super) operations: Rc<Cell<u64>>,
+    pub(super) usage: Rc<Usage>,
+}
+
+/// What was used since the script, or the input at a prompt, began.
+pub struct Usage {
+    operations: Cell<u64>,
+    since: Cell<Instant>,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self { operations: Cell::new(0), since: Cell::new(Instant::now()) }
+    }
+}
+
+impl Usage {
+    /// Adds an operation and returns how many there are.
+    pub fn count(&self) -> u64 {
+        self.operations.set(self.operations.get() + 1);
+        self.operations.get()
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.since.get().elapsed()
+    }
 }
 
 impl Surroundings {
     /// A script or an input begins.
     pub fn begin(&self) {
-        self.operations.set(0);
+        self.usage.operations.set(0);
+        self.usage.since.set(Instant::now());
+    }
+
+    /// Tells of places where the language surprises.
+    pub fn warn(&self, source: &Source, ast: &AST) {
+        for found in surprises::find(source, ast) {
+            let line = found.position.line().unwrap_or(0);
+            self.session.reporter().note(&format!("{}:{line}: {}", source.label, found.text));
+        }
     }
 
     /// An error that came up while `ast`, called `label`, ran.

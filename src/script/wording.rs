@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::script::diagnostics::{Context, did_you_mean};
+use crate::script::options::describe;
 use crate::script::registry::Doc;
 use rhai::{Dynamic, EvalAltResult, ParseErrorType};
 
@@ -22,6 +23,16 @@ impl Wording {
         self.here = here.into();
         self
     }
+}
+
+/// Rhai names a variable, or `argument #1 of function 'for_each'`.
+fn in_use(name: &str) -> Wording {
+    let message = match name.split('\'').nth(1) {
+        Some(function) => format!("a closure given to `{function}` uses the very value that it goes through"),
+        None => format!("`{name}` is in use while it is to be changed"),
+    };
+    let hint = "a closure shares the variables that it captures: collect the changes in another variable";
+    Wording::new(message, Some(hint.into()))
 }
 
 /// Puts `e` in words; it happened in the script `label`, inside a function or not.
@@ -49,6 +60,7 @@ pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'
             "functions call each other too deeply",
             Some("does a function call itself without an end?".into()),
         ),
+        E::ErrorDataRace(name, _) => in_use(name),
         E::ErrorDataTooLarge(kind, _) => Wording::new(format!("{} grew too large", lower(kind)), None),
         other => Wording::new(lower(&bare(other)), None),
     }
@@ -85,9 +97,19 @@ fn syntax(kind: &ParseErrorType) -> Wording {
 fn thrown(token: &Dynamic) -> Wording {
     match token.read_lock::<Error>() {
         Some(e) => Wording::new(e.what.clone(), e.hint.clone()),
-        None if token.is_unit() => Wording::new("the script threw an error", None),
+        None if token.is_unit() || token.is_string() && token.to_string().trim().is_empty() => {
+            Wording::new("the script threw an error without a text", None).here("thrown here")
+        }
+        None if is_custom(token) => {
+            Wording::new(format!("the script threw {}", describe(token)), None).here("thrown here")
+        }
         None => Wording::new(token.to_string(), None).here("thrown here"),
     }
+}
+
+/// A value that only bindings know how to print.
+fn is_custom(value: &Dynamic) -> bool {
+    value.type_name().contains("::")
 }
 
 fn variable(name: &str, in_function: bool, label: &str, context: &Context<'_>) -> Wording {
@@ -176,7 +198,7 @@ fn mismatch(want: &str, found: &str) -> Wording {
 }
 
 /// Rust's names of types in the language's own words: `alloc::sync::Arc<rhopo::model::Model>` is a Model.
-fn plain_types(text: &str) -> String {
+pub fn plain_types(text: &str) -> String {
     let text = text.replace("&str | ImmutableString | String", "string");
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let mut plain = String::new();

@@ -5,10 +5,17 @@
 use crate::error::{Error, Result};
 use crate::tensor::create::count;
 use crate::tensor::value::{common_device, common_dtype};
-use crate::tensor::{DType, Tensor, shape, tape};
+use crate::tensor::{DType, Tensor, memory, shape, tape};
 
 /// Where a cell of the result comes from: the input and the cell in it; `None` is 0.
 pub(crate) type Cell = Option<(usize, usize)>;
+
+/// `count`, where each cell has a `Cell` beside it.
+fn room(dims: &[usize]) -> Result<usize> {
+    let cells = count(dims)?;
+    memory::room((cells * size_of::<Cell>()) as u64)?;
+    Ok(cells)
+}
 
 /// A tensor of shape `dims` with its cells taken from `inputs`, row major.
 pub(crate) fn rearrange(inputs: &[&Tensor], dims: &[usize], cells: Vec<Cell>) -> Result<Tensor> {
@@ -48,6 +55,7 @@ impl Tensor {
         let mut dims = self.dims().to_vec();
         let rank = dims.len();
         dims.swap(rank - 2, rank - 1);
+        room(&dims)?;
         let cells = (0..batch * m * n).map(|c| {
             let (b, j, i) = (c / (m * n), c % (m * n) / m, c % m);
             Some((0, b * m * n + i * n + j))
@@ -77,6 +85,7 @@ impl Tensor {
             return Err(wrong());
         }
         let dims: Vec<usize> = dims.iter().map(|d| if *d == -1 { rest } else { *d as usize }).collect();
+        count(&dims)?;
         let out = Tensor::new(self.data().reshape(dims)?);
         Ok(tape::record(out, &[self], |_, _| |upstream: &[f64]| Ok(vec![upstream.to_vec()])))
     }
@@ -86,12 +95,12 @@ impl Tensor {
         let (&rows, rest) =
             self.dims().split_first().ok_or_else(|| Error::shape("a single number has no rows to take"))?;
         let width: usize = rest.iter().product();
-        let mut cells = Vec::with_capacity(indices.len() * width);
+        let dims: Vec<usize> = std::iter::once(indices.len()).chain(rest.iter().copied()).collect();
+        let mut cells = Vec::with_capacity(room(&dims)?);
         for &i in indices {
             let i = shape::position("rows", rows, i as i64)?;
             cells.extend((0..width).map(|j| Some((0, i * width + j))));
         }
-        let dims: Vec<usize> = std::iter::once(indices.len()).chain(rest.iter().copied()).collect();
         Ok(rearrange(&[self], &dims, cells)?.with_tokens(self.is_tokens()))
     }
 
@@ -119,7 +128,7 @@ impl Tensor {
             .hint("index has the same shape as x, except along that axis"));
         }
         let inner: usize = from[at + 1..].iter().product();
-        let mut cells = Vec::with_capacity(index.len());
+        let mut cells = Vec::with_capacity(room(dims)?);
         for (cell, &value) in index.to_vec()?.iter().enumerate() {
             let position = whole("gather", value, from[at])?;
             let (outer, k) = (cell / (dims[at] * inner), cell % inner);
@@ -139,17 +148,17 @@ impl Tensor {
                 return Err(Error::shape(format!("`concat` along axis {at} cannot join shapes {a} and {b}")));
             }
         }
+        let mut dims = first.dims().to_vec();
+        dims[at] = parts.iter().map(|p| p.dims()[at]).sum();
         let inner: usize = first.dims()[at + 1..].iter().product();
         let outer: usize = first.dims()[..at].iter().product();
-        let mut cells = Vec::new();
+        let mut cells = Vec::with_capacity(room(&dims)?);
         for o in 0..outer {
             for (n, part) in parts.iter().enumerate() {
                 let run = part.dims()[at] * inner;
                 cells.extend((0..run).map(|i| Some((n, o * run + i))));
             }
         }
-        let mut dims = first.dims().to_vec();
-        dims[at] = parts.iter().map(|p| p.dims()[at]).sum();
         let tokens = parts.iter().any(Tensor::is_tokens);
         Ok(rearrange(&parts.iter().collect::<Vec<_>>(), &dims, cells)?.with_tokens(tokens))
     }
@@ -162,6 +171,7 @@ impl Tensor {
             return Err(Error::shape(format!("`stack` takes tensors of one shape, found {a} and {b}")));
         }
         let dims: Vec<usize> = std::iter::once(parts.len()).chain(first.dims().iter().copied()).collect();
+        room(&dims)?;
         let cells = (0..parts.len()).flat_map(|n| (0..first.len()).map(move |i| Some((n, i)))).collect();
         rearrange(&parts.iter().collect::<Vec<_>>(), &dims, cells)
     }
@@ -185,5 +195,8 @@ fn whole(what: &str, value: f64, n: usize) -> Result<usize> {
     if value.fract() == 0.0 && value >= 0.0 && value < n as f64 {
         return Ok(value as usize);
     }
-    Err(Error::value(format!("`{what}`: {value} is not a whole number from 0 to {}", n as i64 - 1)))
+    if n == 0 {
+        return Err(Error::value(format!("`{what}`: there is nothing to choose {value} from")));
+    }
+    Err(Error::value(format!("`{what}`: {value} is not a whole number from 0 to {}", n - 1)))
 }

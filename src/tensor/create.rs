@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::rng::Key;
-use crate::tensor::{DType, Device, Tensor, shape};
+use crate::tensor::{DType, Device, Tensor, memory, shape};
 
 impl Tensor {
     /// Every cell is `value`. f32.
@@ -35,11 +35,16 @@ impl Tensor {
     }
 }
 
-/// How many numbers a shape holds, if that is a sensible amount of memory.
+/// How many numbers a shape holds, if that is a sensible amount of memory. An axis without cells counts as one: walks
+/// over the others would never end.
 pub(crate) fn count(dims: &[usize]) -> Result<usize> {
-    const LIMIT: usize = 1 << 28;
-    let total = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= LIMIT);
-    total.ok_or_else(|| {
-        Error::value(format!("a tensor of shape {} is too large: at most 2^28 numbers", shape::show(dims)))
-    })
+    const LIMIT: usize = 1 << 26;
+    // A cell is computed in f64 and kept in f32.
+    const BYTES: u64 = 12;
+    let extent = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1))).filter(|n| *n <= LIMIT);
+    let extent = extent.ok_or_else(|| {
+        Error::value(format!("a tensor of shape {} is too large: at most 2^26 numbers", shape::show(dims)))
+    })?;
+    memory::room(extent as u64 * BYTES)?;
+    Ok(if dims.contains(&0) { 0 } else { extent })
 }

@@ -3,6 +3,7 @@
 //! Owns no operation; the catalogue is in `ops`.
 
 use crate::error::Result;
+use crate::tensor::create::count;
 use crate::tensor::shape::{self, MAX_RANK};
 use crate::tensor::value::{common_device, common_dtype, read};
 use crate::tensor::{Tensor, tape};
@@ -65,8 +66,8 @@ fn apply<const N: usize>(op: &'static Op<N>, inputs: [&Tensor; N]) -> Result<Ten
     let dims = shape::broadcast(op.name, &inputs.map(Tensor::dims))?;
     let out = shape::padded(&dims);
     let walk = Walk { out, strides: inputs.map(|t| shape::strides(t.dims(), &out)) };
+    let mut values = Vec::with_capacity(count(&dims)?);
     let cells = inputs.iter().map(|t| t.to_vec()).collect::<Result<Vec<_>>>()?;
-    let mut values = Vec::with_capacity(dims.iter().product());
     walk.each(|_, at| values.push((op.value)(std::array::from_fn(|n| cells[n][at[n]]))));
 
     let tokens = inputs.iter().any(|t| t.is_tokens()) && dims.len() == 2;

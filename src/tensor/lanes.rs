@@ -3,6 +3,7 @@
 //! Owns no operation; those are in `reduce`.
 
 use crate::error::Result;
+use crate::tensor::create::count;
 use crate::tensor::value::read;
 use crate::tensor::{Tensor, shape, tape};
 
@@ -66,7 +67,7 @@ pub(crate) fn over_all(op: &'static LaneOp, x: &Tensor) -> Result<Tensor> {
 fn run(op: &'static LaneOp, x: &Tensor, lanes: Lanes, dims: &[usize]) -> Result<Tensor> {
     let cells = x.to_vec()?;
     let m = if op.reduces { 1 } else { lanes.n };
-    let mut values = vec![0.0; dims.iter().product()];
+    let mut values = vec![0.0; count(dims)?];
     let (mut lane_x, mut lane_y) = (vec![0.0; lanes.n], vec![0.0; m]);
     for lane in 0..lanes.outer * lanes.inner {
         lanes.load(lane, lanes.n, &cells, &mut lane_x);

@@ -1,8 +1,12 @@
 //! Matrix products of script tensors. Not the model's: those are fused and live in `kernel`.
 
 use crate::error::{Error, Result};
+use crate::tensor::create::count;
 use crate::tensor::value::{common_device, common_dtype, read};
 use crate::tensor::{Tensor, shape, tape};
+
+/// Some seconds on one core.
+const MOST_PRODUCTS: u64 = 1 << 33;
 
 impl Tensor {
     /// `[m,k]` by `[k,n]` gives `[m,n]`; with a leading axis on both, one product per entry of it.
@@ -19,8 +23,13 @@ impl Tensor {
                 .hint("it takes [m,k] and [k,n], or [b,m,k] and [b,k,n]"));
             }
         };
+        let products = [batch, m, k, n].iter().try_fold(1u64, |all, d| all.checked_mul(*d as u64));
+        if products.is_none_or(|products| products > MOST_PRODUCTS) {
+            let (a, b) = (shape::show(self.dims()), shape::show(other.dims()));
+            return Err(Error::value(format!("`matmul` of shapes {a} and {b} is too large for a script's tensors")));
+        }
+        let mut values = vec![0.0; count(&dims)?];
         let (a, b) = (self.to_vec()?, other.to_vec()?);
-        let mut values = vec![0.0; batch * m * n];
         for (row, out) in values.chunks_exact_mut(n.max(1)).enumerate() {
             let rows_of_b = &b[row / m * k * n..];
             for (j, x) in a[row * k..(row + 1) * k].iter().enumerate() {

@@ -10,6 +10,7 @@ mod display;
 mod elementwise;
 mod lanes;
 mod matmul;
+pub mod memory;
 pub mod ops;
 pub mod reduce;
 pub mod rng;
@@ -21,5 +22,6 @@ pub(crate) mod value;
 pub(crate) mod gradient_tests;
 
 pub use candle_core::{DType, Device};
+pub(crate) use create::count;
 pub use elementwise::Op;
 pub use value::Tensor;

@@ -1,16 +1,19 @@
 //! `rhopo check`: what is wrong with scripts, for people and for editors.
 
 use crate::engine::Settings;
+use crate::run::access::Access;
 use crate::run::{Launch, Session};
 use crate::script::check::{self, Finding};
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::{Host, Limits};
 use crate::script::loader::Loader;
 use crate::tensor::Device;
+use crate::ui::limits::own_folder;
 use crate::ui::out;
 use crate::ui::run::report;
 use crate::ui::thread::on_engine_thread;
 use serde_json::json;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -29,9 +32,11 @@ pub struct CheckArgs {
 pub fn check(args: CheckArgs) -> ExitCode {
     on_engine_thread(move || {
         let loader = Loader::new(None);
+        let folders: Vec<PathBuf> = args.scripts.iter().filter_map(|script| own_folder(script)).collect();
+        let access = Access::confined(None, &folders);
         let mut count = 0;
         for script in &args.scripts {
-            match findings(&loader, script) {
+            match findings(&loader, script, &access) {
                 Ok(found) => {
                     count += found.len();
                     found.into_iter().for_each(|finding| show(finding, args.json, &loader));
@@ -49,9 +54,10 @@ pub fn check(args: CheckArgs) -> ExitCode {
     })
 }
 
-fn findings(loader: &Rc<Loader>, script: &str) -> Result<Vec<Finding>, Diagnostic> {
+fn findings(loader: &Rc<Loader>, script: &str, access: &Access) -> Result<Vec<Finding>, Diagnostic> {
     let source = loader.find(script)?;
-    let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
+    let access = access.clone();
+    let session = Session::launch(Launch { access, ..Launch::new(Device::Cpu, Settings::default()) });
     let host = Host::new(&session, loader, &Limits::default()).strict();
     Ok(check::check(&host, &source))
 }

@@ -4,6 +4,7 @@ use crate::ui::bench::{self, BenchArgs};
 use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
 use crate::ui::doc::{self, DocArgs};
+use crate::ui::limits::LimitArgs;
 use crate::ui::new::{self, NewArgs};
 use crate::ui::repl::{self, ReplArgs};
 use crate::ui::test::{self, TestArgs};
@@ -86,6 +87,8 @@ pub struct RunArgs {
     /// Give a prompt when the script has ended, with its variables
     #[arg(short, long)]
     pub interactive: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Reads the command line and does what it says.

@@ -1,12 +1,14 @@
 //! `rhopo compare`: several objectives on one frozen batch. The comparison itself is a script, `compare.rhai`.
 
 use crate::engine::Settings;
+use crate::run::access::Access;
 use crate::run::interrupt::Interrupt;
 use crate::run::{Launch, Session};
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::{Host, Limits};
 use crate::script::loader::Loader;
 use crate::tensor::Device;
+use crate::ui::limits::own_folder;
 use crate::ui::progress::Progress;
 use crate::ui::run::report;
 use crate::ui::thread::on_engine_thread;
@@ -59,7 +61,11 @@ fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
     ];
     sets.extend(args.batch.as_ref().map(|path| ("batch".to_string(), text(path))));
     let launch = Launch::new(Device::Cpu, settings);
-    let session = Session::launch(Launch { seed: Some(args.seed), sets, interrupt, reporter: progress, ..launch });
+    let named: Vec<PathBuf> = args.batch.iter().cloned().chain([PathBuf::from(&args.model)]).collect();
+    let folders = args.scripts.iter().filter_map(|script| own_folder(script));
+    let access = Access::confined(args.svg.parent(), &named.into_iter().chain(folders).collect::<Vec<_>>());
+    let session =
+        Session::launch(Launch { access, seed: Some(args.seed), sets, interrupt, reporter: progress, ..launch });
     let host = Host::new(&session, loader, &Limits::default());
     host.run(&loader.keep("compare.rhai".into(), COMPARISON.into()))
 }

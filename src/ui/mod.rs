@@ -6,6 +6,7 @@ pub mod cli;
 mod compare;
 mod doc;
 mod inspect;
+mod limits;
 mod list;
 mod new;
 mod out;

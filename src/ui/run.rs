@@ -6,7 +6,7 @@ use crate::run::interrupt::{Interrupt, Press};
 use crate::run::{Launch, Session, device};
 use crate::script::console::Workbench;
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::{self, Host, Limits};
+use crate::script::host::{self, Host};
 use crate::script::loader::Loader;
 use crate::script::render::render;
 use crate::ui::cli::RunArgs;
@@ -35,7 +35,7 @@ fn execute(args: &RunArgs) -> u8 {
     let interrupt = Interrupt::new(settings.stop.clone());
     let talker = Rc::new(Talker::new());
     let done = session(args, settings, &interrupt, &progress).map_err(Diagnostic::from).and_then(|session| {
-        let host = Host::new(&session, &loader, &Limits::default());
+        let host = Host::new(&session, &loader, &args.limits.operations());
         if args.watch {
             loader.follow();
             session.attend();
@@ -81,7 +81,10 @@ fn session(args: &RunArgs, settings: Settings, interrupt: &Interrupt, progress: 
     let bar = progress.bar();
     interrupt.install(move |press| tell(press, &bar))?;
     let (reporter, interrupt) = (progress.clone(), interrupt.clone());
+    let access =
+        args.limits.access(std::slice::from_ref(&args.script), args.out.as_deref(), &args.set, args.stdlib.as_deref());
     Ok(Session::launch(Launch {
+        access,
         seed: args.seed,
         sets: args.set.clone(),
         out: args.out.clone(),

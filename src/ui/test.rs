@@ -2,6 +2,7 @@
 
 use crate::engine::Settings;
 use crate::error::Error;
+use crate::run::access::Access;
 use crate::run::interrupt::Interrupt;
 use crate::run::{Launch, Session};
 use crate::script::diagnostics::Diagnostic;
@@ -38,7 +39,7 @@ pub struct TestArgs {
 pub fn test(args: TestArgs) -> ExitCode {
     on_engine_thread(move || {
         let loader = Loader::new(args.stdlib.clone());
-        match Runner::new(&loader).and_then(|runner| runner.all(&args)) {
+        match Runner::new(&loader, &args).and_then(|runner| runner.all(&args)) {
             Ok(code) => code,
             Err(e) => {
                 report(&e, &loader);
@@ -53,25 +54,27 @@ struct Runner {
     settings: Settings,
     interrupt: Interrupt,
     progress: Rc<Progress>,
+    access: Access,
 }
 
 impl Runner {
-    fn new(loader: &Rc<Loader>) -> Result<Self, Diagnostic> {
+    fn new(loader: &Rc<Loader>, args: &TestArgs) -> Result<Self, Diagnostic> {
         let settings = Settings::default();
         let interrupt = Interrupt::new(settings.stop.clone());
         interrupt.install(|_| {})?;
         let progress = Rc::new(Progress::new(false, settings.stop.clone()));
-        Ok(Self { loader: loader.clone(), settings, interrupt, progress })
+        let access = Access::confined(None, &[args.paths.clone(), args.stdlib.iter().cloned().collect()].concat());
+        Ok(Self { loader: loader.clone(), settings, interrupt, progress, access })
     }
 
     fn launch(&self) -> Launch {
         let (interrupt, reporter) = (self.interrupt.clone(), self.progress.clone());
-        Launch { interrupt, reporter, ..Launch::new(Device::Cpu, self.settings.clone()) }
+        Launch { access: self.access.clone(), interrupt, reporter, ..Launch::new(Device::Cpu, self.settings.clone()) }
     }
 
     fn all(&self, args: &TestArgs) -> Result<u8, Diagnostic> {
         let begun = Instant::now();
-        let (mut passed, mut failed) = (0, 0);
+        let (mut passed, mut failed) = (0, Vec::new());
         for file in args.paths.iter().map(|path| testing::files(path)).collect::<Result<Vec<_>, _>>()?.concat() {
             let label = file.display().to_string();
             let label = label.strip_prefix("./").unwrap_or(&label);
@@ -87,20 +90,24 @@ impl Runner {
                     Ok(()) => passed += 1,
                     Err(e) if e.interrupted => return Ok(INTERRUPTED),
                     Err(e) => {
-                        failed += 1;
+                        out::note(&format!("{label}: {test}"));
+                        failed.push(format!("  {label}: {test}"));
                         report(&e, &self.loader);
                     }
                 }
             }
         }
-        if passed + failed == 0 {
+        if passed + failed.len() == 0 {
             let e = Error::value("there is no test here");
             return Err(e
                 .hint("a test is a function without arguments whose name begins with test_, in a .rhai file")
                 .into());
         }
-        out::line(&format!("{passed} passed, {failed} failed in {:.1} s", begun.elapsed().as_secs_f64()));
-        Ok(u8::from(failed > 0))
+        if !failed.is_empty() {
+            out::line(&format!("failed:\n{}", failed.join("\n")));
+        }
+        out::line(&format!("{passed} passed, {} failed in {:.1} s", failed.len(), begun.elapsed().as_secs_f64()));
+        Ok(u8::from(!failed.is_empty()))
     }
 
     fn one(&self, label: &str, test: &str) -> Result<(), Diagnostic> {

@@ -5,9 +5,11 @@ use crate::script::host;
 use crate::script::loader::Loader;
 use crate::ui::run::report;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 
-/// Dropping and differentiating deep graphs recurses; only what is used of this becomes memory.
-const STACK: usize = 512 << 20;
+/// Dropping what is nested millions deep recurses; only what is used of this becomes memory. The first that the system
+/// gives is taken.
+const STACKS: [usize; 2] = [8 << 30, 512 << 20];
 
 /// Does `work`, which returns the program's exit code.
 pub(super) fn on_engine_thread(work: impl FnOnce() -> u8 + Send + 'static) -> ExitCode {
@@ -15,7 +17,15 @@ pub(super) fn on_engine_thread(work: impl FnOnce() -> u8 + Send + 'static) -> Ex
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }
-    let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK).spawn(work);
+    let work = Arc::new(Mutex::new(Some(work)));
+    let start = |size: usize| {
+        let work = work.clone();
+        std::thread::Builder::new().name("engine".into()).stack_size(size).spawn(move || {
+            let work = work.lock().expect("nobody else holds it").take();
+            work.map_or(1, |work| work())
+        })
+    };
+    let thread = start(STACKS[0]).or_else(|_| start(STACKS[1]));
     let failed = |e: Error| {
         report(&e.into(), &Loader::default());
         1

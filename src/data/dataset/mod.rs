@@ -346,6 +346,9 @@ impl<'a> Intake<'a> {
 
 fn refuse_pointer(path: &Path) -> Result<()> {
     let failed = |e: std::io::Error| Error::file(format!("cannot read {}: {e}", path.display()));
+    if !path.is_file() {
+        return Err(Error::file(format!("{} is no file", path.display())));
+    }
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(LFS_POINTER.len() as u64).read_to_end(&mut start).map_err(failed)?;

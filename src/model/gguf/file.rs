@@ -50,6 +50,9 @@ impl File {
             return Err(Error::file(format!("{} does not exist", path.display()))
                 .hint("load_frozen takes the path of a GGUF file, or of a folder that holds one"));
         }
+        if !path.is_file() {
+            return Err(Error::file(format!("{} is no file", path.display())));
+        }
         let mut reader = BufReader::new(fs::File::open(&path).map_err(fail)?);
         let mut magic = [0; 4];
         if reader.read_exact(&mut magic).is_err() || magic != *MAGIC {

@@ -42,6 +42,13 @@ pub fn write<S: AsRef<str>>(path: &Path, parameters: &[(S, Vec<usize>, Vec<f32>)
 
 /// Replaces a file as a whole: what stood there stays until the new content is complete.
 pub fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    if path.exists() && !path.is_file() {
+        // A device would be replaced as well.
+        return Err(Error::file(format!(
+            "{} could not be written: there is something that is no file",
+            path.display()
+        )));
+    }
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     let part = path.with_file_name(format!(".{name}.part-{}", std::process::id()));
     let done = File::create(&part).and_then(|file| {

@@ -6,7 +6,7 @@ use crate::script::registry::{Doc, Registry};
 use crate::script::wording;
 use crate::tensor::Tensor;
 use crate::tensor::shape::show as show_shape;
-use rhai::{Dynamic, EvalAltResult, FLOAT, FnPtr, ImmutableString, Map, NativeCallContext};
+use rhai::{Dynamic, EvalAltResult, FLOAT, FnPtr, INT, ImmutableString, Map, NativeCallContext};
 
 /// What `assert_close` allows when it is not told.
 const TOLERANCE: f64 = 1e-6;
@@ -54,6 +54,7 @@ pub fn register(reg: &mut Registry) {
     reg.add(doc, |m| {
         m.set_native_fn("assert_close", |a: Dynamic, b: Dynamic| Ok(close(&a, &b, TOLERANCE)?));
         m.set_native_fn("assert_close", |a: Dynamic, b: Dynamic, tol: FLOAT| Ok(close(&a, &b, tol)?));
+        m.set_native_fn("assert_close", |a: Dynamic, b: Dynamic, tol: INT| Ok(close(&a, &b, tol as FLOAT)?));
     });
     let doc = Doc::new(
         "assert_throws(f: Fn, text?: string) -> string",
@@ -94,7 +95,7 @@ fn holds(condition: bool, text: &str) -> Result<()> {
 }
 
 fn all(tensor: &Tensor) -> Result<bool> {
-    Ok(tensor.to_vec()?.iter().all(|&x| x != 0.0))
+    Ok(tensor.to_vec()?.iter().all(|&x| x != 0.0 && !x.is_nan()))
 }
 
 fn close(a: &Dynamic, b: &Dynamic, tol: f64) -> Result<()> {

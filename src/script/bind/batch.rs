@@ -61,7 +61,11 @@ fn files(reg: &mut Registry, session: &Rc<Session>) {
              assert_eq(load_batch(run.dir + \"/b.safetensors\").text, b.text);",
         );
     reg.add(doc, |m| {
-        m.set_native_fn("save", |b: &mut Batch, path: &str| -> Answer<()> { Ok(stored::save(b, Path::new(path))?) });
+        let session = session.clone();
+        m.set_native_fn("save", move |b: &mut Batch, path: &str| -> Answer<()> {
+            session.access().write(Path::new(path))?;
+            Ok(stored::save(b, Path::new(path))?)
+        });
     });
     let doc = Doc::new("load_batch(path: string) -> Batch", "A batch from the file that b.save wrote.")
         .param("path", "string", "the file")
@@ -70,9 +74,12 @@ fn files(reg: &mut Registry, session: &Rc<Session>) {
             "let run = open_run(#{});\nbatch(#{ label: [1, -1] }).save(run.dir + \"/b.safetensors\");\n\
              assert_eq(load_batch(run.dir + \"/b.safetensors\").label, [[1], [-1]]);",
         );
-    let device = session.device();
+    let session = session.clone();
     reg.add(doc, |m| {
-        let load = move |path: &str| -> Answer<Batch> { Ok(stored::load(Path::new(path), &device)?) };
+        let load = move |path: &str| -> Answer<Batch> {
+            session.access().read(Path::new(path))?;
+            Ok(stored::load(Path::new(path), &session.device())?)
+        };
         m.set_native_fn("load_batch", load);
     });
 }

@@ -1,6 +1,7 @@
 //! Conversion between Rhai's values and tensors: numbers beside tensors, nested arrays, shapes.
 
 use crate::error::{Error, Result};
+use crate::script::host::ARRAY_SIZE;
 use crate::script::options::describe;
 use crate::tensor::{DType, Device, Tensor, shape};
 use rhai::{Array, Dynamic, EvalAltResult, FLOAT, INT, NativeCallContext};
@@ -63,7 +64,7 @@ pub(super) fn count(function: &str, name: &str, value: INT) -> Result<usize> {
 
 /// How many prompts or rows are to be made: a count that memory has room for.
 pub(super) fn drawn(function: &str, n: INT) -> Result<usize> {
-    const MOST: usize = 1 << 24;
+    const MOST: usize = 1 << 20;
     match count(function, "n", n)? {
         n if n <= MOST => Ok(n),
         n => Err(Error::value(format!("`{function}`: n is {n}, at most {MOST} can be drawn at once"))),
@@ -180,6 +181,13 @@ pub(super) fn nested_array(x: &Tensor) -> Result<Dynamic> {
         let Some((&n, rest)) = dims.split_first() else { return values[0].into() };
         let width: usize = rest.iter().product();
         (0..n).map(|i| build(rest, &values[i * width..(i + 1) * width])).collect::<Array>().into()
+    }
+    if x.len() > ARRAY_SIZE {
+        let shown = shape::show(x.dims());
+        return Err(Error::value(format!(
+            "a tensor of shape {shown} is too large for an array: at most {ARRAY_SIZE} numbers"
+        ))
+        .hint("a part of it: x[i].to_array()"));
     }
     Ok(build(x.dims(), &x.to_vec()?))
 }

@@ -76,6 +76,7 @@ fn load(reg: &mut Registry, session: &Rc<Session>) {
 
 fn open(session: &Session, path: &str, options: Dynamic) -> Result<Data> {
     let (reading, order) = read_options(options)?;
+    session.access().read(Path::new(path))?;
     Ok(share(Dataset::open(Path::new(path), &reading, order.key(session))?))
 }
 

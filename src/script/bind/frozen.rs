@@ -64,6 +64,9 @@ fn open(session: &Session, path: &str, options: Dynamic) -> Result<Arc<Frozen>> 
     let place = options.string("device")?;
     options.finish()?;
     let place = place.map_or(Ok(session.device()), |name| device::parse(&name))?;
+    for path in std::iter::once(path).chain(tokenizer.as_deref()) {
+        session.access().read(Path::new(path))?;
+    }
     Ok(Arc::new(Frozen::open(Path::new(path), tokenizer.as_deref().map(Path::new), &place)?))
 }
 

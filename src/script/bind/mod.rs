@@ -10,6 +10,7 @@ pub mod dialogue;
 pub mod encode;
 pub mod engine;
 pub mod frozen;
+pub mod language;
 pub mod model;
 pub mod plot;
 pub mod rl;
@@ -26,6 +27,7 @@ use std::rc::Rc;
 
 /// Registers everything.
 pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, callees: &Callees) {
+    language::register(reg, session);
     tensor::register(reg.topic("Tensors"), session);
     rl::register(reg.topic("Objectives"), session);
     model::register(reg.topic("Models"), session);
@@ -39,7 +41,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
     data::register(reg.topic("Data"), session);
     run::register(reg.topic("Runs"), session);
     args::register(reg, session);
-    plot::register(reg);
+    plot::register(reg, session);
     script::register(reg, session, loader, callees);
     assert::register(reg.topic("Checks"));
 }

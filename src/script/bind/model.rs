@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     reg.global().set_custom_type::<Arc<Model>>("Model");
     load(reg, session);
-    handles(reg);
+    handles(reg, session);
 }
 
 fn load(reg: &mut Registry, session: &Rc<Session>) {
@@ -83,6 +83,12 @@ fn open(session: &Session, name: &str, options: Dynamic) -> Result<Arc<Model>> {
         SaveDtype::parse(&name)?.check_trainable()?;
     }
     let place = place.map_or(Ok(session.device()), |name| device::parse(&name))?;
+    if Path::new(name).exists() {
+        session.access().read(Path::new(name))?;
+    }
+    if let Adaptation::Stored(dir) = &adaptation {
+        session.access().read(dir)?;
+    }
     // A call that draws nothing takes no key, so that others keep theirs.
     let draws = random || head.is_some() || matches!(adaptation, Adaptation::New(_));
     let key = if draws { session.key(Stream::Init) } else { Key::new(session.seed()) };
@@ -113,7 +119,7 @@ fn lora_options(map: Map) -> Result<LoraOptions> {
     Ok(options)
 }
 
-fn handles(reg: &mut Registry) {
+fn handles(reg: &mut Registry, session: &Rc<Session>) {
     let doc = Doc::named(
         "frozen",
         "model.frozen() -> Model",
@@ -166,11 +172,12 @@ fn handles(reg: &mut Registry) {
          assert_eq(load_model(run.dir + \"/half\").parameters, policy.parameters);",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("save", |model: &mut Arc<Model>, dir: &str| -> Answer<()> {
-            Ok(model.save(Path::new(dir), SaveDtype::F32)?)
+        let (plain, session) = (session.clone(), session.clone());
+        m.set_native_fn("save", move |model: &mut Arc<Model>, dir: &str| -> Answer<()> {
+            Ok(save(&plain, model, dir, Map::new())?)
         });
-        m.set_native_fn("save", |model: &mut Arc<Model>, dir: &str, options: Map| -> Answer<()> {
-            Ok(save(model, dir, options)?)
+        m.set_native_fn("save", move |model: &mut Arc<Model>, dir: &str, options: Map| -> Answer<()> {
+            Ok(save(&session, model, dir, options)?)
         });
     });
     let doc =
@@ -200,7 +207,8 @@ fn handles(reg: &mut Registry) {
     }
 }
 
-fn save(model: &Model, dir: &str, options: Map) -> Result<()> {
+fn save(session: &Session, model: &Model, dir: &str, options: Map) -> Result<()> {
+    session.access().write(Path::new(dir))?;
     let mut options = Options::new("save", options)?;
     let dtype = options.string("dtype")?;
     options.finish()?;

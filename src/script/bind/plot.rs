@@ -2,14 +2,16 @@
 
 use super::convert::Answer;
 use crate::error::{Error, Result};
+use crate::run::Session;
 use crate::run::heatmap::{self, Panel};
 use crate::script::options::describe;
 use crate::script::registry::{Doc, Registry};
 use crate::tensor::Tensor;
 use rhai::{Dynamic, Map};
 use std::path::Path;
+use std::rc::Rc;
 
-pub fn register(reg: &mut Registry) {
+pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     let doc = Doc::new(
         "heatmap(path: string, panels: map)",
         "Draws tensors [B,T] as coloured cells into an SVG file: red below 0, blue above.",
@@ -22,7 +24,9 @@ pub fn register(reg: &mut Registry) {
          assert(x.shape == [4, 8]);",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("heatmap", |path: &str, panels: Map| -> Answer<()> {
+        let session = session.clone();
+        m.set_native_fn("heatmap", move |path: &str, panels: Map| -> Answer<()> {
+            session.access().write(Path::new(path))?;
             let panels = panels.iter().map(|(name, value)| panel(name, value)).collect::<Result<Vec<_>>>()?;
             Ok(heatmap::write(&panels, Path::new(path))?)
         });

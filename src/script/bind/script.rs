@@ -41,6 +41,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
     .example("let cfg = defaults(\"grpo\");\nassert_eq(cfg.clip, 0.2);\ncfg.clip = 0.1;");
     reg.add(doc, |m| {
         m.set_native_fn("defaults", move |ctx: NativeCallContext, name: ImmutableString| {
+            let _level = shared.callees.deeper(&ctx)?;
             callee::defaults(ctx.engine(), &shared.loader.find(&name)?)
         });
     });
@@ -85,6 +86,7 @@ impl Shared {
         let [function, values] = args else { return Err(usage().into()) };
         let function = function.clone().into_string().map_err(|_| usage())?;
         let values: Array = std::mem::take(*values).try_cast().ok_or_else(usage)?;
+        let _level = self.callees.deeper(ctx)?;
         let (home, label) = self.environment(ctx.engine(), name, loaded)?;
         if !callee::has_function(&home, &function, values.len()) {
             return Err(callee::missing(&home, &label, &function, values.len()).into());

@@ -33,7 +33,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>) {
         reg.global().set_native_fn(name, show);
         reg.global().set_native_fn(name, |user: &mut Rc<dyn User>| -> Answer<String> { Ok(format!("User({user:?})")) });
     }
-    load(reg);
+    load(reg, session);
     train(reg, session);
     test(reg);
     score(reg);
@@ -41,7 +41,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     evaluation(reg, session);
 }
 
-fn load(reg: &mut Registry) {
+fn load(reg: &mut Registry, session: &Rc<Session>) {
     let doc = Doc::new(
         "load_task(name: string, options?: map) -> Task",
         "A task: training prompts, held-out prompts that never overlap with them, a reward, demonstrations and pairs.",
@@ -77,8 +77,11 @@ fn load(reg: &mut Registry) {
          assert_eq(load_task(\"guess:turns=4\").turns, 4);",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("load_task", |name: &str| -> Answer<Rc<dyn Task>> { Ok(open(name, Map::new())?) });
-        m.set_native_fn("load_task", |name: &str, options: Map| -> Answer<Rc<dyn Task>> { Ok(open(name, options)?) });
+        let (plain, session) = (session.clone(), session.clone());
+        m.set_native_fn("load_task", move |name: &str| -> Answer<Rc<dyn Task>> { Ok(open(&plain, name, Map::new())?) });
+        m.set_native_fn("load_task", move |name: &str, options: Map| -> Answer<Rc<dyn Task>> {
+            Ok(open(&session, name, options)?)
+        });
     });
 }
 
@@ -100,7 +103,7 @@ fn split_name(text: &str, mut options: Map) -> Result<(&str, Map)> {
     Ok((name, options))
 }
 
-fn open(text: &str, options: Map) -> Result<Rc<dyn Task>> {
+fn open(session: &Session, text: &str, options: Map) -> Result<Rc<dyn Task>> {
     let (name, options) = split_name(text, options)?;
     task::check_name(name)?;
     let mut options = Options::new("load_task", options)?;
@@ -127,7 +130,10 @@ fn open(text: &str, options: Map) -> Result<Rc<dyn Task>> {
     };
     options.finish()?;
     match data {
-        Some(path) => Ok(Rc::new(FromFile::open(task, Path::new(&path))?)),
+        Some(path) => {
+            session.access().read(Path::new(&path))?;
+            Ok(Rc::new(FromFile::open(task, Path::new(&path))?))
+        }
         None => Ok(task),
     }
 }

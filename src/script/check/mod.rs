@@ -8,6 +8,7 @@ mod objective;
 use crate::script::diagnostics::{Diagnostic, Frame};
 use crate::script::host::Host;
 use crate::script::loader::Source;
+use crate::script::surprises;
 use rhai::{AST, ASTNode, Expr, Position, Stmt};
 
 /// Something wrong, where, and the way out.
@@ -52,6 +53,9 @@ pub fn check(host: &Host, source: &Source) -> Vec<Finding> {
     };
     let mut found = calls::findings(host, source, &ast);
     found.extend(hyper::findings(source, &ast));
+    found.extend(
+        surprises::find(source, &ast).into_iter().map(|s| Finding::at(&source.label, s.position, s.text, None)),
+    );
     // A script that is wrong on its face says nothing new when it is tried.
     if found.is_empty() {
         found.extend(objective::findings(host, source, &ast));

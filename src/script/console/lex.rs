@@ -195,6 +195,11 @@ pub fn unfinished(text: &str) -> bool {
     depth > 0 || last.is_some_and(|piece| piece.kind == Kind::Sign && piece.text.ends_with(|c| OPEN_ENDED.contains(c)))
 }
 
+/// Whether a function's name is an operator's.
+pub fn is_operator(name: &str) -> bool {
+    !name.chars().any(is_word)
+}
+
 /// Whether the last thing said is a `;`.
 pub fn ends_silently(text: &str) -> bool {
     let meant = |piece: &&Piece<'_>| !matches!(piece.kind, Kind::Space | Kind::Comment);

@@ -16,6 +16,7 @@ use crate::script::host::{self, Host};
 use crate::script::loader::{self, Loader, Source};
 use crate::script::reference::{self, Entry};
 use crate::script::surroundings::Surroundings;
+use crate::script::wording;
 use complete::Variable;
 use rhai::{
     AST, Caches, Dynamic, Engine, EvalAltResult, EvalContext, Expr, GlobalRuntimeState, Position, Scope, Stmt,
@@ -150,6 +151,7 @@ impl Desk<'_, '_> {
             session.forget_arguments();
         }
         let ast = self.compile(&source)?;
+        self.console.surroundings.warn(&source, &ast);
         let value = self.run(&ast, LABEL)?;
         let has_value = !value.is_unit();
         let value_at = has_value.then(|| lex::last_statement(&text));
@@ -329,6 +331,17 @@ impl Desk<'_, '_> {
     /// Everything that has a page.
     pub fn entries(&self) -> &[Entry] {
         self.console.entries.get_or_init(|| reference::entries(&self.console.surroundings.docs))
+    }
+
+    /// What the language says of a function of its own: signatures, and the comment on them.
+    pub fn of_the_language(&self, name: &str) -> Vec<(String, String)> {
+        let page = |f: rhai::FuncInfo<'_>| {
+            let about = f.metadata.comments.iter().map(|line| line.trim_start_matches('/').trim());
+            let about = about.collect::<Vec<_>>().join("\n").trim().to_string();
+            let signature = f.metadata.gen_signature(|kind| wording::plain_types(kind).into());
+            (f.metadata.name == name && !about.is_empty()).then_some((signature, about))
+        };
+        self.engine.collect_fn_metadata(None, page, true)
     }
 
     /// The Rhai text of a function or a script, and where it stands.

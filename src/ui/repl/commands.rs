@@ -110,7 +110,15 @@ fn help(desk: &Desk<'_, '_>, name: &str) -> Outcome {
         say(&format!("{own}\n  defined here; :source {name} shows it"));
         return Ok(());
     }
-    for entry in reference::find(desk.entries(), name).map_err(|e| at_prompt(&e))? {
+    let found = match reference::find(desk.entries(), name) {
+        Ok(found) => found,
+        Err(e) => {
+            let pages = desk.of_the_language(name);
+            pages.iter().for_each(|(signature, about)| say(&format!("{signature}\n{about}\n")));
+            return if pages.is_empty() { Err(at_prompt(&e).into()) } else { Ok(()) };
+        }
+    };
+    for entry in found {
         say(reference::page(entry)?.trim_end());
     }
     Ok(())

@@ -12,8 +12,9 @@ use crate::script::between::{Prompt, Verdict};
 use crate::script::console::show::Shown;
 use crate::script::console::{Desk, Workbench};
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::{Host, Limits};
+use crate::script::host::Host;
 use crate::script::loader::Loader;
+use crate::ui::limits::LimitArgs;
 use crate::ui::progress::Progress;
 use crate::ui::run::{colours, report, threads};
 use crate::ui::thread::on_engine_thread;
@@ -53,13 +54,15 @@ pub struct ReplArgs {
     /// A folder whose modules go before the built-in std/…
     #[arg(long, value_name = "DIR")]
     pub stdlib: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Talks until the person leaves.
 pub fn repl(args: ReplArgs) -> ExitCode {
     on_engine_thread(move || {
         let loader = Loader::new(args.stdlib.clone());
-        match session(&args).map(|session| (begin(&session, &loader), session)) {
+        match session(&args).map(|session| (begin(&args, &session, &loader), session)) {
             Ok((mut bench, _)) => {
                 let talker = Talker::new();
                 talker.greet();
@@ -83,12 +86,21 @@ fn session(args: &ReplArgs) -> Result<Rc<Session>, Error> {
     let interrupt = Interrupt::new(settings.stop.clone());
     interrupt.install(|_| {})?;
     let (device, threads) = (device::parse(&args.device)?, threads(args.threads)?);
-    Ok(Session::launch(Launch { threads, interrupt, reporter, seed: Some(args.seed), ..Launch::new(device, settings) }))
+    let scripts: Vec<String> = args.script.iter().cloned().collect();
+    let access = args.limits.access(&scripts, None, &[], args.stdlib.as_deref());
+    Ok(Session::launch(Launch {
+        access,
+        threads,
+        interrupt,
+        reporter,
+        seed: Some(args.seed),
+        ..Launch::new(device, settings)
+    }))
 }
 
-fn begin(session: &Rc<Session>, loader: &Rc<Loader>) -> Workbench {
+fn begin(args: &ReplArgs, session: &Rc<Session>, loader: &Rc<Loader>) -> Workbench {
     session.set_interactive();
-    Workbench::new(Host::new(session, loader, &Limits::default()))
+    Workbench::new(Host::new(session, loader, &args.limits.operations()))
 }
 
 /// Where a prompt stands.

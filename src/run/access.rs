@@ -1,0 +1,141 @@
+//! What a script may read and write: folders, fixed before it begins. A script from elsewhere must not be able to look
+//! around or to leave anything behind.
+//!
+//! Owns the rule only; whoever opens a path that a script has named asks it first.
+
+use crate::error::{Error, Kind, Result};
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+/// The rule; copies are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Access(Option<Rc<Folders>>);
+
+#[derive(Debug)]
+struct Folders {
+    reads: Vec<PathBuf>,
+    writes: Vec<PathBuf>,
+}
+
+impl Access {
+    /// Nothing is refused: for programs that use this library with scripts of their own.
+    pub fn everything() -> Self {
+        Self(None)
+    }
+
+    /// Reads and writes below the current folder and below `out`; reads below `allowed` (files or folders) and in the
+    /// cache of models as well.
+    pub fn confined(out: Option<&Path>, allowed: &[PathBuf]) -> Self {
+        let own = std::iter::once(Path::new(".")).chain(out).map(real);
+        let writes: Vec<PathBuf> = own.collect();
+        let reads = writes.iter().cloned().chain(model_cache().into_iter().map(|path| real(&path)));
+        let reads = reads.chain(allowed.iter().map(|path| real(path))).collect();
+        Self(Some(Rc::new(Folders { reads, writes })))
+    }
+
+    /// # Errors
+    /// A path that may not be read.
+    pub fn read(&self, path: &Path) -> Result<()> {
+        self.check("read", path, |folders| &folders.reads)
+    }
+
+    /// # Errors
+    /// A path that may not be written, or where there is something that is neither a file nor a folder.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        self.check("write", path, |folders| &folders.writes)?;
+        if path.exists() && !path.is_file() && !path.is_dir() {
+            return Err(Error::file(format!("{} is neither a file nor a folder", path.display())));
+        }
+        Ok(())
+    }
+
+    fn check(&self, what: &str, path: &Path, of: impl Fn(&Folders) -> &[PathBuf]) -> Result<()> {
+        let Some(folders) = &self.0 else { return Ok(()) };
+        let place = real(path);
+        if of(folders).iter().any(|folder| place.starts_with(folder)) {
+            return Ok(());
+        }
+        let e =
+            Error::new(Kind::File, format!("a script may not {what} {}: it is outside of its folders", path.display()));
+        Err(match what {
+            "read" => e.hint("these are the current one, the script's own and the run's; --allow PATH adds another"),
+            _ => e.hint("these are the current one and the run's: start rhopo where the file is to be"),
+        })
+    }
+}
+
+/// The path without links and dots, also where its end is not there yet.
+fn real(path: &Path) -> PathBuf {
+    if let Ok(whole) = path.canonicalize() {
+        return whole;
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut rest = Vec::new();
+    let mut front = absolute.as_path();
+    while let Some(parent) = front.parent() {
+        rest.push(front.components().next_back().unwrap_or(Component::CurDir));
+        front = parent;
+        if let Ok(mut known) = front.canonicalize() {
+            for part in rest.iter().rev() {
+                match part {
+                    Component::ParentDir => {
+                        known.pop();
+                    }
+                    Component::Normal(name) => known.push(name),
+                    _ => {}
+                }
+            }
+            return known;
+        }
+    }
+    absolute
+}
+
+/// Where models from the hub are kept.
+fn model_cache() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    var("HF_HUB_CACHE")
+        .or_else(|| Some(var("HF_HOME")?.join("hub")))
+        .or_else(|| Some(std::env::home_dir()?.join(".cache/huggingface/hub")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_hold_what_is_below_them_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (out, other) = (dir.path().join("out"), dir.path().join("other"));
+        std::fs::create_dir(&other).expect("made");
+        std::fs::write(other.join("file"), "x").expect("written");
+        let access = Access::confined(Some(&out), &[other.join("file")]);
+        access.write(&out.join("new/file")).expect("below the run folder, though it is not there");
+        access.write(Path::new("here")).expect("below the current folder");
+        access.read(&other.join("file")).expect("allowed");
+        access.write(&other.join("file")).expect_err("only to be read");
+        access.read(&other).expect_err("the folder was not allowed");
+        access.read(&out.join("../other/more")).expect_err("dots lead out");
+        access.read(Path::new("/etc/passwd")).expect_err("outside");
+        Access::everything().read(Path::new("/etc/passwd")).expect("a program's own scripts");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_lead_where_they_point() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let out = dir.path().join("out");
+        std::fs::create_dir(&out).expect("made");
+        std::os::unix::fs::symlink("/etc", out.join("link")).expect("linked");
+        let access = Access::confined(Some(&out), &[]);
+        access.read(&out.join("link/passwd")).expect_err("outside");
+        access.write(&out.join("link/new")).expect_err("outside");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_not_written() {
+        let e = Access::everything().write(Path::new("/dev/null")).expect_err("no file");
+        assert_eq!(e.what, "/dev/null is neither a file nor a folder");
+    }
+}

@@ -1,0 +1,64 @@
+//! What a script may use and reach, as the command line sets it: the same for every command that runs scripts.
+
+use crate::run::access::Access;
+use crate::script::host::Limits;
+use crate::tensor::memory;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Options of `rhopo run` and `rhopo repl`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct LimitArgs {
+    /// A file or folder that the script may read, beside the current folder, its own and the run's
+    #[arg(long, value_name = "PATH")]
+    pub allow: Vec<PathBuf>,
+    /// Operations after which the script ends with an error [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub max_ops: Option<u64>,
+    /// Seconds after which the script ends with an error [default: no limit]
+    #[arg(long, value_name = "S")]
+    pub max_seconds: Option<u64>,
+    /// Memory that it may hold, in GiB [default: what the machine has]
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    pub max_memory: Option<u64>,
+}
+
+impl LimitArgs {
+    /// What scripts may reach: whatever the command line names is allowed.
+    pub fn access(
+        &self,
+        scripts: &[String],
+        out: Option<&Path>,
+        sets: &[(String, String)],
+        stdlib: Option<&Path>,
+    ) -> Access {
+        let named = sets.iter().map(|(_, value)| Path::new(value)).filter(|path| path.exists());
+        let folders = scripts.iter().filter_map(|script| own_folder(script));
+        let allowed = self.allow.iter().map(PathBuf::as_path).chain(named).chain(stdlib).map(Path::to_path_buf);
+        Access::confined(out, &allowed.chain(folders).collect::<Vec<_>>())
+    }
+
+    /// Sets what holds for the whole process and returns what holds for each script.
+    pub fn operations(&self) -> Limits {
+        if let Some(bytes) = self.max_memory {
+            memory::set_limit(bytes);
+        }
+        Limits { operations: self.max_ops, time: self.max_seconds.map(Duration::from_secs) }
+    }
+}
+
+/// The folder of a script that is a file.
+pub fn own_folder(script: &str) -> Option<PathBuf> {
+    let path =
+        [script.to_string(), format!("{script}.rhai")].into_iter().map(PathBuf::from).find(|path| path.is_file())?;
+    // A script in the current folder has the folder "".
+    path.parent().map(|folder| Path::new(".").join(folder))
+}
+
+fn gibibytes(text: &str) -> Result<u64, String> {
+    let gib: f64 = text.parse().map_err(|_| format!("`{text}` is no number of GiB"))?;
+    if !(0.1..1e6).contains(&gib) {
+        return Err("expected at least 0.1".to_string());
+    }
+    Ok((gib * (1_u64 << 30) as f64) as u64)
+}
