@@ -180,7 +180,7 @@ fn rows(reg: &mut Registry) {
     )
     .source("the number of rows per group is kept where all agree")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let a = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
          let b = encode(model, [#{ prompt: \"5+7=\", completion: \"12\" }]);\n\
          let both = join([a, b]);\n\

@@ -31,7 +31,7 @@ fn chat(reg: &mut Registry) {
          a rendered text only with special: true, since control tokens in texts are ordinary text otherwise",
     )
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let text = model.chat([#{ role: \"user\", content: \"1+2=\" }], #{ generate: true });\n\
          assert_eq(text, \"<user>1+2=<assistant>\");",
     );
@@ -68,7 +68,7 @@ fn tokens(reg: &mut Registry) {
     .param("begin", "bool", "whether what the tokenizer puts before a prompt is added (a begin token, in some families); false unless given")
     .errors("A model without tokenizer, a character that the tokenizer would leave out.")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          assert_eq(model.tokenize(\"12\"), [26, 27]);\n\
          assert_eq(model.tokenize(\"<eos>\").len(), 5);\n\
          assert_eq(model.tokenize(\"<eos>\", #{ special: true }), [1]);",
@@ -93,7 +93,7 @@ fn tokens(reg: &mut Registry) {
             .param("special", "bool", "whether special tokens are written out; false unless given")
             .errors("A model without tokenizer, something that is no token id of this model.")
             .example(
-                "let model = load_model(\"tiny\", #{ random: true });\n\
+                "let model = load_model(\"tiny\");\n\
          assert_eq(model.detokenize([26, 27, 1]), \"12\");\n\
          assert_eq(model.detokenize([26, 27, 1], #{ special: true }), \"12<eos>\");",
             );

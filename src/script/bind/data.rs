@@ -127,7 +127,7 @@ fn draw(reg: &mut Registry) {
     .errors("A negative n; a field with the name of a column that `sample` sets (rename it in `load_data`).")
     .example(
         "let data = load_data([#{ prompt: \"1+2=\", answer: \"3\" }, #{ prompt: \"5+7=\", answer: \"12\" }]);\n\
-         let b = sample(load_model(\"tiny\", #{ random: true }), data.prompts(2), #{ max_tokens: 2 });\n\
+         let b = sample(load_model(\"tiny\"), data.prompts(2), #{ max_tokens: 2 });\n\
          assert(b.answer == [\"3\", \"12\"] || b.answer == [\"12\", \"3\"]);",
     );
     reg.add(doc, |m| {
@@ -144,7 +144,7 @@ fn draw(reg: &mut Registry) {
     .errors("Data of another format; a negative n; a field with the name of a column that `encode` sets.")
     .example(
         "let data = load_data([#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
-         let b = encode(load_model(\"tiny\", #{ random: true }), data.demos(1));\nassert_eq(b.text, [\"3\"]);",
+         let b = encode(load_model(\"tiny\"), data.demos(1));\nassert_eq(b.text, [\"3\"]);",
     );
     reg.add(doc, |m| {
         m.set_native_fn("demos", |data: &mut Data, n: INT| -> Answer<Array> {
@@ -180,7 +180,7 @@ fn draw(reg: &mut Registry) {
     .errors("Data of another format; a negative n; a field with the name of a column that `encode` sets.")
     .example(
         "let data = load_data([#{ prompt: \"1+2=\", completion: \"4\", label: false }]);\n\
-         let rows = data.labelled(1);\nlet b = encode(load_model(\"tiny\", #{ random: true }), rows);\n\
+         let rows = data.labelled(1);\nlet b = encode(load_model(\"tiny\"), rows);\n\
          b.label = rows.map(|row| row.label);\nassert_eq(b.label.to_array(), [[-1.0]]);",
     );
     reg.add(doc, |m| {

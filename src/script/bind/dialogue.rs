@@ -58,7 +58,7 @@ fn resets(reg: &mut Registry) {
          both. List columns but text, prompt and messages stay with the rows.",
     )
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = encode(model, [#{ prompt: \"1+2=\", completion: \"345\", answer: \"3\" }]);\n\
          let again = sample(model, reset(b, 2), #{ n: 3, max_tokens: 4 });\n\
          assert_eq(again.rollin[2].to_array()[0], 1.0);\n\
@@ -140,7 +140,7 @@ fn dialogues(reg: &mut Registry, session: &Rc<Session>) {
          where the context has no room for the user's answer and another turn: there `finished` is 0",
     )
     .example(
-        "let policy = load_model(\"tiny\", #{ random: true });\n\
+        "let policy = load_model(\"tiny\");\n\
          let asks = |messages| if messages.len() < 4 { \"again\" };\n\
          let d = converse(policy, asks, [\"1+2=\"], #{ turns: 3, max_tokens: 5, n: 2 });\n\
          assert_eq(d.turns.to_array(), [[2.0], [2.0]]);   // the user says nothing after the second\n\

@@ -45,7 +45,7 @@ fn texts(reg: &mut Registry) {
     )
     .source("prompt and completion are encoded each on its own: the prompt's tokens are those that sample sees")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }, #{ prompt: \"5+7=\", completion: \"12\" }]);\n\
          assert_eq(b.length.to_array(), [[2.0], [3.0]]);   // the end token counts\n\
          assert_eq(b.mask.to_array(), [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]);\n\
@@ -79,7 +79,7 @@ fn pairs(reg: &mut Registry) {
     .param("special", "bool", "as for encode")
     .errors("As encode; a map without chosen or rejected; no prompt, and no message that both begin with.")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = encode_pairs(model, [#{ prompt: \"1+2=\", chosen: \"3\", rejected: \"12\", source: \"sums\" }]);\n\
          assert_eq(b.text, [\"3\", \"12\"]);\nassert_eq(b.source, [\"sums\", \"sums\"]);\n\
          assert_close(pair_diff(b.length), [[-1.0]]);",

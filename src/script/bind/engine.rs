@@ -72,7 +72,7 @@ fn sampling(reg: &mut Registry, session: &Rc<Session>) {
     )
     .source("columns set: mask, old_logprob (full softmax at the temperature, nats), length, finished, text, prompt")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = sample(model, [\"1+2=\", \"3+4=\"], #{ n: 3, max_tokens: 5 });\n\
          assert_eq(b.rows, 6);\n\
          assert_eq(b.prompt[2], \"1+2=\");\n\
@@ -146,7 +146,7 @@ fn scoring(reg: &mut Registry, session: &Rc<Session>) {
     .errors("A batch without tokens, a row longer than the model's context, tokens that the model does not know.")
     .source("cells past a row's end are 0; differentiating it after a step of its model is an error")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = sample(model, [\"1+2=\"], #{ n: 2, max_tokens: 4 });\n\
          assert_close(token_mean(exp(logprob(model, b) - b.old_logprob), b.mask), 1.0);",
     );
@@ -165,7 +165,7 @@ fn scoring(reg: &mut Registry, session: &Rc<Session>) {
     .param("b", "Batch", "as for logprob; both share one forward and one backward pass")
     .errors("As logprob.")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
          let h = token_mean(entropy(model, b), b.mask);\n\
          assert(h.item() > 0.0);",
@@ -196,7 +196,7 @@ fn diverging(reg: &mut Registry, session: &Rc<Session>) {
          same batch; cells past a row's end are 0",
     )
     .example(
-        "let policy = load_model(\"tiny\", #{ random: true });\nlet base = policy.frozen();\n\
+        "let policy = load_model(\"tiny\");\nlet base = policy.frozen();\n\
          let b = encode(policy, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
          assert_eq(token_mean(kl::full(policy, base, b), b.mask).item(), 0.0);\n\
          adamw(policy, #{ lr: 1e-3 }).step(-token_mean(logprob(policy, b), b.mask));\n\
@@ -227,7 +227,7 @@ fn measuring(reg: &mut Registry, session: &Rc<Session>) {
     .errors("A model without a value head; otherwise as logprob.")
     .source("column t is what is expected before token t is chosen; cells past a row's end are 0")
     .example(
-        "let critic = load_model(\"tiny\", #{ head: \"value\", random: true });\n\
+        "let critic = load_model(\"tiny\", #{ head: \"value\" });\n\
          let b = encode(critic, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
          let opt = adamw(critic, #{ lr: 1e-5 });\n\
          let first = opt.step(token_mean(square(value(critic, b) - 1), b.mask)).loss;\n\
@@ -247,7 +247,7 @@ fn measuring(reg: &mut Registry, session: &Rc<Session>) {
     .param("b", "Batch", "sampled or encoded rows; the end token counts where the row has one")
     .errors("A model without a score head; otherwise as logprob.")
     .example(
-        "let judge = load_model(\"tiny\", #{ head: \"score\", random: true });\n\
+        "let judge = load_model(\"tiny\", #{ head: \"score\" });\n\
          let b = encode(judge, [#{ prompt: \"1+2=\", completion: \"3\" }, #{ prompt: \"1+2=\", completion: \"4\" }]);\n\
          assert_eq(score(judge, b).shape, [2, 1]);",
     );
@@ -305,7 +305,7 @@ fn optimizing(reg: &mut Registry, session: &Rc<Session>) {
     .errors("A frozen model, no model, a number outside its range, an unknown option.")
     .source("Loshchilov & Hutter 2019, arXiv:1711.05101")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let opt = adamw(model, #{ lr: 1e-4, weight_decay: 0.01 });\n\
          opt.lr = opt.lr / 2;\n\
          assert_close(opt.lr, 5e-5);",
@@ -329,9 +329,9 @@ fn optimizing(reg: &mut Registry, session: &Rc<Session>) {
          trainable model that this optimizer does not own; a gradient that is missing or not finite. Nothing changes then.",
     )
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let opt = adamw(model, #{ lr: 1e-3 });\n\
-         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
+         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"7\" }]);\n\
          let before = opt.step(-token_mean(logprob(model, b), b.mask)).loss;\n\
          let after = opt.step(-token_mean(logprob(model, b), b.mask)).loss;\n\
          assert(after < before);",
@@ -414,7 +414,7 @@ fn gradients(reg: &mut Registry) {
     .param("model", "Model", "trainable")
     .errors("As opt.step, and a loss that does not depend on this model.")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
          let logp = logprob(model, b);\n\
          let g = gradient(-token_mean(logp, b.mask), model);\n\
@@ -428,7 +428,7 @@ fn gradients(reg: &mut Registry) {
         });
     });
     let doc = Doc::named("norm", "g.norm() -> float", "The length of a gradient over all parameters.").example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
          assert(gradient(token_mean(logprob(model, b), b.mask), model).norm() > 0.0);",
     );
@@ -439,7 +439,7 @@ fn gradients(reg: &mut Registry) {
         .param("h", "Gradient", "of the same model")
         .errors("Gradients of different models.")
         .example(
-            "let model = load_model(\"tiny\", #{ random: true });\n\
+            "let model = load_model(\"tiny\");\n\
              let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
              let g = gradient(token_mean(logprob(model, b), b.mask), model);\n\
              assert(g.dot(g) > 0.0);",
@@ -455,7 +455,7 @@ fn gradients(reg: &mut Registry) {
     .param("h", "Gradient", "of the same model")
     .errors("Gradients of different models.")
     .example(
-        "let model = load_model(\"tiny\", #{ random: true });\n\
+        "let model = load_model(\"tiny\");\n\
          let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
          let logp = logprob(model, b);\n\
          let g = gradient(token_mean(logp, b.mask), model);\n\

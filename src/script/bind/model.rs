@@ -43,7 +43,7 @@ fn load(reg: &mut Registry, session: &Rc<Session>) {
     )
     .source("what is not stored (a new adapter, a new head, random weights) follows the run's seed")
     .example(
-        "let policy = load_model(\"tiny\", #{ random: true });\nassert_eq(policy.name, \"tiny\");\nassert(policy.parameters > 900_000);\n\
+        "let policy = load_model(\"tiny\");\nassert_eq(policy.name, \"tiny\");\nassert(policy.parameters > 900_000);\n\
          let lora = load_model(\"tiny\", #{ lora: #{ rank: 4, targets: [\"q_proj\", \"v_proj\"] } });\n\
          assert(lora.trained < 40_000 && lora.parameters > policy.parameters);\n\
          let critic = load_model(\"tiny\", #{ head: \"value\" });\n\
@@ -126,7 +126,7 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
         "A copy of the model as it is now: it never changes and has no gradient.",
     )
     .example(
-        "let policy = load_model(\"tiny\", #{ random: true });\nlet base = policy.frozen();\nassert(policy.trainable && !base.trainable);",
+        "let policy = load_model(\"tiny\");\nlet base = policy.frozen();\nassert(policy.trainable && !base.trainable);",
     );
     reg.add(doc, |m| {
         m.set_native_fn("frozen", |model: &mut Arc<Model>| -> Answer<Arc<Model>> { Ok(model.frozen()?) });
@@ -167,7 +167,7 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
     .param("dtype", "string", "f32, f16 or bf16; f32 unless given")
     .errors("A folder that cannot be written; an unknown type.")
     .example(
-        "let run = open_run(#{});\nlet policy = load_model(\"tiny\", #{ random: true });\n\
+        "let run = open_run(#{});\nlet policy = load_model(\"tiny\");\n\
          policy.save(run.dir + \"/half\", #{ dtype: \"f16\" });\n\
          assert_eq(load_model(run.dir + \"/half\").parameters, policy.parameters);",
     );
@@ -182,23 +182,23 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
     });
     let doc =
         Doc::named("name", "model.name -> string", "The built-in name or the folder that the model was loaded from.")
-            .example("assert_eq(load_model(\"tiny\", #{ random: true }).name, \"tiny\");");
+            .example("assert_eq(load_model(\"tiny\").name, \"tiny\");");
     reg.add(doc, |m| {
         m.set_getter_fn("name", |model: &mut Arc<Model>| -> Answer<String> { Ok(model.name.clone()) });
     });
     let doc = Doc::named("parameters", "model.parameters -> int", "How many numbers the model's parameters hold.")
-        .example("assert_eq(load_model(\"tiny\", #{ random: true }).parameters, 999_040);");
+        .example("assert_eq(load_model(\"tiny\").parameters, 999_040);");
     reg.add(doc, |m| {
         m.set_getter_fn("parameters", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.counts().0 as i64) });
     });
     let doc = Doc::named("trained", "model.trained -> int", "How many of these numbers are trained.")
-        .example("assert_eq(load_model(\"tiny\", #{ random: true }).frozen().trained, 0);");
+        .example("assert_eq(load_model(\"tiny\").frozen().trained, 0);");
     reg.add(doc, |m| {
         m.set_getter_fn("trained", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.counts().1 as i64) });
     });
     let doc =
         Doc::named("trainable", "model.trainable -> bool", "Whether the model has gradients; a frozen copy has not.")
-            .example("assert(load_model(\"tiny\", #{ random: true }).trainable);");
+            .example("assert(load_model(\"tiny\").trainable);");
     reg.add(doc, |m| {
         m.set_getter_fn("trainable", |model: &mut Arc<Model>| -> Answer<bool> { Ok(model.trainable()) });
     });

@@ -182,7 +182,7 @@ fn save(reg: &mut Registry) {
     .param("model", "Model", "the model to write")
     .param("options", "map", "`dtype`: \"f32\" (as trained, unless given), \"f16\" or \"bf16\"")
     .errors("The folder cannot be written, or the dtype is unknown.")
-    .example("let run = open_run(#{});\nlet policy = load_model(\"tiny\", #{ random: true });\nrun.save(policy, #{ dtype: \"f16\" });");
+    .example("let run = open_run(#{});\nlet policy = load_model(\"tiny\");\nrun.save(policy, #{ dtype: \"f16\" });");
     reg.add(doc, |m| {
         m.set_native_fn("save", |run: &mut Handle, model: Arc<Model>| write(run, &model, Map::new()));
         m.set_native_fn("save", |run: &mut Handle, model: Arc<Model>, options: Map| write(run, &model, options));

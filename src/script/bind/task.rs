@@ -175,7 +175,7 @@ fn train(reg: &mut Registry, session: &Rc<Session>) {
     .param("n", "int", "how many")
     .errors("A negative n; a task with `data` whose rows have no `completion`.")
     .example(
-        "let task = load_task(\"arithmetic\");\nlet model = load_model(\"tiny\", #{ random: true });\n\
+        "let task = load_task(\"arithmetic\");\nlet model = load_model(\"tiny\");\n\
          let b = encode(model, task.demos(4));\nassert_eq(mean(task.score(b)).item(), 1.0);",
     );
     let run = session.clone();
@@ -194,7 +194,7 @@ fn train(reg: &mut Registry, session: &Rc<Session>) {
     .param("n", "int", "how many")
     .errors("A negative n; a task with `data` whose rows have no `chosen` and `rejected`.")
     .example(
-        "let task = load_task(\"tldr\");\nlet model = load_model(\"tiny\", #{ random: true });\n\
+        "let task = load_task(\"tldr\");\nlet model = load_model(\"tiny\");\n\
          let b = encode_pairs(model, task.pairs(4));\nassert(pair_diff(task.score(b)).min().item() > 0.0);",
     );
     let run = session.clone();
@@ -319,7 +319,7 @@ fn evaluation(reg: &mut Registry, session: &Rc<Session>) {
     .param("max_tokens", "int", "of an answer, or of one turn of it; task.max_tokens unless given")
     .errors("A model without tokenizer; n or max_tokens below 1; data with one prompt only.")
     .example(
-        "let task = load_task(\"arithmetic\");\nlet model = load_model(\"tiny\", #{ random: true });\n\
+        "let task = load_task(\"arithmetic\");\nlet model = load_model(\"tiny\");\n\
          let accuracy = task.evaluate(model, #{ n: 8 });\nassert(accuracy >= 0.0 && accuracy <= 1.0);",
     );
     let (plain, run) = (session.clone(), session.clone());
