@@ -167,6 +167,23 @@ fn endless_loops_end_by_the_number_of_operations() {
 }
 
 #[test]
+fn what_runs_natively_ends_by_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for text in
+        ["sleep(60);", "sample(load_model(\"tiny\", #{ random: true }), [\"1\"], #{ n: 20000, max_tokens: 200 });"]
+    {
+        fs::write(dir.path().join("own.rhai"), text).expect("written");
+        let outcome = run(dir.path(), &["--max-seconds", "1"]);
+        assert_eq!((wrong(&outcome), outcome.code), (None, Some(1)), "{text}");
+        assert!(
+            outcome.err.contains("more than 1 s") && outcome.took < Duration::from_secs(10),
+            "{text}: {}",
+            outcome.err
+        );
+    }
+}
+
+#[test]
 fn modules_that_import_each_other_end() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("own.rhai"), "import \"other\" as other; fn f() { 1 }").expect("written");

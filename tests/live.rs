@@ -101,6 +101,15 @@ fn an_edited_clip_range_and_an_edited_loss_take_effect_at_the_next_step() {
     said(dir, "`loss` took 3 arguments when the run began, and takes 2 now");
     metric(dir, |line| line["step"].as_u64() > Some(alive + 2));
 
+    // An edit that fails when it is called, and one of another type: the run goes on as well.
+    fs::write(dir.join("own.rhai"), edited.replace("clip(ratio, 1", "clipp(ratio, 1")).expect("written");
+    said(dir, "there is no function `clipp(");
+    said(dir, "own.rhai goes back to what it was");
+    fs::write(dir.join("own.rhai"), edited.replace("clip: 0.125,", "clip: \"much\",")).expect("written");
+    said(dir, "`clip` was the float 0.125 when it was read last");
+    let alive = last_step(dir);
+    metric(dir, |line| line["step"].as_u64() > Some(alive + 2));
+
     // A line of the loss.
     let before = last_step(dir);
     let line = "    seq_mean(cfg.beta * kl::k3(logp, b.ref_logprob) - gain, b.mask)\n";
@@ -131,13 +140,13 @@ fn modules_and_other_scripts_follow_as_well() {
         .expect("written");
     let text = "import \"part\" as part;\nlet cfg = args(#{ steps: 100000 });\nlet run = open_run(cfg);\n\
                 let other = script(\"other\");\nfn own() { part::number() }\n\
-                for step in run.steps(cfg.steps) {\n    run.log(#{ own: own(), other: other.call(\"twice\", []) });\n    \
+                for step in run.steps(cfg.steps) {\n    run.log(#{ own: own(), body: part::number(), other: other.call(\"twice\", []) });\n    \
                 sleep(0.02);\n}\n";
     fs::write(dir.join("own.rhai"), text).expect("written");
     let _running = start(dir, &[]);
     metric(dir, |line| line["own"] == 1.0 && line["other"] == 2.0);
     fs::write(dir.join("part.rhai"), "fn number() { 10 }\n").expect("written");
-    metric(dir, |line| line["own"] == 10.0 && line["other"] == 20.0);
+    metric(dir, |line| line["own"] == 10.0 && line["body"] == 10.0 && line["other"] == 20.0);
     let alive = last_step(dir);
     fs::write(dir.join("part.rhai"), "fn number() { 10 \n").expect("written");
     said(dir, "own.rhai goes on as it was");
@@ -148,7 +157,8 @@ fn modules_and_other_scripts_follow_as_well() {
 
 const LOOP: &str = "let cfg = args(#{ steps: 5, clip: 0.2 });\nlet run = open_run(cfg);\n\
                     for step in run.steps(cfg.steps) {\n    let doubled = step * 2;\n    \
-                    run.log(#{ clip: cfg.clip, doubled: doubled });\n}\nrun.log(#{ after: 1.0 });\n";
+                    run.log(#{ clip: cfg.clip, doubled: doubled, own: own(step) });\n}\nrun.log(#{ after: 1.0 });\n\
+                    for step in run.steps(5) { run.log(#{ second: 1.0 }); }\nfn own(x) { x }\n";
 
 fn metrics(dir: &Path) -> Vec<Value> {
     let text = fs::read_to_string(dir.join("out/metrics.jsonl")).expect("metrics");
@@ -160,23 +170,28 @@ fn a_pause_gives_a_prompt_in_the_loop() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("own.rhai"), LOOP).expect("written");
     let mut t = Terminal::start(dir.path(), &["run", "own", "--pause", "--out", "out"]);
-    t.expect("step 0> ", SOON);
+    t.expect("after step 0> ", SOON);
     t.answer("cfg.clip * 10.0 + 4000.0", "4002.0");
     t.answer("let mine = 4000; mine + step", "4001");
     t.answer("nothing", "there is no variable `nothing`");
     t.enter("cfg.clip = 0.5");
-    t.enter("step");
-    t.expect("step 1> ", SOON);
+    t.enter("next");
+    t.expect("after step 1> ", SOON);
+    // What the step's body made is still there to be looked at.
+    t.answer("doubled + 6000", "6002");
     t.answer("mine + 1", "4001");
-    t.answer("run.log(#{ noted: 3.0 })", "step 1> ");
-    t.enter("step");
-    t.expect("step 2> ", SOON);
+    t.answer("run.log(#{ noted: 3.0 })", "after step 1> ");
+    // A function that the loop calls is replaced by one of the prompt.
+    t.enter("fn own(x) { x + 0.25 }");
+    t.enter("next");
+    t.expect("after step 2> ", SOON);
     t.enter("stop");
-    assert_eq!(t.wait(SOON), 0, "{}", t.seen());
+    assert_eq!(t.wait(SOON), 130, "{}", t.seen());
     let lines = metrics(dir.path());
     let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().expect("a step")).collect();
     assert_eq!(steps, [1, 2], "{lines:?}");
     assert_eq!((&lines[0]["clip"], &lines[0]["noted"]), (&Value::from(0.5), &Value::from(3.0)));
+    assert_eq!((&lines[0]["own"], &lines[1]["own"]), (&Value::from(1.0), &Value::from(2.25)));
     assert_eq!(lines[1]["after"], 1.0, "what stands after the loop has run");
 }
 
@@ -185,7 +200,7 @@ fn ctrl_c_and_p_pause_between_steps() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(
         dir.path().join("own.rhai"),
-        LOOP.replace("steps: 5", "steps: 100000").replace("doubled: doubled });", "doubled: doubled }); sleep(0.05);"),
+        LOOP.replace("steps: 5", "steps: 100000").replace("own(step) });", "own(step) }); sleep(0.05);"),
     )
     .expect("written");
     let mut t = Terminal::start(dir.path(), &["run", "own", "--out", "out"]);
@@ -213,7 +228,7 @@ fn a_run_can_end_in_the_prompt() {
     t.answer("half(kept)", "4001.0");
     t.enter(":quit");
     assert_eq!(t.wait(SOON), 0);
-    assert_eq!(metrics(dir.path()).len(), 5);
+    assert_eq!(metrics(dir.path()).len(), 10);
     // An error leaves what there was.
     fs::write(dir.path().join("own.rhai"), "let kept = 8002;\nnothing + 1\n").expect("written");
     let mut t = Terminal::start(dir.path(), &["run", "own", "-i"]);

@@ -51,6 +51,12 @@ fn a_session_from_the_first_sample_to_a_script() {
     t.answer("zeros([2, 3]) + zeros([2, 2])", "[2,3]");
     t.answer("1 + 41", "42");
 
+    // A function that was said twice is saved as it was said last, and of an input that failed what it did.
+    t.enter("fn half(x) { x / 3.0 }");
+    t.enter("fn half(x) { x / 2.0 }");
+    t.answer("let kept = half(8.0); kept.nope()", "nope");
+    t.answer("kept + 1000.0", "1004.0");
+    t.answer(":save session", "session.rhai written");
     t.answer(":save session", "session.rhai written");
     t.enter(":quit");
     assert_eq!(t.wait(SOON), 0);
@@ -59,6 +65,7 @@ fn a_session_from_the_first_sample_to_a_script() {
     assert!(saved.contains("fn loss(logp, b) {\n    let ratio"), "{saved}");
     assert!(saved.contains("let ans = opt.step(") && !saved.contains("lograob"), "{saved}");
     let mut again = Terminal::start(dir.path(), &["run", "session"]);
+    assert!(!saved.contains("x / 3.0") && saved.contains("let kept = half(8.0);"), "{saved}");
     assert_eq!(again.wait(SOON), 0, "{}", again.seen());
     assert!(!again.seen().contains("Error"), "{}", again.seen());
 }
@@ -141,6 +148,22 @@ fn commands_answer() {
     t.answer("throw \"mine\"", "mine");
     t.answer("let deep = |f| f.call(f); deep.call(deep)", "too deeply");
     t.answer(":time nothing", "there is no variable `nothing`");
+}
+
+#[test]
+fn a_run_at_the_prompt_is_written_whole_and_keeps_its_seed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut t = repl(dir.path());
+    t.answer("let cfg = args(#{ seed: 5, lr: 1.0 }); cfg.seed + 1000", "1005");
+    t.enter("let run = open_run(cfg);");
+    t.enter("for step in run.steps(3) { run.log(#{ a: step }); }");
+    t.enter("run.log(#{ late: 1 });");
+    t.enter(":quit");
+    assert_eq!(t.wait(SOON), 0);
+    let runs = fs::read_dir(dir.path().join("runs")).expect("runs").next().expect("a run").expect("an entry").path();
+    let lines = fs::read_to_string(runs.join("metrics.jsonl")).expect("metrics");
+    assert!(lines.lines().count() == 3 && lines.contains("\"late\":1.0"), "{lines}");
+    assert!(fs::read_to_string(runs.join("config.json")).expect("config").contains("\"seed\": 5"));
 }
 
 /// The whole way from the command line to the prompt, and what is looked up there.

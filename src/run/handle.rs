@@ -264,7 +264,7 @@ impl Iterator for StepLoop {
         let step = session.step() + 1;
         // After the last step its line stays open: what is logged after the loop belongs to it.
         let interrupt = &session.launched().interrupt;
-        if interrupt.asked() && step <= plan.last && session.reporter().wants_pause() {
+        if interrupt.asked() && !interrupt.decided() && step <= plan.last && session.reporter().wants_pause() {
             interrupt.reset();
             session.request_pause();
         }

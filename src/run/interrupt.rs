@@ -23,6 +23,7 @@ pub struct Interrupt {
     has_steps: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     at_prompt: Arc<AtomicBool>,
+    decided: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -58,6 +59,17 @@ impl Interrupt {
     /// The opposite: a script goes on.
     pub fn leave_prompt(&self) {
         self.at_prompt.store(false, Ordering::Relaxed);
+    }
+
+    /// The person has decided to end: as after a press, and nobody is asked again.
+    pub fn end(&self) {
+        self.decided.store(true, Ordering::Relaxed);
+        self.presses.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether ending is decided, not only asked for.
+    pub fn decided(&self) -> bool {
+        self.decided.load(Ordering::Relaxed)
     }
 
     /// Whatever was pressed is dealt with.

@@ -316,6 +316,11 @@ impl Session {
         self.pause.set(true);
     }
 
+    /// Whether the run pauses before its next step.
+    pub fn wants_pause(&self) -> bool {
+        self.pause.get()
+    }
+
     pub fn take_pause(&self) -> bool {
         self.pause.replace(false)
     }

@@ -8,12 +8,13 @@ use crate::run::Session;
 use crate::script::callee::{Callees, Fallible};
 use crate::script::console::{Console, Desk};
 use crate::script::live::{CALL, Live};
-use crate::script::loader::{Loader, Source};
+use crate::script::loader::Source;
 use crate::script::surroundings::Surroundings;
 use rhai::{
     AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, NativeCallContext, Position,
 };
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// How a pause ends.
@@ -35,12 +36,15 @@ pub trait Prompt {
 /// What waits for the next step.
 pub struct Between {
     session: Rc<Session>,
-    loader: Rc<Loader>,
     callees: Callees,
     surroundings: OnceCell<Rc<Surroundings>>,
     prompt: RefCell<Option<Rc<dyn Prompt>>>,
     pause: RefCell<Option<Pause>>,
     live: RefCell<Option<Rc<Live>>>,
+    /// How many variables there are outside of the loop's body.
+    outside: Cell<usize>,
+    /// Those of the body as they were when one was last read: they are gone when its end is reached.
+    inside: RefCell<BTreeMap<String, Dynamic>>,
     /// The loop is being left.
     stopping: Cell<bool>,
 }
@@ -54,15 +58,16 @@ struct Pause {
 }
 
 impl Between {
-    pub fn new(session: &Rc<Session>, loader: &Rc<Loader>, callees: &Callees) -> Rc<Self> {
+    pub fn new(session: &Rc<Session>, callees: &Callees) -> Rc<Self> {
         Rc::new(Self {
             session: session.clone(),
-            loader: loader.clone(),
             callees: callees.clone(),
             surroundings: OnceCell::new(),
             prompt: RefCell::default(),
             pause: RefCell::default(),
             live: RefCell::default(),
+            outside: Cell::new(0),
+            inside: RefCell::default(),
             stopping: Cell::new(false),
         })
     }
@@ -84,22 +89,24 @@ impl Between {
         engine.on_var(move |_, _, context| {
             if own.session.take_turn() || own.stopping.get() {
                 own.turn(context)?;
+            } else if own.session.wants_pause() {
+                own.remember(&context);
             }
             Ok(None)
         });
         let own = self.clone();
         module.set_native_fn(CALL, move |ctx: NativeCallContext, name: ImmutableString, values: Array| {
             let live = own.live.borrow().clone();
-            match live {
-                Some(live) => live.call(&ctx, &own.callees, &name, values),
-                None => Err(EvalAltResult::ErrorFunctionNotFound(CALL.into(), Position::NONE).into()),
+            match (live, own.surroundings.get()) {
+                (Some(live), Some(with)) => live.call(&ctx, &own.callees, with, &name, values),
+                _ => Err(EvalAltResult::ErrorFunctionNotFound(CALL.into(), Position::NONE).into()),
             }
         });
     }
 
     /// Makes a script follow its file, if the session asked for that: its functions are looked up at every call.
     pub(super) fn follow(&self, engine: &Engine, source: &Source, ast: AST) -> AST {
-        if !self.loader.follows() {
+        if !self.session.attended() {
             return ast;
         }
         match Live::begin(engine, &self.session, &self.callees, source, &ast) {
@@ -116,18 +123,37 @@ impl Between {
         if self.stopping.get() {
             return self.leave();
         }
+        self.outside.set(context.scope().len());
         self.refresh(&mut context)?;
         if self.session.take_pause() && self.talk(&mut context) == Verdict::Stop {
             if let Some(run) = self.session.run() {
                 run.call_off_step();
             }
             self.stopping.set(true);
+            self.session.launched().interrupt.end();
             return self.leave();
         }
         Ok(self.begin_step()?)
     }
 
+    /// Keeps the variables of the loop's body for a pause that comes after it.
+    fn remember(&self, context: &EvalContext) {
+        if context.global_runtime_state().level > 0 {
+            return;
+        }
+        let scope = context.scope();
+        let made = scope.iter_raw().take(scope.len().saturating_sub(self.outside.get()));
+        // Newest first: of one name the newest counts.
+        let mut inside = self.inside.borrow_mut();
+        let mut fresh = BTreeMap::new();
+        for (name, _, value) in made {
+            fresh.entry(name.to_string()).or_insert_with(|| value.clone());
+        }
+        inside.extend(fresh);
+    }
+
     fn begin_step(&self) -> Result<()> {
+        self.inside.borrow_mut().clear();
         self.session.run().map_or(Ok(()), |run| run.begin_step(&self.session))
     }
 
@@ -161,9 +187,13 @@ impl Between {
         });
         let scope = context.scope_mut();
         let before = scope.len();
-        for (name, value) in pause.own.drain(..) {
+        let inside = self.inside.borrow_mut();
+        let gone =
+            inside.iter().filter(|(name, _)| !scope.contains(name)).map(|(name, value)| (name.clone(), value.clone()));
+        for (name, value) in gone.collect::<Vec<_>>().into_iter().chain(pause.own.drain(..)) {
             scope.push_dynamic(name, value);
         }
+        drop(inside);
         let interrupt = &self.session.launched().interrupt;
         interrupt.at_prompt();
         let mut desk = Desk { engine, global: &mut pause.global, scope, console: &mut pause.console };
@@ -177,7 +207,12 @@ impl Between {
         let made = scope.iter_raw().take(scope.len() - before);
         pause.own = made.map(|(name, _, value)| (name.to_string(), value.clone())).collect();
         pause.own.reverse();
+        // What the loop made comes again with its next step.
+        pause.own.retain(|(name, _)| !self.inside.borrow().contains_key(name));
         scope.rewind(before);
+        if let Some(live) = &*self.live.borrow() {
+            live.override_by(&pause.console.functions());
+        }
         if verdict == Verdict::Step {
             self.session.request_pause();
         }

@@ -7,6 +7,7 @@ use crate::script::operands;
 use crate::script::registry::Doc;
 use crate::script::wording;
 use rhai::{Dynamic, EvalAltResult, Position};
+use std::collections::BTreeMap;
 
 impl From<Error> for Box<EvalAltResult> {
     /// The error itself is the token, so that its kind and hint survive the way through the script.
@@ -48,6 +49,8 @@ pub struct Diagnostic {
 pub struct Context<'a> {
     pub docs: &'a [Doc],
     pub loader: &'a Loader,
+    /// Which text a function stands in, where Rhai does not know.
+    pub homes: &'a BTreeMap<String, String>,
     /// The script's own functions: name and `name(a, b)`.
     pub functions: Vec<(String, String)>,
     /// Keys of maps: hyper-parameters and map literals.
@@ -64,7 +67,7 @@ impl Diagnostic {
     /// Follows `e` to its root cause; `label` is the script that was run.
     pub fn explain(e: &EvalAltResult, label: &str, context: &Context<'_>) -> Self {
         let mut calls = Vec::new();
-        let root = unwind(e, label, &mut calls);
+        let root = unwind(e, label, context.homes, &mut calls);
         let wording = wording::of(root.error, root.in_function, root.label, context);
         let interrupted = matches!(root.error, EvalAltResult::ErrorTerminated(token, _)
             if token.read_lock::<Error>().is_some_and(|e| e.kind == Kind::Interrupted));
@@ -122,7 +125,12 @@ struct Root<'a> {
 }
 
 /// Walks inwards; `calls` collects the call sites, outermost first.
-fn unwind<'a>(e: &'a EvalAltResult, label: &'a str, calls: &mut Vec<Frame>) -> Root<'a> {
+fn unwind<'a>(
+    e: &'a EvalAltResult,
+    label: &'a str,
+    homes: &'a BTreeMap<String, String>,
+    calls: &mut Vec<Frame>,
+) -> Root<'a> {
     let mut root = Root { error: e, label, in_function: false };
     loop {
         match root.error {
@@ -132,7 +140,8 @@ fn unwind<'a>(e: &'a EvalAltResult, label: &'a str, calls: &mut Vec<Frame>) -> R
                     false => format!("`{name}` was called here"),
                 };
                 calls.extend(frame(root.label, *pos, what));
-                let label = if source.is_empty() { root.label } else { source };
+                let known = if source.is_empty() { root.label } else { source };
+                let label = homes.get(name).map_or(known, String::as_str);
                 root = Root { error: inner, label, in_function: true };
             }
             EvalAltResult::ErrorInModule(name, inner, pos) => {

@@ -16,7 +16,7 @@ use rhai::{
     AST, Dynamic, Engine, EvalAltResult, FLOAT, FnAccess, FuncInfo, INT, Module, OptimizationLevel, Scope, Token,
 };
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -82,12 +82,13 @@ impl Host {
         engine.set_module_resolver(Resolver(loader.clone()));
         let (mut registry, callees) = (Registry::new(), Callees::default());
         callees.install(registry.global());
-        let between = Between::new(session, loader, &callees);
+        let between = Between::new(session, &callees);
         between.install(&mut engine, registry.global());
         bind::register(&mut registry, session, loader, &callees);
         errors_as_values(registry.global());
         let docs = registry.install(&mut engine);
-        let surroundings = Surroundings { docs, loader: loader.clone(), session: session.clone(), usage };
+        let surroundings =
+            Surroundings { docs, loader: loader.clone(), session: session.clone(), usage, homes: RefCell::default() };
         let surroundings = Rc::new(surroundings);
         between.set_surroundings(&surroundings);
         Self { engine, surroundings, between }

@@ -11,10 +11,12 @@ use crate::script::console::lex;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::to_json;
 use crate::script::loader::{Source, compile};
+use crate::script::options::describe;
 use crate::script::render::render;
 use crate::script::surroundings::Surroundings;
-use rhai::{AST, Array, Dynamic, Engine, EvalContext, Map, NativeCallContext};
+use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, Map, NativeCallContext};
 use std::cell::RefCell;
+use std::rc::Rc;
 
 /// The native function that stand-ins call; no script has a reason to.
 pub const CALL: &str = "newest_function_of_this_file";
@@ -30,6 +32,10 @@ pub struct Live {
     variable: Option<String>,
     label: String,
     now: RefCell<Now>,
+    /// What ran before an edit that was taken over at this step: an edit that fails when it is first called goes back.
+    before: RefCell<Option<Home>>,
+    /// Functions that were defined at a pause: they go before the file's.
+    said: RefCell<Option<rhai::Shared<rhai::Module>>>,
 }
 
 /// As the file was last read.
@@ -72,14 +78,53 @@ impl Live {
             None => Map::new(),
         };
         let now = Now { source: source.clone(), generation: 0, home: callees.read(engine, source)?, declared };
-        Ok(Some((Self { functions, variable, label: source.label.clone(), now: RefCell::new(now) }, body)))
+        let (label, now) = (source.label.clone(), RefCell::new(now));
+        Ok(Some((Self { functions, variable, label, now, before: RefCell::default(), said: RefCell::default() }, body)))
     }
 
     /// Calls the newest text of a function.
-    pub fn call(&self, ctx: &NativeCallContext, callees: &Callees, name: &str, values: Array) -> Fallible<Dynamic> {
-        let home = self.now.borrow().home.clone();
+    pub fn call(
+        &self,
+        ctx: &NativeCallContext,
+        callees: &Callees,
+        with: &Surroundings,
+        name: &str,
+        values: Array,
+    ) -> Fallible<Dynamic> {
+        let home = self.home();
         let _level = callees.deeper(ctx)?;
-        callees.call(ctx, &home, &self.label, name, values)
+        let done = callees.call(ctx, &home, &self.label, name, values.clone());
+        let Err(e) = done else { return done };
+        let before = self.before.borrow_mut().take().filter(|_| !matches!(*e, EvalAltResult::ErrorTerminated(..)));
+        let Some(before) = before else { return Err(e) };
+        let reporter = with.session.reporter();
+        reporter.note(render(&with.explain(&e, &AST::empty(), &self.label), &with.loader, false).trim_end());
+        reporter.note(&format!("step {}: {} goes back to what it was", with.session.step(), self.label));
+        self.now.borrow_mut().home = before.clone();
+        callees.call(ctx, &before, &self.label, name, values)
+    }
+
+    /// What functions see now.
+    fn home(&self) -> Home {
+        let home = self.now.borrow().home.clone();
+        match &*self.said.borrow() {
+            None => home,
+            Some(said) => {
+                let mut with_said = (*home).clone();
+                with_said.lib.push(said.clone());
+                Rc::new(with_said)
+            }
+        }
+    }
+
+    /// Functions of a prompt go before the file's, until the file is edited.
+    pub fn override_by(&self, prompt: &AST) {
+        let known = |f: &rhai::ScriptFnMetadata<'_>| {
+            self.functions.iter().any(|(name, arguments)| f.name == name && f.params.len() == *arguments)
+        };
+        if prompt.iter_functions().any(|f| known(&f)) {
+            *self.said.borrow_mut() = Some(prompt.shared_lib().clone());
+        }
     }
 
     /// Reads files again if one has changed. What is wrong with an edit is shown, and nothing changes then.
@@ -88,6 +133,10 @@ impl Live {
     /// Text that cannot be kept in the run folder.
     pub fn refresh(&self, context: &mut EvalContext, callees: &Callees, with: &Surroundings) -> Fallible<()> {
         let loader = &with.loader;
+        if !loader.follows() {
+            return Ok(());
+        }
+        *self.before.borrow_mut() = None;
         loader.refresh();
         let generation = loader.generation();
         let Ok(source) = loader.find(&self.label) else { return Ok(()) };
@@ -100,7 +149,10 @@ impl Live {
         let step = with.session.step() + 1;
         match self.read(context.engine(), callees, with, &source) {
             Ok((home, declared)) => {
+                *self.before.borrow_mut() = Some(self.now.borrow().home.clone());
+                *self.said.borrow_mut() = None;
                 let changes = self.adopt(context, home, declared, &source);
+                self.renew_imports(context);
                 if source.text == old.text {
                     reporter.note(&format!("step {step}: a module of {} was read again", source.label));
                     return Ok(());
@@ -136,7 +188,30 @@ impl Live {
             Some(_) => args::overridden(&with.session, callee::defaults(engine, source).map_err(explain)?)?,
             None => Map::new(),
         };
+        let now = self.now.borrow();
+        let number = |value: &Dynamic| value.is_int() || value.is_float();
+        for (key, value) in &declared {
+            if let Some(old) = now.declared.get(key).filter(|old| old.type_id() != value.type_id())
+                && !(number(old) && number(value))
+            {
+                let what =
+                    format!("`{key}` was {} when it was read last, and is {} now", describe(old), describe(value));
+                return Err(Error::value(what).hint("give it a value of the same type, or start a new run").into());
+            }
+        }
         Ok((home, declared))
+    }
+
+    /// The body's own calls of modules find the newest: each takes the place of the one that was imported by its name.
+    fn renew_imports(&self, context: &mut EvalContext) {
+        let home = self.now.borrow().home.clone();
+        let global = context.global_runtime_state_mut();
+        let old: Vec<_> = global.scan_imports_raw().map(|(name, module)| (name.clone(), module.clone())).collect();
+        global.truncate_imports(0);
+        for (name, module) in old {
+            let newest = home.iter_imports_raw().find(|(known, _)| **known == name).map(|(_, module)| module.clone());
+            global.push_import(name, newest.unwrap_or(module));
+        }
     }
 
     /// Takes the new text over and says what changed by it.
@@ -145,6 +220,9 @@ impl Live {
         let (was, is) = (lex::functions(&now.source.text), lex::functions(&source.text));
         let changed = is.iter().filter(|function| !was.contains(function)).map(|(name, _)| format!("`{name}`"));
         let mut changes: Vec<String> = changed.collect();
+        if constants(&now.source.text) != constants(&source.text) {
+            changes.push("constants and imports".to_string());
+        }
         let mut fixed = Vec::new();
         for (key, value) in &declared {
             let before = now.declared.get(key).map(to_json);
@@ -181,6 +259,11 @@ impl Live {
             map.insert(key.into(), value.clone());
         }
     }
+}
+
+/// Lines that declare what functions see beside each other.
+fn constants(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| ["const ", "import "].iter().any(|begin| line.starts_with(begin))).collect()
 }
 
 fn gone(home: &Home, name: &str, arguments: usize) -> Error {

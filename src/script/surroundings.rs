@@ -7,7 +7,8 @@ use crate::script::loader::{Loader, Source};
 use crate::script::registry::Doc;
 use crate::script::surprises;
 use rhai::{AST, ASTNode, EvalAltResult, Expr};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub struct Surroundings {
     pub loader: Rc<Loader>,
     pub session: Rc<Session>,
     pub(super) usage: Rc<Usage>,
+    /// Which text a function stands in, by its name, where one prompt has functions of several.
+    pub(super) homes: RefCell<BTreeMap<String, String>>,
 }
 
 /// What was used since the script, or the input at a prompt, began.
@@ -58,9 +61,17 @@ impl Surroundings {
         }
     }
 
+    /// The functions of `ast`, closures included, stand in the text `label`.
+    pub fn settle(&self, ast: &AST, label: &str) {
+        let names = ast.iter_functions().map(|f| (f.name.to_string(), label.to_string()));
+        self.homes.borrow_mut().extend(names);
+    }
+
     /// An error that came up while `ast`, called `label`, ran.
     pub fn explain(&self, e: &EvalAltResult, ast: &AST, label: &str) -> Diagnostic {
+        let homes = self.homes.borrow();
         let context = Context {
+            homes: &homes,
             docs: &self.docs,
             loader: &self.loader,
             functions: ast.iter_functions().map(|f| (f.name.to_string(), f.to_string())).collect(),

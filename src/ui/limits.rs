@@ -1,9 +1,12 @@
 //! What a script may use and reach, as the command line sets it: the same for every command that runs scripts.
 
+use crate::error::Error;
 use crate::run::access::Access;
 use crate::script::host::Limits;
 use crate::tensor::memory;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Options of `rhopo run` and `rhopo repl`.
@@ -36,6 +39,26 @@ impl LimitArgs {
         let folders = scripts.iter().filter_map(|script| own_folder(script));
         let allowed = self.allow.iter().map(PathBuf::as_path).chain(named).chain(stdlib).map(Path::to_path_buf);
         Access::confined(out, &allowed.chain(folders).collect::<Vec<_>>())
+    }
+
+    /// Sets `stop` when the time is over, so that what runs natively ends as well. The answer becomes true then.
+    pub fn start_clock(&self, stop: &Arc<AtomicBool>) -> Arc<AtomicBool> {
+        let over = Arc::new(AtomicBool::new(false));
+        if let Some(seconds) = self.max_seconds {
+            let (stop, over) = (stop.clone(), over.clone());
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(seconds));
+                over.store(true, Ordering::Relaxed);
+                stop.store(true, Ordering::Relaxed);
+            });
+        }
+        over
+    }
+
+    /// What is said when it is.
+    pub fn time_is_over(&self) -> Error {
+        let seconds = self.max_seconds.unwrap_or_default();
+        Error::value(format!("the script took more than {seconds} s")).hint("the limit is --max-seconds")
     }
 
     /// Sets what holds for the whole process and returns what holds for each script.

@@ -33,6 +33,7 @@ fn execute(args: &RunArgs) -> u8 {
     let progress = Rc::new(Progress::new(std::io::stderr().is_terminal(), settings.stop.clone()));
     let closed = progress.closed();
     let interrupt = Interrupt::new(settings.stop.clone());
+    let over = args.limits.start_clock(&settings.stop);
     let talker = Rc::new(Talker::new());
     let done = session(args, settings, &interrupt, &progress).map_err(Diagnostic::from).and_then(|session| {
         let host = Host::new(&session, &loader, &args.limits.operations());
@@ -52,6 +53,10 @@ fn execute(args: &RunArgs) -> u8 {
     match done {
         // Whoever read the output has seen enough.
         Err(e) if e.interrupted && closed.load(Ordering::Relaxed) => 0,
+        Err(e) if e.interrupted && over.load(Ordering::Relaxed) => {
+            report(&args.limits.time_is_over().into(), &loader);
+            1
+        }
         Err(e) if e.interrupted => INTERRUPTED,
         Err(e) => {
             report(&e, &loader);
@@ -126,5 +131,6 @@ pub(super) fn report(e: &Diagnostic, loader: &Loader) {
 
 /// Whether colours are wanted there.
 pub(super) fn colours(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() && !dumb
 }

@@ -16,12 +16,17 @@ const PROMISE: &str = "//! On-policy: policy-gradient";
 const NATIVE: [&str; 11] =
     ["mask", "old_logprob", "length", "finished", "text", "prompt", "label", "turn", "turns", "messages", "rollin"];
 
+/// What a batch has beside columns.
+const PROPERTIES: [&str; 1] = ["rows"];
+
 pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
     let Some(batch) = batch_parameter(ast) else { return Vec::new() };
     let (read, set) = (columns_read(ast, &batch), columns_set(ast));
     let trains = source.text.contains("open_run(");
     let known: Vec<&str> = NATIVE.into_iter().chain(set.iter().map(String::as_str)).collect();
-    let missing = read.iter().filter(|(name, _)| trains && !known.contains(&name.as_str()));
+    let missing = read
+        .iter()
+        .filter(|(name, _)| trains && !known.contains(&name.as_str()) && !PROPERTIES.contains(&name.as_str()));
     let missing: Vec<Finding> = missing
         .map(|(name, pos)| {
             let hint = did_you_mean(name, &known).unwrap_or_else(|| format!("set it in the loop: {batch}.{name} = …"));
@@ -72,7 +77,8 @@ fn columns_set(ast: &AST) -> BTreeSet<String> {
 
 /// Runs the trial and puts its outcome in words, at the place of `fn loss`.
 fn tried(host: &Host, source: &Source, read: &[(String, Position)]) -> Vec<Finding> {
-    let columns: Vec<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
+    let columns: Vec<&str> =
+        read.iter().map(|(name, _)| name.as_str()).filter(|name| !PROPERTIES.contains(name)).collect();
     let paired = source.text.contains("pair_") || source.text.contains("pairing::");
     let unit = if source.text.contains("cfg.group") {
         4

@@ -230,12 +230,18 @@ pub fn mentions(text: &str, name: &str) -> bool {
 
 /// Where the last statement of a text begins.
 pub fn last_statement(text: &str) -> usize {
+    statements(text).pop().unwrap_or(0)
+}
+
+/// Where the statements of a text begin, functions among them.
+pub fn statements(text: &str) -> Vec<usize> {
     const BLOCKS: [&str; 10] = ["fn", "private", "if", "while", "for", "loop", "switch", "try", "do", "{"];
-    let (mut start, mut depth, mut over, mut block) = (0, 0_usize, true, false);
+    let (mut starts, mut depth, mut over, mut block) = (Vec::new(), 0_usize, true, false);
     for piece in pieces(text).iter().filter(|piece| !matches!(piece.kind, Kind::Space | Kind::Comment)) {
         // `else` and `catch` go on with what a block seemed to end.
         if over && !matches!(piece.text, ";" | "else" | "catch" | "until") {
-            (start, block) = (piece.start, BLOCKS.contains(&piece.text));
+            starts.push(piece.start);
+            block = BLOCKS.contains(&piece.text);
         }
         over = false;
         match (piece.kind, piece.text) {
@@ -248,7 +254,15 @@ pub fn last_statement(text: &str) -> usize {
             _ => {}
         }
     }
-    start
+    starts
+}
+
+/// The text without the functions whose name `is_gone`.
+pub fn without_functions(text: &str, is_gone: impl Fn(&str) -> bool) -> String {
+    functions(text)
+        .iter()
+        .filter(|(name, _)| is_gone(name))
+        .fold(text.to_string(), |text, (_, part)| text.replacen(part, "", 1))
 }
 
 /// `_` as a name becomes `name`; in a `switch` it stays what it is there, the case for everything else.

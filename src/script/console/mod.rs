@@ -4,10 +4,12 @@
 //! Owns what was said and defined; who reads lines and draws answers is `ui/repl/`.
 
 pub mod complete;
+pub mod curves;
 pub mod lex;
+mod lookup;
 pub mod show;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::run::device;
 use crate::run::session::Program;
 use crate::run::{Run, Session};
@@ -16,8 +18,8 @@ use crate::script::host::{self, Host};
 use crate::script::loader::{self, Loader, Source};
 use crate::script::reference::{self, Entry};
 use crate::script::surroundings::Surroundings;
-use crate::script::wording;
 use complete::Variable;
+use curves::Curve;
 use rhai::{
     AST, Caches, Dynamic, Engine, EvalAltResult, EvalContext, Expr, GlobalRuntimeState, Position, Scope, Stmt,
     StmtBlock,
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant};
 
 /// What errors call the text of a prompt.
 pub const LABEL: &str = "prompt";
+/// What a saved session begins with.
+pub const SAVED: &str = "//! A session at the prompt, saved as a script.\n";
 /// The last value, also written `_`.
 const LAST: &str = "ans";
 
@@ -78,6 +82,11 @@ impl Console {
 
     fn loader(&self) -> &Rc<Loader> {
         &self.surroundings.loader
+    }
+
+    /// Functions that were defined here, closures included.
+    pub(super) fn functions(&self) -> AST {
+        self.library.clone()
     }
 
     fn session(&self) -> &Rc<Session> {
@@ -152,14 +161,37 @@ impl Desk<'_, '_> {
         }
         let ast = self.compile(&source)?;
         self.console.surroundings.warn(&source, &ast);
-        let value = self.run(&ast, LABEL)?;
+        let value = match self.run(&ast, LABEL) {
+            Ok(value) => value,
+            Err((done, e)) => {
+                self.keep_what_was_done(&text, &ast, done);
+                return Err(e);
+            }
+        };
         let has_value = !value.is_unit();
-        let value_at = has_value.then(|| lex::last_statement(&text));
-        self.console.inputs.push(Input { text, value_at });
+        let last = lex::last_statement(&text);
+        let returned = text[last..].strip_prefix("return").map(str::len);
+        let text = returned.map_or_else(
+            || text.clone(),
+            |rest| format!("{}{}", &text[..last], text[text.len() - rest..].trim_start()),
+        );
+        self.console.inputs.push(Input { text, value_at: has_value.then_some(last) });
         if has_value {
             self.scope.set_or_push(LAST, value.clone());
         }
         Ok(value)
+    }
+
+    /// Of an input that failed, the statements before that: what they did stays.
+    fn keep_what_was_done(&mut self, text: &str, ast: &AST, done: usize) {
+        let is_function = |at: &usize| ["fn ", "private fn "].iter().any(|begin| text[*at..].starts_with(begin));
+        let starts: Vec<usize> = lex::statements(text).into_iter().filter(|at| !is_function(at)).collect();
+        if starts.len() == ast.statements().len()
+            && let Some(&end) = starts.get(done)
+            && !text[..end].trim().is_empty()
+        {
+            self.console.inputs.push(Input { text: text[..end].to_string(), value_at: None });
+        }
     }
 
     /// Whether this is the program itself, not a look into one that pauses.
@@ -178,7 +210,10 @@ impl Desk<'_, '_> {
         let before = session.program();
         session.set_program(Program { name: source.stem(), label: source.label.clone(), text: source.text.clone() });
         session.forget_arguments();
-        let ran = self.compile(&source).and_then(|ast| self.run(&ast, &source.label));
+        let ran = self.compile(&source).and_then(|ast| self.run(&ast, &source.label).map_err(|(_, e)| e));
+        if ran.is_ok() {
+            self.console.inputs.push(Input { text: source.text.clone(), value_at: None });
+        }
         let closed = session.run().map_or(Ok(()), |run| run.finish(&session, ran.is_err()));
         session.set_program(before);
         self.console.files.retain(|file| file.source.label != source.label);
@@ -188,34 +223,39 @@ impl Desk<'_, '_> {
     }
 
     /// Reads the loaded files and all modules again: functions, imports and constants, no other line. Returns what was
-    /// read.
-    ///
-    /// # Errors
-    /// A file that is gone or does not compile; what was there before stays in use.
-    pub fn reload(&mut self) -> Explained<Vec<String>> {
-        let mut read = self.loader().refresh();
+    /// read, and what is wrong: of such a file what was there before stays in use.
+    pub fn reload(&mut self) -> (Vec<String>, Vec<Diagnostic>) {
+        let (mut read, mut wrong) = (self.loader().refresh(), Vec::new());
         for file in self.console.files.clone() {
-            let source = self.loader().find(&file.name)?;
-            let mut ast = self.engine_compile(&source)?;
-            let kept: Vec<Stmt> = ast.statements().iter().filter(|s| declares(s)).cloned().collect();
-            if source != file.source && !read.contains(&source.label) {
-                read.push(source.label.clone());
+            match self.reload_file(&file) {
+                Ok(source) if source == file.source || read.contains(&source.label) => {}
+                Ok(source) => read.push(source.label),
+                Err(e) => wrong.push(e),
             }
-            self.adopt(&ast);
-            ast = AST::new(kept, ast.shared_lib().clone());
-            let _ = self.run(&ast, &source.label)?;
-            self.console.files.retain(|other| other.name != file.name);
-            self.console.files.push(Loaded { source, name: file.name });
         }
         // What was said at the prompt goes before what stands in files.
-        let imports: Vec<String> =
-            self.console.inputs.iter().map(|input| input.text.clone()).filter(|t| lex::mentions_import(t)).collect();
-        for text in imports {
-            let ast = self.engine_compile(&Source { label: LABEL.into(), text })?;
-            let kept: Vec<Stmt> = ast.statements().iter().filter(|s| matches!(s, Stmt::Import(..))).cloned().collect();
-            let _ = self.run(&AST::new(kept, ast.shared_lib().clone()), LABEL)?;
+        for input in self.console.inputs.clone().iter().filter(|input| lex::mentions_import(&input.text)) {
+            let source = Source { label: LABEL.into(), text: input.text.clone() };
+            let imported = self.engine_compile(&source).and_then(|ast| self.run_only(&ast, LABEL));
+            wrong.extend(imported.err());
         }
-        Ok(read)
+        (read, wrong)
+    }
+
+    fn reload_file(&mut self, file: &Loaded) -> Explained<Source> {
+        let source = self.loader().find(&file.name)?;
+        let ast = self.engine_compile(&source)?;
+        self.run_only(&ast, &source.label)?;
+        self.adopt(&ast, &source.label);
+        self.console.files.retain(|other| other.name != file.name);
+        self.console.files.push(Loaded { source: source.clone(), name: file.name.clone() });
+        Ok(source)
+    }
+
+    /// Runs what functions see of a text, and no other line.
+    fn run_only(&mut self, ast: &AST, label: &str) -> Explained<()> {
+        let kept: Vec<Stmt> = ast.statements().iter().filter(|s| declares(s)).cloned().collect();
+        self.run(&AST::new(kept, ast.shared_lib().clone()), label).map(|_| ()).map_err(|(_, e)| e)
     }
 
     fn engine_compile(&self, source: &Source) -> Explained<AST> {
@@ -226,37 +266,53 @@ impl Desk<'_, '_> {
     /// Compiles a text and takes over its functions.
     fn compile(&mut self, source: &Source) -> Explained<AST> {
         let ast = self.engine_compile(source)?;
-        self.adopt(&ast);
+        self.adopt(&ast, &source.label);
         Ok(ast)
     }
 
     /// Functions go before those of the same name that were there.
-    fn adopt(&mut self, ast: &AST) {
+    fn adopt(&mut self, ast: &AST, label: &str) {
+        self.console.surroundings.settle(ast, label);
         let before = self.console.library.shared_lib().clone();
         self.console.library = self.console.library.merge(&ast.clone_functions_only());
         self.global.lib.retain(|lib| !Rc::ptr_eq(lib, &before));
         self.global.lib.push(self.console.library.shared_lib().clone());
     }
 
-    fn run(&mut self, ast: &AST, label: &str) -> Explained<Dynamic> {
+    /// Runs the statements one by one; of an error also how many went well before it.
+    fn run(&mut self, ast: &AST, label: &str) -> std::result::Result<Dynamic, (usize, Diagnostic)> {
         let source = self.global.source.replace(label.into());
-        let block = StmtBlock::new(ast.statements().to_vec(), Position::NONE, Position::NONE);
-        let result = self.run_block(Expr::Stmt(block.into()));
+        self.console.surroundings.begin();
+        let (mut value, mut ended) = (Ok(Dynamic::UNIT), false);
+        for (done, statement) in ast.statements().iter().enumerate() {
+            let block = StmtBlock::new([statement.clone()], Position::NONE, Position::NONE);
+            value = match self.run_block(Expr::Stmt(block.into())) {
+                Ok((value, true)) => Ok(value),
+                Ok((value, false)) => {
+                    ended = true;
+                    Ok(value)
+                }
+                Err(e) => Err((done, e)),
+            };
+            if ended || value.is_err() {
+                break;
+            }
+        }
         self.global.source = source;
         self.keep_constants(ast);
-        result.map_err(|e| match e {
-            Failure::Script(e) => self.console.surroundings.explain(&e, &self.console.library, label),
-            Failure::Ours(e) => e.into(),
+        value.map_err(|(done, e)| match e {
+            Failure::Script(e) => (done, self.console.surroundings.explain(&e, &self.console.library, label)),
+            Failure::Ours(e) => (done, e.into()),
         })
     }
 
     // Rhai marks the call as volatile by calling it deprecated; its version is pinned by the lock file.
     #[allow(deprecated)]
-    fn run_block(&mut self, block: Expr) -> std::result::Result<Dynamic, Failure> {
-        let Self { engine, global, scope, console } = self;
+    /// A statement's value, and whether the next one follows.
+    fn run_block(&mut self, block: Expr) -> std::result::Result<(Dynamic, bool), Failure> {
+        let Self { engine, global, scope, .. } = self;
         let mut caches = Caches::new();
         let level = global.scope_level;
-        console.surroundings.begin();
         let run = || {
             let mut context = EvalContext::new(engine, global, &mut caches, scope, None);
             context.eval_expression_tree_raw(&(&block).into(), false)
@@ -265,10 +321,10 @@ impl Desk<'_, '_> {
         self.global.scope_level = level;
         match result {
             Err(panic) => Err(Failure::Ours(host::crashed(panic.as_ref()))),
-            Ok(Ok(value)) => Ok(value.flatten()),
+            Ok(Ok(value)) => Ok((value.flatten(), true)),
             Ok(Err(e)) => match *e {
-                EvalAltResult::Return(value, _) | EvalAltResult::Exit(value, _) => Ok(value),
-                EvalAltResult::LoopBreak(..) => Ok(Dynamic::UNIT),
+                EvalAltResult::Return(value, _) | EvalAltResult::Exit(value, _) => Ok((value, false)),
+                EvalAltResult::LoopBreak(..) => Ok((Dynamic::UNIT, true)),
                 _ => Err(Failure::Script(e)),
             },
         }
@@ -287,14 +343,13 @@ impl Desk<'_, '_> {
         }
     }
 
-    /// The value of an expression as curves: an array or a `[B,1]` tensor is one, the rows of a wider tensor, an array of
-    /// arrays or the entries of a map are several. Points are (place from 0, value); each has a name.
+    /// The value of an expression as curves.
     ///
     /// # Errors
     /// Those of the expression; a value without numbers.
-    pub fn curves(&mut self, text: &str) -> Explained<Vec<(String, Vec<f64>)>> {
+    pub fn curves(&mut self, text: &str) -> Explained<Vec<Curve>> {
         let value = self.take(text)?;
-        Ok(curves(&value)?)
+        Ok(curves::of(&value)?)
     }
 
     /// The variables in reach, oldest first; of those with one name the newest.
@@ -333,73 +388,40 @@ impl Desk<'_, '_> {
         self.console.entries.get_or_init(|| reference::entries(&self.console.surroundings.docs))
     }
 
-    /// What the language says of a function of its own: signatures, and the comment on them.
-    pub fn of_the_language(&self, name: &str) -> Vec<(String, String)> {
-        let page = |f: rhai::FuncInfo<'_>| {
-            let about = f.metadata.comments.iter().map(|line| line.trim_start_matches('/').trim());
-            let about = about.collect::<Vec<_>>().join("\n").trim().to_string();
-            let signature = f.metadata.gen_signature(|kind| wording::plain_types(kind).into());
-            (f.metadata.name == name && !about.is_empty()).then_some((signature, about))
-        };
-        self.engine.collect_fn_metadata(None, page, true)
-    }
-
-    /// The Rhai text of a function or a script, and where it stands.
-    ///
-    /// # Errors
-    /// A native function, or nothing of that name.
-    pub fn source(&self, name: &str) -> Result<(String, String)> {
-        let bare = name.rsplit("::").next().unwrap_or(name);
-        let of = |label: &str, text: &str| {
-            let functions = lex::functions(text);
-            let (_, found) = functions.iter().rfind(|(known, _)| known == bare)?;
-            Some((label.to_string(), (*found).to_string()))
-        };
-        let files = self.console.files.iter().rev().map(|file| (&file.source.label[..], &file.source.text[..]));
-        let said = std::iter::once((LABEL, self.console.text.as_str())).chain(files);
-        let modules = loader::STDLIB.iter().filter(|(module, _)| name.starts_with(&format!("{module}::")));
-        let modules: Vec<Source> =
-            modules.filter_map(|(module, _)| self.loader().module(&format!("std/{module}"), None).ok()).collect();
-        let modules = modules.iter().map(|source| (&source.label[..], &source.text[..]));
-        if let Some(found) = said.chain(modules).find_map(|(label, text)| of(label, text)) {
-            return Ok(found);
-        }
-        if let Some(entry) =
-            self.entries().iter().find(|entry| entry.path == name || entry.path.ends_with(&format!("::{bare}")))
-        {
-            let native = !entry.topic.starts_with("std/");
-            if native {
-                return Err(Error::value(format!("`{name}` is a native function: it has no Rhai text"))
-                    .hint(format!(":help {name} says what it does")));
-            }
-            let module = self.loader().module(&entry.topic, None)?;
-            return of(&module.label, &module.text)
-                .ok_or_else(|| Error::new(Kind::Internal, format!("{} has lost `{bare}`", module.label)));
-        }
-        self.loader().find(name).map(|source| (source.label, source.text)).map_err(|e| {
-            Error::new(Kind::Name, format!("there is no function or script `{name}`")).hint(e.hint.unwrap_or_default())
-        })
-    }
-
-    /// The session as a script: what was said and well, in order, with the values that later lines use named.
+    /// The session as a script: what was said and well, in order, with the values that later lines use named, and the
+    /// files that were loaded in full.
     pub fn script(&self) -> String {
-        let mut script = String::from("//! A session at the prompt, saved as a script.\n");
-        for (i, input) in self.console.inputs.iter().enumerate() {
-            let later = self.console.inputs[i + 1..].iter();
+        let mut script = SAVED.to_string();
+        let inputs = &self.console.inputs;
+        for (i, input) in inputs.iter().enumerate() {
+            let later = inputs[i + 1..].iter();
             let until_next = later.clone().take(1 + later.clone().take_while(|input| input.value_at.is_none()).count());
             let used = until_next.into_iter().any(|later| lex::mentions(&later.text, LAST));
-            let mut text = input.text.trim().to_string();
-            let shift = input.text.len() - input.text.trim_start().len();
+            let mut text = input.text.clone();
             if let Some(at) = input.value_at.filter(|_| used) {
-                text.insert_str(at.saturating_sub(shift), &format!("let {LAST} = "));
+                text.insert_str(at, &format!("let {LAST} = "));
             }
-            if !lex::ends_silently(&text) && !lex::ends_in_function(&text) {
+            // A language that knows a function once takes its last text.
+            let text = lex::without_functions(&text, |name| {
+                inputs[i + 1..].iter().any(|later| lex::functions(&later.text).iter().any(|(known, _)| known == name))
+            });
+            let text = text.trim();
+            script += text;
+            if !text.is_empty() && !lex::ends_silently(text) && !lex::ends_in_function(text) {
                 // A comment at the end would swallow it.
-                text += if lex::ends_in_comment(&text) { "\n;" } else { ";" };
+                script += if lex::ends_in_comment(text) { "\n;" } else { ";" };
             }
-            script += &format!("{text}\n");
+            script += "\n";
         }
         script
+    }
+
+    /// Ends the run that is open, if one is: its last step is written.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn end_run(&self) -> Result<()> {
+        self.session().make_room()
     }
 
     /// Sets the seed of what is drawn from here on.
@@ -434,38 +456,4 @@ fn declares(statement: &Stmt) -> bool {
 enum Failure {
     Script(Box<EvalAltResult>),
     Ours(Error),
-}
-
-fn curves(value: &Dynamic) -> Result<Vec<(String, Vec<f64>)>> {
-    let wrong = || {
-        Error::value("there is no curve in this: expected numbers")
-            .hint("an array of numbers, a tensor, an array of arrays, or a map of names and these")
-    };
-    let number = |x: &Dynamic| x.as_float().or_else(|_| x.as_int().map(|i| i as f64)).map_err(|_| wrong());
-    if let Some(tensor) = value.read_lock::<crate::tensor::Tensor>() {
-        let (values, dims) = (tensor.to_vec()?, tensor.dims());
-        let one_curve = dims.len() < 2 || dims[1] == 1 || dims[0] == 1;
-        let width = if one_curve { values.len() } else { dims[1..].iter().product() };
-        return Ok(values
-            .chunks(width.max(1))
-            .enumerate()
-            .map(|(i, row)| (format!("row {i}"), row.to_vec()))
-            .collect());
-    }
-    if let Ok(map) = value.as_map_ref() {
-        let named = |(name, value): (&_, &Dynamic)| {
-            let mut inner = curves(value)?;
-            (inner.len() == 1).then(|| (ToString::to_string(name), inner.remove(0).1)).ok_or_else(wrong)
-        };
-        return map.iter().map(named).collect();
-    }
-    let array = value.as_array_ref().map_err(|_| wrong())?;
-    if array.iter().any(|x| x.is_array()) {
-        let mut rows = Vec::new();
-        for (i, row) in array.iter().enumerate() {
-            rows.extend(curves(row)?.into_iter().map(|(_, points)| (format!("row {i}"), points)));
-        }
-        return Ok(rows);
-    }
-    Ok(vec![("row 0".into(), array.iter().map(number).collect::<Result<_>>()?)])
 }

@@ -3,10 +3,11 @@
 use super::plot;
 use crate::error::Error;
 use crate::run::{Table, device};
-use crate::script::console::Desk;
+use crate::script::console::{Desk, SAVED};
 use crate::script::diagnostics::Diagnostic;
 use crate::script::reference::{self, Entry};
 use crate::ui::list::section;
+use crate::ui::run::report;
 use crate::ui::{out, table};
 use std::path::Path;
 
@@ -32,7 +33,7 @@ const CATALOG: [(&str, &str, &str); 12] = [
     (":save", "FILE", "writes what was said here as a script"),
     (":set", "NAME VALUE", "seed or device of what is made from here on; alone, shows both"),
     (":clear", "", "clears the screen"),
-    (":quit", "", "leaves"),
+    (":quit", "", "leaves; at a pause it stops the run"),
 ];
 
 /// The commands with what each is for.
@@ -102,6 +103,15 @@ fn overview() {
 }
 
 fn help(desk: &Desk<'_, '_>, name: &str) -> Outcome {
+    // `b.select` is `select`.
+    let name = name.rsplit('.').next().unwrap_or(name).trim_end_matches("()");
+    let inside = format!("{name}::");
+    let module = desk.entries().iter().filter(|entry| entry.path.starts_with(&inside));
+    let module: Vec<(String, String)> = module.map(|entry| (entry.path.clone(), entry.summary.clone())).collect();
+    if !module.is_empty() {
+        section(&format!("module {name}"), module).iter().for_each(|line| say(line));
+        return Ok(());
+    }
     if let Some((command, what, about)) = CATALOG.iter().find(|(known, ..)| *known == name) {
         say(&format!("{command} {what}\n  {about}"));
         return Ok(());
@@ -180,14 +190,22 @@ fn time(desk: &mut Desk<'_, '_>, text: &str, width: usize) -> Outcome {
 }
 
 fn reload(desk: &mut Desk<'_, '_>) -> Outcome {
-    let read = desk.reload()?;
+    let (read, wrong) = desk.reload();
+    for e in &wrong {
+        report(e, desk.loader());
+        crate::ui::out::note("what was there before stays in use");
+    }
+    if read.is_empty() && !wrong.is_empty() {
+        return Ok(());
+    }
     say(&if read.is_empty() { "nothing has changed".to_string() } else { format!("read again: {}", read.join(", ")) });
     Ok(())
 }
 
 fn save(desk: &Desk<'_, '_>, name: &str) -> Outcome {
     let name = if name.ends_with(".rhai") { name.to_string() } else { format!("{name}.rhai") };
-    if Path::new(&name).exists() {
+    let own = std::fs::read_to_string(&name).is_ok_and(|text| text.starts_with(SAVED));
+    if Path::new(&name).exists() && !own {
         return Err(Error::file(format!("{name} exists already")).hint("choose another name, or remove it").into());
     }
     std::fs::write(&name, desk.script()).map_err(|e| Error::file(format!("cannot write {name}: {e}")))?;

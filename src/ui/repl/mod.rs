@@ -24,7 +24,7 @@ use rustyline::Editor;
 use rustyline::config::{BellStyle, CompletionType, Config};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,9 +42,9 @@ pub struct ReplArgs {
     /// A script to run first; its variables and functions stay
     #[arg(value_name = "NAME|FILE")]
     pub script: Option<String>,
-    /// Seed of all random numbers
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of all random numbers [default: a script's, else 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Threads to compute with [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
@@ -70,7 +70,8 @@ pub fn repl(args: ReplArgs) -> ExitCode {
                     talker.attempt(&mut bench.desk(), |desk| desk.load(script));
                 }
                 talker.converse(&mut bench.desk(), Place::Session);
-                0
+                talker.attempt(&mut bench.desk(), |desk| Ok(desk.end_run()?));
+                u8::from(talker.failed.get() && !std::io::stdin().is_terminal())
             }
             Err(e) => {
                 report(&e.into(), &loader);
@@ -93,7 +94,7 @@ fn session(args: &ReplArgs) -> Result<Rc<Session>, Error> {
         threads,
         interrupt,
         reporter,
-        seed: Some(args.seed),
+        seed: args.seed,
         ..Launch::new(device, settings)
     }))
 }
@@ -116,11 +117,13 @@ pub(super) enum Place {
 pub(super) struct Talker {
     editor: RefCell<Option<Editor<Typist, FileHistory>>>,
     history: Option<PathBuf>,
+    /// Whether an input failed: what is piped in has an exit code.
+    failed: Cell<bool>,
 }
 
 impl Talker {
     pub(super) fn new() -> Self {
-        Self { editor: RefCell::default(), history: history() }
+        Self { editor: RefCell::default(), history: history(), failed: Cell::new(false) }
     }
 
     /// Most runs never talk, so the terminal is looked at when the first line is read.
@@ -154,8 +157,8 @@ impl Talker {
             };
             match (place, line.trim()) {
                 (_, "") => {}
-                (Place::Pause, "continue" | "c") => return Verdict::Continue,
-                (Place::Pause, "step" | "s") => return Verdict::Step,
+                (Place::Pause, "continue") => return Verdict::Continue,
+                (Place::Pause, "next") => return Verdict::Step,
                 (Place::Pause, "stop") => return Verdict::Stop,
                 (_, command) if command.starts_with(':') => {
                     if self.command(desk, command) == Done::Leave {
@@ -165,13 +168,14 @@ impl Talker {
                 (_, input) => self.answer(desk, input),
             }
         }
-        Verdict::Continue
+        // Whoever leaves a pause does not want the run to go on alone.
+        Verdict::Stop
     }
 
     fn read(&self, desk: &Desk<'_, '_>, place: Place) -> Result<String, ReadlineError> {
         let prompt = match place {
             Place::Session => "rhopo> ".to_string(),
-            Place::Pause => format!("step {}> ", desk.session().step()),
+            Place::Pause => format!("after step {}> ", desk.session().step()),
         };
         let mut editor = self.editor.borrow_mut();
         let editor = match &mut *editor {
@@ -210,7 +214,10 @@ impl Talker {
         match done {
             Ok(()) => {}
             Err(e) if e.interrupted => out::note("interrupted"),
-            Err(e) => report(&e, desk.loader()),
+            Err(e) => {
+                self.failed.set(true);
+                report(&e, desk.loader());
+            }
         }
     }
 
@@ -227,7 +234,7 @@ impl Talker {
 impl Prompt for Talker {
     fn talk(&self, desk: &mut Desk<'_, '_>) -> Verdict {
         out::note(&format!(
-            "paused after step {}: the loop's variables are here; continue, step (one more), stop",
+            "paused after step {}: the loop's variables are here; next (one more step), continue, stop",
             desk.session().step()
         ));
         self.converse(desk, Place::Pause)

@@ -15,6 +15,8 @@ use std::borrow::Cow;
 
 /// Enough of a value for a list of variables.
 const VALUE: usize = 40;
+/// Columns of the prompt, about.
+const PROMPT: usize = 14;
 
 /// Helps whoever types.
 pub struct Typist {
@@ -38,7 +40,7 @@ impl Typist {
         self.known.functions = desk.own_functions();
         self.known.modules = desk.modules();
         if place == Place::Pause {
-            self.known.functions.extend(["continue", "step", "stop"].map(str::to_string));
+            self.known.functions.extend(["continue", "next", "stop"].map(str::to_string));
         }
     }
 }
@@ -63,9 +65,19 @@ impl Hinter for Typist {
         }
         match complete::signature(line, &self.known) {
             // What is typed with a hint in sight must not become part of the input by a press of the right arrow.
-            Some(signature) => Some(format!("   {signature}")),
+            Some(signature) => Some(fitting(&format!("   {signature}"), line)),
             None => self.history.hint(line, at, context).filter(|hint| !hint.contains('\n')),
         }
+    }
+}
+
+/// What the rest of the last line has room for.
+fn fitting(hint: &str, line: &str) -> String {
+    let used = line.lines().last().map_or(0, |last| last.chars().count()) + PROMPT;
+    let room = super::width().saturating_sub(used + 1);
+    match hint.chars().count() <= room {
+        true => hint.to_string(),
+        false => hint.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 
