@@ -4,7 +4,7 @@ use crate::ui::bench::{self, BenchArgs};
 use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
 use crate::ui::doc::{self, DocArgs};
-use crate::ui::limits::LimitArgs;
+use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::new::{self, NewArgs};
 use crate::ui::repl::{self, ReplArgs};
 use crate::ui::test::{self, TestArgs};
@@ -69,15 +69,8 @@ pub struct RunArgs {
     /// Folder of the run [default: runs/NAME-TIME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Threads to compute with [default: one per core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
-    /// Where to compute: cpu, cuda, cuda:N, metal
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
-    /// A folder whose modules go before the built-in std/…
-    #[arg(long, value_name = "DIR")]
-    pub stdlib: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// Follow the file: edited functions and hyper-parameters take effect at the next step
     #[arg(long, conflicts_with = "interactive")]
     pub watch: bool,

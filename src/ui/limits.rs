@@ -1,4 +1,4 @@
-//! What a script may use and reach, as the command line sets it: the same for every command that runs scripts.
+//! Options that `rhopo run` and `rhopo repl` share: with what scripts run, what they may use and reach.
 
 use crate::error::Error;
 use crate::run::access::Access;
@@ -9,7 +9,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Options of `rhopo run` and `rhopo repl`.
+/// With what scripts run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EngineArgs {
+    /// Threads to compute with [default: one per core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Where to compute: cpu, cuda, cuda:N, metal
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// A folder whose modules go before the built-in std/…
+    #[arg(long, value_name = "DIR")]
+    pub stdlib: Option<PathBuf>,
+}
+
+/// Where scripts end.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LimitArgs {
     /// A file or folder that the script may read, beside the current folder, its own and the run's

@@ -28,7 +28,7 @@ pub fn run(args: RunArgs) -> ExitCode {
 }
 
 fn execute(args: &RunArgs) -> u8 {
-    let loader = Loader::new(args.stdlib.clone());
+    let loader = Loader::new(args.engine.stdlib.clone());
     let settings = Settings::default();
     let progress = Rc::new(Progress::new(std::io::stderr().is_terminal(), settings.stop.clone()));
     let closed = progress.closed();
@@ -78,16 +78,20 @@ fn stay(host: Host, args: &RunArgs, talker: &Talker) -> std::result::Result<(), 
 }
 
 fn session(args: &RunArgs, settings: Settings, interrupt: &Interrupt, progress: &Rc<Progress>) -> Result<Rc<Session>> {
-    if let Some(folder) = args.stdlib.as_ref().filter(|folder| !folder.is_dir()) {
+    if let Some(folder) = args.engine.stdlib.as_ref().filter(|folder| !folder.is_dir()) {
         return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
     }
-    let device = device::parse(&args.device)?;
-    let threads = threads(args.threads)?;
+    let device = device::parse(&args.engine.device)?;
+    let threads = threads(args.engine.threads)?;
     let bar = progress.bar();
     interrupt.install(move |press| tell(press, &bar))?;
     let (reporter, interrupt) = (progress.clone(), interrupt.clone());
-    let access =
-        args.limits.access(std::slice::from_ref(&args.script), args.out.as_deref(), &args.set, args.stdlib.as_deref());
+    let access = args.limits.access(
+        std::slice::from_ref(&args.script),
+        args.out.as_deref(),
+        &args.set,
+        args.engine.stdlib.as_deref(),
+    );
     Ok(Session::launch(Launch {
         access,
         seed: args.seed,

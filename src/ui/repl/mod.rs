@@ -14,7 +14,7 @@ use crate::script::console::{Desk, Workbench};
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::Host;
 use crate::script::loader::Loader;
-use crate::ui::limits::LimitArgs;
+use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::progress::Progress;
 use crate::ui::run::{colours, report, threads};
 use crate::ui::thread::on_engine_thread;
@@ -45,15 +45,8 @@ pub struct ReplArgs {
     /// Seed of all random numbers [default: a script's, else 0]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Threads to compute with [default: one per core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
-    /// Where to compute: cpu, cuda, cuda:N, metal
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
-    /// A folder whose modules go before the built-in std/…
-    #[arg(long, value_name = "DIR")]
-    pub stdlib: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -61,7 +54,7 @@ pub struct ReplArgs {
 /// Talks until the person leaves.
 pub fn repl(args: ReplArgs) -> ExitCode {
     on_engine_thread(move || {
-        let loader = Loader::new(args.stdlib.clone());
+        let loader = Loader::new(args.engine.stdlib.clone());
         match session(&args).map(|session| (begin(&args, &session, &loader), session)) {
             Ok((mut bench, _)) => {
                 let talker = Talker::new();
@@ -86,9 +79,9 @@ fn session(args: &ReplArgs) -> Result<Rc<Session>, Error> {
     let reporter = Rc::new(Progress::new(std::io::stderr().is_terminal(), settings.stop.clone()));
     let interrupt = Interrupt::new(settings.stop.clone());
     interrupt.install(|_| {})?;
-    let (device, threads) = (device::parse(&args.device)?, threads(args.threads)?);
+    let (device, threads) = (device::parse(&args.engine.device)?, threads(args.engine.threads)?);
     let scripts: Vec<String> = args.script.iter().cloned().collect();
-    let access = args.limits.access(&scripts, None, &[], args.stdlib.as_deref());
+    let access = args.limits.access(&scripts, None, &[], args.engine.stdlib.as_deref());
     Ok(Session::launch(Launch {
         access,
         threads,
