@@ -151,6 +151,11 @@ fn modules_and_other_scripts_follow_as_well() {
     fs::write(dir.join("part.rhai"), "fn number() { 10 \n").expect("written");
     said(dir, "own.rhai goes on as it was");
     metric(dir, |line| line["step"].as_u64() > Some(alive + 3));
+    // A function that another script's caller needs is gone: the one that was there stays.
+    fs::write(dir.join("other.rhai"), "fn thrice() { 3 }\n").expect("written");
+    said(dir, "its functions stay as they were");
+    fs::write(dir.join("other.rhai"), "import \"part\" as part;\nfn twice() { 2 * part::number() }\n")
+        .expect("written");
     fs::write(dir.join("part.rhai"), "fn number() { 7 }\n").expect("written");
     metric(dir, |line| line["own"] == 7.0 && line["other"] == 14.0);
 }

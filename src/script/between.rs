@@ -187,7 +187,7 @@ impl Between {
         });
         let scope = context.scope_mut();
         let before = scope.len();
-        let inside = self.inside.borrow_mut();
+        let inside = self.inside.borrow();
         let gone =
             inside.iter().filter(|(name, _)| !scope.contains(name)).map(|(name, value)| (name.clone(), value.clone()));
         for (name, value) in gone.collect::<Vec<_>>().into_iter().chain(pause.own.drain(..)) {

@@ -71,11 +71,25 @@ impl Diagnostic {
         let wording = wording::of(root.error, root.in_function, root.label, context);
         let interrupted = matches!(root.error, EvalAltResult::ErrorTerminated(token, _)
             if token.read_lock::<Error>().is_some_and(|e| e.kind == Kind::Interrupted));
-        let position = root.error.position();
+        let position = match root.error {
+            EvalAltResult::ErrorParsing(_, at) if at.is_none() => end_of(root.label, context.loader),
+            other => other.position(),
+        };
         let shapes = shapes_named(root.error, root.label, position, context);
         let here = frame(root.label, position, shapes.unwrap_or(wording.here));
         let frames = here.into_iter().chain(shorten(calls.into_iter().rev().collect())).collect();
         Self { message: wording.message, hint: wording.hint, frames, interrupted }
+    }
+}
+
+/// Behind the last letter of a text: what is missing is missing there.
+fn end_of(label: &str, loader: &Loader) -> Position {
+    let text = loader.text(label).unwrap_or_default();
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let (Ok(line), Some(last)) = (u16::try_from(lines.len()), lines.last()) else { return Position::NONE };
+    match u16::try_from(last.chars().count()) {
+        Ok(column) if line > 0 => Position::new(line, column.max(1)),
+        _ => Position::NONE,
     }
 }
 

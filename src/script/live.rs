@@ -93,12 +93,16 @@ impl Live {
     ) -> Fallible<Dynamic> {
         let home = self.home();
         let _level = callees.deeper(ctx)?;
-        let done = callees.call(ctx, &home, &self.label, name, values.clone());
-        let Err(e) = done else { return done };
-        let before = self.before.borrow_mut().take().filter(|_| !matches!(*e, EvalAltResult::ErrorTerminated(..)));
-        let Some(before) = before else { return Err(e) };
+        // Within the step an edit stays on trial: each of its functions may be called for the first time.
+        let again = self.before.borrow().clone().map(|before| (before, values.clone()));
+        let done = callees.call(ctx, &home, &self.label, name, values);
+        let (Err(e), Some((before, values))) = (&done, again) else { return done };
+        if matches!(**e, EvalAltResult::ErrorTerminated(..)) {
+            return done;
+        }
+        *self.before.borrow_mut() = None;
         let reporter = with.session.reporter();
-        reporter.note(render(&with.explain(&e, &AST::empty(), &self.label), &with.loader, false).trim_end());
+        reporter.note(render(&with.explain(e, &AST::empty(), &self.label), &with.loader, false).trim_end());
         reporter.note(&format!("step {}: {} goes back to what it was", with.session.step(), self.label));
         self.now.borrow_mut().home = before.clone();
         callees.call(ctx, &before, &self.label, name, values)

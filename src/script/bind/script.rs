@@ -8,7 +8,7 @@ use crate::script::callee::{self, Callees, Fallible, Home};
 use crate::script::loader::{Loader, Source};
 use crate::script::registry::{Doc, Registry};
 use crate::script::wording;
-use rhai::{Array, Dynamic, Engine, FnPtr, ImmutableString, NativeCallContext};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, NativeCallContext};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -60,6 +60,8 @@ struct Loaded {
     /// Of all modules: an import may have changed where the file has not.
     generation: u64,
     home: Home,
+    /// What was there before the last edit, until a call of the new text went well.
+    before: Option<Home>,
 }
 
 impl Shared {
@@ -88,10 +90,40 @@ impl Shared {
         let values: Array = std::mem::take(*values).try_cast().ok_or_else(usage)?;
         let _level = self.callees.deeper(ctx)?;
         let (home, label) = self.environment(ctx.engine(), name, loaded)?;
-        if !callee::has_function(&home, &function, values.len()) {
-            return Err(callee::missing(&home, &label, &function, values.len()).into());
+        let before = loaded.borrow_mut().as_mut().and_then(|loaded| loaded.before.take());
+        // A run that follows its files tries an edit, and goes back where that fails.
+        let again = before.filter(|_| self.loader.follows()).map(|before| (before, values.clone()));
+        let done = self.call_in(ctx, &home, &label, &function, values);
+        match (done, again) {
+            (Err(e), Some((before, values))) if !matches!(*e, EvalAltResult::ErrorTerminated(..)) => {
+                self.stays(&label, &e);
+                if let Some(loaded) = &mut *loaded.borrow_mut() {
+                    loaded.home = before.clone();
+                }
+                self.call_in(ctx, &before, &label, &function, values)
+            }
+            (done, _) => done,
         }
-        self.callees.call(ctx, &home, &label, &function, values)
+    }
+
+    fn call_in(
+        &self,
+        ctx: &NativeCallContext,
+        home: &Home,
+        label: &str,
+        function: &str,
+        values: Array,
+    ) -> Fallible<Dynamic> {
+        if !callee::has_function(home, function, values.len()) {
+            return Err(callee::missing(home, label, function, values.len()).into());
+        }
+        self.callees.call(ctx, home, label, function, values)
+    }
+
+    /// Tells of an edit that is not taken over.
+    fn stays(&self, label: &str, e: &EvalAltResult) {
+        let text = format!("{label}: {}; its functions stay as they were", wording::plain(e));
+        self.session.reporter().note(&text);
     }
 
     /// What the file's functions see, read again if the file changed. A run that follows its files goes on with the
@@ -108,13 +140,13 @@ impl Shared {
         let home = match (read, loaded.as_mut()) {
             (Ok(home), _) => home,
             (Err(e), Some(old)) if self.loader.follows() => {
-                let text = format!("{}: {}; its functions stay as they were", source.label, wording::plain(&e));
-                self.session.reporter().note(&text);
+                self.stays(&source.label, &e);
                 old.home.clone()
             }
             (Err(e), _) => return Err(e),
         };
-        *loaded = Some(Loaded { source: source.clone(), generation, home: home.clone() });
+        let before = loaded.take().map(|old| old.home);
+        *loaded = Some(Loaded { source: source.clone(), generation, home: home.clone(), before });
         Ok((home, source.label))
     }
 }

@@ -26,7 +26,7 @@ pub struct Variable {
 /// Describes a variable; its value within `width` columns.
 pub fn variable(engine: &Engine, name: &str, constant: bool, value: &Dynamic, width: usize) -> Variable {
     let members = match value.read_lock::<Batch>() {
-        Some(batch) => batch.names().iter().map(ToString::to_string).collect(),
+        Some(batch) => batch.names().into_iter().chain(["rows"]).map(str::to_string).collect(),
         None => value.as_map_ref().map(|map| map.keys().map(ToString::to_string).collect()).unwrap_or_default(),
     };
     let kind = match engine.map_type_name(value.type_name()) {
