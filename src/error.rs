@@ -2,6 +2,8 @@
 //!
 //! Owns no rendering: `script::diagnostics` adds the place in the script, `main` prints.
 
+use std::path::Path;
+
 /// What went wrong, coarsely: chooses the wording around an error, never its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -84,6 +86,15 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+/// # Errors
+/// There is something, and it is no file: reading a device may never end, and writing one replaces it.
+pub fn require_file(path: &Path) -> Result<()> {
+    match path.exists() && !path.is_file() {
+        true => Err(Error::file(format!("{} is no file", path.display()))),
+        false => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! columns that are tensors, the token ids, and in its metadata what is no tensor, as JSON.
 
 use super::batch::{Batch, Column};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_file};
 use crate::model::rows::{Row, Rows};
 use crate::model::weights::replace;
 use crate::tensor::{DType, Device, Tensor};
@@ -92,9 +92,7 @@ fn ids<'a>([name, lengths]: [&str; 2], rows: impl Iterator<Item = &'a [u32]>) ->
 /// A file that cannot be read, that is no stored batch, or whose parts do not fit each other.
 pub fn load(path: &Path, device: &Device) -> Result<Batch> {
     let shown = path.display();
-    if path.exists() && !path.is_file() {
-        return Err(Error::file(format!("{shown} is no file")).hint("load_batch reads what b.save(path) wrote"));
-    }
+    require_file(path)?;
     let bytes = std::fs::read(path).map_err(|e| Error::file(format!("cannot read {shown}: {e}")))?;
     let broken = |what: &dyn std::fmt::Display| {
         Error::file(format!("{shown} is no stored batch: {what}")).hint("load_batch reads what b.save(path) wrote")

@@ -9,7 +9,7 @@ use super::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG, ChatTemplate, Config, Files, GENERATION, Head, Model,
     Parameter, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, builtin, hub, init, weights,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_file};
 use crate::tensor::memory;
 use crate::tensor::rng::Key;
 use candle_core::{Device, Tensor, Var};
@@ -339,9 +339,7 @@ fn with_files(mut config: Config, files: &Files) -> Result<(Config, Option<Arc<T
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
-    if path.exists() && !path.is_file() {
-        return Err(Error::file(format!("{} could not be read: it is no file", path.display())));
-    }
+    require_file(path)?;
     std::fs::read(path).map_err(|e| Error::file(format!("{} could not be read: {e}", path.display())))
 }
 

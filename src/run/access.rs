@@ -3,7 +3,7 @@
 //!
 //! Owns the rule only; whoever opens a path that a script has named asks it first.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, require_file};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -43,10 +43,7 @@ impl Access {
     /// A path that may not be written, or where there is something that is neither a file nor a folder.
     pub fn write(&self, path: &Path) -> Result<()> {
         self.check("write", path, |folders| &folders.writes)?;
-        if path.exists() && !path.is_file() && !path.is_dir() {
-            return Err(Error::file(format!("{} is neither a file nor a folder", path.display())));
-        }
-        Ok(())
+        if path.is_dir() { Ok(()) } else { require_file(path) }
     }
 
     fn check(&self, what: &str, path: &Path, of: impl Fn(&Folders) -> &[PathBuf]) -> Result<()> {
@@ -66,6 +63,8 @@ impl Access {
 
 /// The path without links and dots, also where its end is not there yet.
 fn real(path: &Path) -> PathBuf {
+    // The folder of a bare file name; below "" everything would be.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     if let Ok(whole) = path.canonicalize() {
         return whole;
     }
@@ -117,6 +116,8 @@ mod tests {
         access.read(&other).expect_err("the folder was not allowed");
         access.read(&out.join("../other/more")).expect_err("dots lead out");
         access.read(Path::new("/etc/passwd")).expect_err("outside");
+        // `--svg compare.svg` has the folder "".
+        Access::confined(Path::new("compare.svg").parent(), &[]).read(Path::new("/etc/passwd")).expect_err("outside");
         Access::everything().read(Path::new("/etc/passwd")).expect("a program's own scripts");
     }
 
@@ -136,6 +137,6 @@ mod tests {
     #[test]
     fn devices_are_not_written() {
         let e = Access::everything().write(Path::new("/dev/null")).expect_err("no file");
-        assert_eq!(e.what, "/dev/null is neither a file nor a folder");
+        assert_eq!(e.what, "/dev/null is no file");
     }
 }

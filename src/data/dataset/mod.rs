@@ -12,7 +12,7 @@ pub use format::Format;
 pub(super) use format::describe;
 
 use crate::data::{Content, Prompt, Prompts};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_file};
 use crate::tensor::rng::Key;
 use files::FileType;
 use format::Shape;
@@ -346,9 +346,7 @@ impl<'a> Intake<'a> {
 
 fn refuse_pointer(path: &Path) -> Result<()> {
     let failed = |e: std::io::Error| Error::file(format!("cannot read {}: {e}", path.display()));
-    if !path.is_file() {
-        return Err(Error::file(format!("{} is no file", path.display())));
-    }
+    require_file(path)?;
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(LFS_POINTER.len() as u64).read_to_end(&mut start).map_err(failed)?;

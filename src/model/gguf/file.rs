@@ -4,7 +4,7 @@
 //! What the keys and tensors mean is `facts.rs`' and `weights.rs`' affair.
 
 use super::walk;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_file};
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::quantized::{GgmlDType, QTensor, ggml_file};
 use candle_core::{Device, Tensor};
@@ -50,9 +50,7 @@ impl File {
             return Err(Error::file(format!("{} does not exist", path.display()))
                 .hint("load_frozen takes the path of a GGUF file, or of a folder that holds one"));
         }
-        if !path.is_file() {
-            return Err(Error::file(format!("{} is no file", path.display())));
-        }
+        require_file(&path)?;
         let mut reader = BufReader::new(fs::File::open(&path).map_err(fail)?);
         let mut magic = [0; 4];
         if reader.read_exact(&mut magic).is_err() || magic != *MAGIC {

@@ -1,7 +1,7 @@
 //! Writing safetensors, and writing files as a whole.
 
 use super::SaveDtype;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_file};
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
 use std::fs::File;
@@ -42,13 +42,7 @@ pub fn write<S: AsRef<str>>(path: &Path, parameters: &[(S, Vec<usize>, Vec<f32>)
 
 /// Replaces a file as a whole: what stood there stays until the new content is complete.
 pub fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    if path.exists() && !path.is_file() {
-        // A device would be replaced as well.
-        return Err(Error::file(format!(
-            "{} could not be written: there is something that is no file",
-            path.display()
-        )));
-    }
+    require_file(path)?;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     let part = path.with_file_name(format!(".{name}.part-{}", std::process::id()));
     let done = File::create(&part).and_then(|file| {
