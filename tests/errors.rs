@@ -396,3 +396,14 @@ fn a_sign_before_a_power() {
     let out = Command::new(env!("CARGO_BIN_EXE_rhopo")).current_dir(dir.path()).args(["run", "own"]).output();
     snapshot!(String::from_utf8(out.expect("rhopo starts").stderr).expect("UTF-8"));
 }
+
+#[test]
+fn a_mask_of_another_shape() {
+    snapshot!(errors_of("let gain = ones([2, 3]);\nlet m = ones([2, 4]);\nconst_mean(gain * 2, m, 5);\n", &[]));
+}
+
+/// The text names the index first, the call the values: no name may get the other's shape.
+#[test]
+fn shapes_in_another_order_than_the_arguments() {
+    snapshot!(errors_of("let x = ones([2, 3]);\nlet index = zeros([4, 1]);\ngather(x, index);\n", &[]));
+}

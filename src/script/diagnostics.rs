@@ -101,7 +101,15 @@ fn shapes_named(e: &EvalAltResult, label: &str, position: Position, context: &Co
         what.split('[').skip(1).filter_map(|rest| rest.split_once(']').map(|(shape, _)| shape)).collect();
     let text = context.loader.text(label)?;
     let names = operands::at(text.lines().nth(position.line()? - 1)?, position.position()?);
-    let ([first, second], [a, b, ..]) = (&shapes[..], &names[..]) else { return None };
+    let ([first, second], [a, b, rest @ ..]) = (&shapes[..], &names[..]) else { return None };
+    // Other texts name their shapes in an order of their own.
+    let in_order = match rest.is_empty() {
+        true => [" cannot combine shapes ", " cannot multiply shapes ", " do not fit the mask of shape "].as_slice(),
+        false => &[" do not fit the mask of shape "],
+    };
+    if !in_order.iter().any(|words| what.contains(words)) {
+        return None;
+    }
     Some(format!("`{a}` is {}, `{b}` is {}", axes(first), axes(second)))
 }
 
