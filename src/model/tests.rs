@@ -270,9 +270,9 @@ fn unknown_models_get_a_suggestion() {
 
 #[test]
 fn a_run_folder_of_its_name_does_not_hide_a_built_in_model() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("config.json"), "{\"seed\": 0}").unwrap();
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("config.json"), "{\"seed\": 0}").expect("written");
     assert!(!weights::exist(dir.path()));
-    let error = Model::load(dir.path(), &Device::Cpu).unwrap_err();
+    let error = Model::load(dir.path(), &Device::Cpu).expect_err("no model");
     assert!(error.what.contains("architecture"), "{error}");
 }

@@ -1,13 +1,21 @@
 //! Gradients of the differentiable functions against central differences, and indifference to what is masked out.
 
+use crate::error::Result;
 use crate::rl::{advantage, divergence, mask, pairs};
 use crate::tensor::gradient_tests::{Function, check, random, weighted};
 use crate::tensor::rng::Key;
 use crate::tensor::{Device, Tensor, ops, tape};
 
+/// A mask with holes, and a row without any cell.
+const CELLS: [f32; 12] = [1., 1., 0., 1., 0., 0., 0., 0., 1., 0., 1., 1.];
+
+fn mask() -> Tensor {
+    Tensor::from_vec(CELLS.to_vec(), &[3, 4], &Device::Cpu).expect("twelve numbers")
+}
+
 #[test]
 fn gradients_agree_with_differences() {
-    let mask = Tensor::from_vec(vec![1., 1., 0., 1., 0., 0., 0., 0., 1., 0., 1., 1.], &[3, 4], &Device::Cpu).unwrap();
+    let mask = mask();
     let x = || random(&[3, 4], Key::new(1), -2.0, 2.0);
     let two = || [x(), random(&[3, 4], Key::new(2), -2.0, 2.0)];
     check("seq_sum", &|t| mask::seq_sum(&t[0], &mask), &[x()]);
@@ -28,12 +36,11 @@ fn gradients_agree_with_differences() {
 }
 
 #[test]
-fn what_stands_outside_the_mask_changes_no_value_and_no_gradient() {
-    let cells = [1., 1., 0., 1., 0., 0., 0., 0., 1., 0., 1., 1.];
-    let mask = Tensor::from_vec(cells.to_vec(), &[3, 4], &Device::Cpu).unwrap();
+fn what_stands_outside_the_mask_changes_no_value_and_no_gradient() -> Result<()> {
+    let mask = mask();
     let filled = |with: f64| {
-        let values = (0..12).map(|i| if cells[i] == 0.0 { with } else { (i as f64 * 0.7).sin() }).collect();
-        Tensor::from_vec_f64(values, &[3, 4], &Device::Cpu).unwrap()
+        let values = (0..12).map(|i| if CELLS[i] == 0.0 { with } else { (i as f64 * 0.7).sin() }).collect();
+        Tensor::from_vec_f64(values, &[3, 4], &Device::Cpu).expect("twelve numbers")
     };
     let reference = random(&[3, 4], Key::new(3), -1.0, 1.0);
     let functions: [(&str, Function); 7] = [
@@ -49,19 +56,21 @@ fn what_stands_outside_the_mask_changes_no_value_and_no_gradient() {
         }),
     ];
     for (name, f) in functions {
-        let run = |with: f64| {
+        let run = |with: f64| -> Result<(Vec<f64>, Vec<f64>)> {
             let x = filled(with).with_grad();
-            let out = f(std::slice::from_ref(&x)).unwrap();
-            let gradient = tape::backward(&weighted(f, std::slice::from_ref(&x))).unwrap().of(&x).unwrap();
-            (out.to_vec().unwrap(), gradient.to_vec().unwrap())
+            let out = f(std::slice::from_ref(&x))?;
+            let gradients = tape::backward(&weighted(f, std::slice::from_ref(&x))?)?;
+            let gradient = gradients.of(&x).expect("the sum depends on x");
+            Ok((out.to_vec()?, gradient.to_vec()?))
         };
-        let clean = run(0.3);
+        let clean = run(0.3)?;
         for with in [f64::NAN, f64::INFINITY, 1e300, -7.0] {
-            assert_eq!(run(with), clean, "{name} with {with}");
+            assert_eq!(run(with)?, clean, "{name} with {with}");
         }
     }
-    let gae = |with| advantage::gae(&filled(with), &filled(with), &mask, 0.9, 0.7).unwrap().ret.to_vec().unwrap();
-    assert_eq!(gae(f64::NAN), gae(0.0));
-    let to_go = |with| advantage::to_go(&filled(with), &mask, 0.9).unwrap().to_vec().unwrap();
-    assert_eq!(to_go(f64::NAN), to_go(0.0));
+    let gae = |with| advantage::gae(&filled(with), &filled(with), &mask, 0.9, 0.7)?.ret.to_vec();
+    assert_eq!(gae(f64::NAN)?, gae(0.0)?);
+    let to_go = |with| advantage::to_go(&filled(with), &mask, 0.9)?.to_vec();
+    assert_eq!(to_go(f64::NAN)?, to_go(0.0)?);
+    Ok(())
 }
