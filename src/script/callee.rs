@@ -55,7 +55,7 @@ impl Callees {
         Ok(self.captured.borrow_mut().take().ok_or_else(lost)?)
     }
 
-    /// Calls a function of the file `label`. Closures among the arguments keep what they see, as do those it returns.
+    /// Calls a function of the file `label`, if it has one that takes so many values. Closures among the arguments keep what they see, as do those it returns.
     pub fn call(
         &self,
         ctx: &NativeCallContext,
@@ -64,6 +64,9 @@ impl Callees {
         function: &str,
         values: Array,
     ) -> Fallible<Dynamic> {
+        if !has_function(home, function, values.len()) {
+            return Err(missing(home, label, function, values.len()).into());
+        }
         let caller = Rc::new(ctx.global_runtime_state().clone());
         let mut values: Vec<Dynamic> =
             values.into_iter().map(|v| carry(v.flatten(), &caller)).collect::<Fallible<_>>()?;
@@ -147,7 +150,7 @@ pub fn has_function(home: &GlobalRuntimeState, name: &str, arguments: usize) -> 
 }
 
 /// What is wrong with a call that `has_function` denies.
-pub fn missing(home: &GlobalRuntimeState, label: &str, name: &str, arguments: usize) -> Error {
+fn missing(home: &GlobalRuntimeState, label: &str, name: &str, arguments: usize) -> Error {
     let functions: Vec<_> = home.lib.iter().flat_map(|lib| lib.iter_script_fn_info()).collect();
     let same: Vec<usize> = functions.iter().filter(|f| f.2 == name).map(|f| f.3).collect();
     if let Some(takes) = same.first() {

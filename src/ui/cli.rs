@@ -74,7 +74,7 @@ pub struct RunArgs {
     /// Follow the file: edited functions and hyper-parameters take effect at the next step
     #[arg(long, conflicts_with = "interactive")]
     pub watch: bool,
-    /// Stop after the first step and give a prompt with the loop's variables
+    /// Stop before every step and give a prompt with the loop's variables
     #[arg(long)]
     pub pause: bool,
     /// Give a prompt when the script has ended, with its variables

@@ -76,7 +76,7 @@ impl LimitArgs {
     }
 
     /// Sets what holds for the whole process and returns what holds for each script.
-    pub fn operations(&self) -> Limits {
+    pub fn enforce(&self) -> Limits {
         if let Some(bytes) = self.max_memory {
             memory::set_limit(bytes);
         }

@@ -36,7 +36,7 @@ fn execute(args: &RunArgs) -> u8 {
     let over = args.limits.start_clock(&settings.stop);
     let talker = Rc::new(Talker::new());
     let done = session(args, settings, &interrupt, &progress).map_err(Diagnostic::from).and_then(|session| {
-        let host = Host::new(&session, &loader, &args.limits.operations());
+        let host = Host::new(&session, &loader, &args.limits.enforce());
         if args.watch {
             loader.follow();
             session.attend();

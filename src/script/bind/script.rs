@@ -93,31 +93,17 @@ impl Shared {
         let before = loaded.borrow_mut().as_mut().and_then(|loaded| loaded.before.take());
         // A run that follows its files tries an edit, and goes back where that fails.
         let again = before.filter(|_| self.loader.follows()).map(|before| (before, values.clone()));
-        let done = self.call_in(ctx, &home, &label, &function, values);
+        let done = self.callees.call(ctx, &home, &label, &function, values);
         match (done, again) {
             (Err(e), Some((before, values))) if !matches!(*e, EvalAltResult::ErrorTerminated(..)) => {
                 self.stays(&label, &e);
                 if let Some(loaded) = &mut *loaded.borrow_mut() {
                     loaded.home = before.clone();
                 }
-                self.call_in(ctx, &before, &label, &function, values)
+                self.callees.call(ctx, &before, &label, &function, values)
             }
             (done, _) => done,
         }
-    }
-
-    fn call_in(
-        &self,
-        ctx: &NativeCallContext,
-        home: &Home,
-        label: &str,
-        function: &str,
-        values: Array,
-    ) -> Fallible<Dynamic> {
-        if !callee::has_function(home, function, values.len()) {
-            return Err(callee::missing(home, label, function, values.len()).into());
-        }
-        self.callees.call(ctx, home, label, function, values)
     }
 
     /// Tells of an edit that is not taken over.

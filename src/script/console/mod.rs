@@ -61,7 +61,7 @@ pub struct Console {
     text: String,
     inputs: Vec<Input>,
     /// Functions and closures of all inputs and files.
-    library: AST,
+    defined: AST,
     files: Vec<Loaded>,
     entries: OnceCell<Vec<Entry>>,
 }
@@ -77,7 +77,7 @@ pub struct Answer {
 impl Console {
     pub fn new(surroundings: Rc<Surroundings>) -> Self {
         let (text, inputs, files) = (String::new(), Vec::new(), Vec::new());
-        Self { surroundings, text, inputs, library: AST::empty(), files, entries: OnceCell::new() }
+        Self { surroundings, text, inputs, defined: AST::empty(), files, entries: OnceCell::new() }
     }
 
     fn loader(&self) -> &Rc<Loader> {
@@ -86,7 +86,7 @@ impl Console {
 
     /// Functions that were defined here, closures included.
     pub(super) fn functions(&self) -> AST {
-        self.library.clone()
+        self.defined.clone()
     }
 
     fn session(&self) -> &Rc<Session> {
@@ -273,10 +273,10 @@ impl Desk<'_, '_> {
     /// Functions go before those of the same name that were there.
     fn adopt(&mut self, ast: &AST, label: &str) {
         self.console.surroundings.settle(ast, label);
-        let before = self.console.library.shared_lib().clone();
-        self.console.library = self.console.library.merge(&ast.clone_functions_only());
+        let before = self.console.defined.shared_lib().clone();
+        self.console.defined = self.console.defined.merge(&ast.clone_functions_only());
         self.global.lib.retain(|lib| !Rc::ptr_eq(lib, &before));
-        self.global.lib.push(self.console.library.shared_lib().clone());
+        self.global.lib.push(self.console.defined.shared_lib().clone());
     }
 
     /// Runs the statements one by one; of an error also how many went well before it.
@@ -301,7 +301,7 @@ impl Desk<'_, '_> {
         self.global.source = source;
         self.keep_constants(ast);
         value.map_err(|(done, e)| match e {
-            Failure::Script(e) => (done, self.console.surroundings.explain(&e, &self.console.library, label)),
+            Failure::Script(e) => (done, self.console.surroundings.explain(&e, &self.console.defined, label)),
             Failure::Ours(e) => (done, e.into()),
         })
     }
@@ -368,7 +368,7 @@ impl Desk<'_, '_> {
     pub fn own_functions(&self) -> Vec<String> {
         let named = |f: &rhai::ScriptFnMetadata<'_>| !f.name.starts_with("anon$");
         self.console
-            .library
+            .defined
             .iter_functions()
             .filter(named)
             .map(|f| format!("{}({})", f.name, f.params.join(", ")))

@@ -94,7 +94,7 @@ fn session(args: &ReplArgs) -> Result<Rc<Session>, Error> {
 
 fn begin(args: &ReplArgs, session: &Rc<Session>, loader: &Rc<Loader>) -> Workbench {
     session.set_interactive();
-    Workbench::new(Host::new(session, loader, &args.limits.operations()))
+    Workbench::new(Host::new(session, loader, &args.limits.enforce()))
 }
 
 /// Where a prompt stands.
