@@ -159,7 +159,12 @@ impl Host {
 
     /// What the module that `import "path"` finds in the script `from` exports.
     pub fn module_functions(&self, path: &str, from: &str) -> std::result::Result<Vec<(String, usize)>, Diagnostic> {
-        self.functions(&self.surroundings.loader.module(path, Some(from))?)
+        self.functions(&self.module(path, from)?)
+    }
+
+    /// What `import "path"` means in the script `from`.
+    pub fn module(&self, path: &str, from: &str) -> std::result::Result<Source, Diagnostic> {
+        Ok(self.surroundings.loader.module(path, Some(from))?)
     }
 
     /// The functions of a script that others may call: names and numbers of arguments, in no order.

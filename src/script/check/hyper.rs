@@ -1,7 +1,8 @@
 //! Hyper-parameters: ones that are declared and never read, and ones that are read and not declared.
 
-use super::{Finding, expressions, property};
+use super::{Finding, expressions, imported, property};
 use crate::script::diagnostics::did_you_mean;
+use crate::script::host::Host;
 use crate::script::loader::Source;
 use rhai::{AST, Expr, Position, Stmt};
 use std::collections::BTreeSet;
@@ -10,9 +11,9 @@ const ARGS: &str = "args";
 /// Read by the runtime itself.
 const SEED: &str = "seed";
 
-pub fn findings(source: &Source, ast: &AST) -> Vec<Finding> {
+pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
     let Some((variable, keys)) = declared(ast) else { return Vec::new() };
-    let (mut read, mut properties) = (Vec::new(), BTreeSet::new());
+    let (mut read, mut properties) = (Vec::new(), read_elsewhere(host, source, ast, &variable));
     expressions(ast, &mut |expr| match expr {
         Expr::Property(property, _) => drop(properties.insert(property.2.to_string())),
         Expr::Dot(dot, ..) => {
@@ -34,6 +35,24 @@ pub fn findings(source: &Source, ast: &AST) -> Vec<Finding> {
         Finding::at(&source.label, *pos, format!("there is no hyper-parameter `{name}`"), Some(hint))
     });
     unread.chain(unknown).collect()
+}
+
+/// What imported modules read off something of this name, whose map they are given: `cfg.clip`, `at.cfg.clip`.
+fn read_elsewhere(host: &Host, source: &Source, ast: &AST, variable: &str) -> BTreeSet<String> {
+    let mut read = BTreeSet::new();
+    for module in imported(host, source, ast) {
+        expressions(&module, &mut |expr| {
+            let Expr::Dot(dot, ..) = expr else { return };
+            let of = match &dot.lhs {
+                Expr::Variable(found, ..) => found.1.as_str(),
+                lhs => property(lhs).map_or("", |(name, _)| name),
+            };
+            if let (true, Some((name, _))) = (of == variable, property(&dot.rhs)) {
+                read.insert(name.to_string());
+            }
+        });
+    }
+    read
 }
 
 /// The variable that `args(#{ … })` is bound to, and the keys of that map with their places.

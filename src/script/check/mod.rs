@@ -10,6 +10,7 @@ use crate::script::host::Host;
 use crate::script::loader::Source;
 use crate::script::surprises;
 use rhai::{AST, ASTNode, Expr, Position, Stmt};
+use std::collections::BTreeSet;
 
 /// Something wrong, where, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub fn check(host: &Host, source: &Source) -> Vec<Finding> {
         Err(diagnostic) => return vec![Finding::of(diagnostic, &source.label)],
     };
     let mut found = calls::findings(host, source, &ast);
-    found.extend(hyper::findings(source, &ast));
+    found.extend(hyper::findings(host, source, &ast));
     found.extend(
         surprises::find(source, &ast).into_iter().map(|s| Finding::at(&source.label, s.position, s.text, None)),
     );
@@ -76,6 +77,35 @@ fn expressions(ast: &AST, each: &mut dyn FnMut(&Expr)) {
         }
         true
     });
+}
+
+/// The modules that a script imports, and those that they import, each once. What cannot be read is left out: it is an
+/// error of its own.
+fn imported(host: &Host, source: &Source, ast: &AST) -> Vec<AST> {
+    let mut found = Vec::new();
+    let (mut left, mut seen) = (imports(ast, source), BTreeSet::new());
+    while let Some((path, from)) = left.pop() {
+        let Ok(module) = host.module(&path, &from) else { continue };
+        if seen.insert(module.label.clone())
+            && let Ok(ast) = host.compile(&module)
+        {
+            left.extend(imports(&ast, &module));
+            found.push(ast);
+        }
+    }
+    found
+}
+
+/// The paths that a script imports, each with the label that it is relative to.
+fn imports(ast: &AST, source: &Source) -> Vec<(String, String)> {
+    let path = |statement: &Stmt| match statement {
+        Stmt::Import(import, _) => match &import.0 {
+            Expr::StringConstant(path, _) => Some((path.to_string(), source.label.clone())),
+            _ => None,
+        },
+        _ => None,
+    };
+    ast.statements().iter().filter_map(path).collect()
 }
 
 /// The property that comes first behind a dot: `a` of `.a`, `.a.b` and `.a[0]`.

@@ -1,6 +1,6 @@
 //! The objective: columns that nothing sets, and what `loss` does on small random rows (`objective.rhai`).
 
-use super::{Finding, expressions, property};
+use super::{Finding, expressions, imported, property};
 use crate::script::diagnostics::did_you_mean;
 use crate::script::host::{Host, to_json};
 use crate::script::loader::Source;
@@ -21,7 +21,9 @@ const PROPERTIES: [&str; 1] = ["rows"];
 
 pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
     let Some(batch) = batch_parameter(ast) else { return Vec::new() };
-    let (read, set) = (columns_read(ast, &batch), columns_set(ast));
+    let read = columns_read(ast, &batch);
+    let mut set = columns_set(ast);
+    imported(host, source, ast).iter().for_each(|module| set.extend(columns_set(module)));
     let trains = source.text.contains("open_run(");
     let known: Vec<&str> = NATIVE.into_iter().chain(set.iter().map(String::as_str)).collect();
     let missing = read
