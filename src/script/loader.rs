@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::run::access::Access;
-use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
+use rhai::{AST, Engine, EvalAltResult, FnNamespace, Module, ModuleResolver, Position, Scope, Shared};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -275,10 +275,26 @@ impl ModuleResolver for Resolver {
         // The label, not the path as written: it is what finds the text again.
         let inside = |e| EvalAltResult::ErrorInModule(source.label.clone(), e, pos);
         let ast = compile(engine, &source).map_err(inside)?;
-        let module: Shared<Module> = Module::eval_ast_as_new(Scope::new(), &ast, engine).map_err(inside)?.into();
+        let mut module = Module::eval_ast_as_new(Scope::new(), &ast, engine).map_err(inside)?;
+        expose_closures(&mut module);
+        let module: Shared<Module> = module.into();
         self.0.modules.borrow_mut().insert(source.label, module.clone());
         Ok(module)
     }
+}
+
+/// A closure that comes out of a module is called by its made-up name: it must be found wherever the module is imported.
+// Rhai has no other way to change where a function of a script is seen; its version is pinned by the lock file.
+#[allow(deprecated)]
+fn expose_closures(module: &mut Module) {
+    let closures: Vec<_> =
+        module.iter_script_fn_info().filter(|f| f.2.starts_with("anon$")).map(|f| f.4.clone()).collect();
+    for closure in closures {
+        // The number that a function is filed under depends on the function alone.
+        let filed = Module::new().set_script_fn(closure);
+        module.update_fn_namespace(filed, FnNamespace::Global);
+    }
+    module.build_index();
 }
 
 /// A module is being made as long as this lives.
