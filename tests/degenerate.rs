@@ -7,7 +7,23 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Methods that compare the answers to one prompt.
-const GROUPED: &[&str] = &["rloo", "grpo", "grpo_lora", "dr_grpo", "dapo", "grpo_plus", "gspo", "gro"];
+const GROUPED: &[&str] = &[
+    "cispo",
+    "dapo",
+    "dppo",
+    "dr_grpo",
+    "dual_clip",
+    "gmpo",
+    "gro",
+    "grpo",
+    "grpo_lora",
+    "grpo_plus",
+    "gspo",
+    "max_rl",
+    "reinforce_pp_baseline",
+    "rloo",
+    "sapo",
+];
 /// What keeps a run short, wherever a script has it.
 const SMALL: &[(&str, &str)] = &[
     ("steps", "1"),
@@ -17,7 +33,10 @@ const SMALL: &[(&str, &str)] = &[
     ("thresholds", "[0.0]"),
     ("demos", "4"),
     ("most", "4"),
+    ("iterations", "1"),
+    ("lessons", "1"),
     ("minibatch", "64"),
+    ("pool", "4"),
 ];
 
 /// Scripts that sample answers to prompts, from a file if they are given one.
@@ -108,6 +127,18 @@ fn answers_that_are_all_cut_off_are_still_rows() {
         let longest = if source.stem() == "refuel" { 5.0 } else { 1.0 };
         assert!(lengths.iter().all(|&length| length <= longest), "{}: {lengths:?}", source.stem());
     }
+}
+
+/// Where no given answer is better than what the reference earns there is nothing to learn from.
+#[test]
+fn given_answers_that_are_all_worth_the_same_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let script = |name: &str| loader::list().into_iter().find(|source| source.stem() == name).expect("it is shipped");
+    let said = complaint(dir.path(), &script("alol"), &["max_tokens=1"]);
+    assert!(said.contains("no answer is better than the reference's mean: expected rewards that differ"), "{said}");
+    // One demonstration, which the opponent may well answer alike: then the run ends early, and well.
+    let found = lines(&script("spin"), &["demos=1"], None);
+    assert!(found.iter().all(|line| line["eval"].is_number() || line["loss"].is_number()), "{found:?}");
 }
 
 /// A dialogue of one turn: it can be reset to its first turn alone.

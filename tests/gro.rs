@@ -1,5 +1,5 @@
 //! Each row of gro's table against the script of the method itself: the gradient with respect to the log-probs on random
-//! batches, up to the constant that the table states. The paper's own row has no other script: a formula stands here.
+//! batches, up to the constant that the table states. For rows without a script of their own a formula stands here.
 
 mod common;
 
@@ -48,7 +48,7 @@ fn same_gradient(method: &str, own: &str, advantage: &str, cfg: &str, constant: 
         let out = [];
         for i in 0..{BATCHES} {{
             let b = random(i);
-            if \"{method}\" == \"proposal\" && b.B == 2 {{ continue; }}   // groups of one have no anchor
+            if [\"proposal\", \"proposal_token\", \"contrast\"].contains(\"{method}\") && b.B == 2 {{ continue; }}   // groups of one have no anchor
             let own = {own};
             b.advantage = {advantage};
             let cfg = {cfg};
@@ -115,25 +115,72 @@ fn kto_is_a_row() {
     same_gradient("kto", &format!("slope(\"kto\", b, {cfg})"), "b.label", cfg, 0.2);
 }
 
-/// w·v(A/beta) = (1 − σ(sign(A)·(l − anchor)))·exp(A/beta), l the mean log-prob, anchor the mean of the others' l, by
-/// hand from arrays: minus that over B is the gradient at every masked token.
 #[test]
-fn the_papers_own_idea_is_its_formula() {
-    let own = "{
+fn awr_is_a_row() {
+    let own = with_advantage("awr", "b.a", "#{ beta: 0.7, max_weight: 1e9 }");
+    same_gradient("awr", &own, "b.a", "#{ beta: 0.7 }", 1.0);
+}
+
+#[test]
+fn alol_is_a_row() {
+    let own = with_advantage("alol", "b.a", "#{ clip: 0.9 }");
+    same_gradient("alol", &own, "b.a", "#{ beta: 1.0, clip: 0.9 }", 1.0);
+}
+
+/// Maximum likelihood of whole answers; sft.rhai itself averages over tokens.
+#[test]
+fn sft_is_the_likelihood_of_answers() {
+    let own = "{ let x = b.logp.with_grad(); grad(-mean(seq_sum(x, b.mask)), x) }";
+    same_gradient("sft", own, "0 * b.a", "#{ beta: 1.0 }", 1.0);
+}
+
+/// Σ_a π(a)·A(a), the paper's equation 31, estimated from another policy's samples: differentiated, not weighted.
+#[test]
+fn the_surrogate_is_the_expected_advantage() {
+    let own = "{ let x = b.logp.with_grad(); grad(-mean(seq_sum(exp(x - b.old_logprob) * b.a, b.mask)), x) }";
+    same_gradient("surrogate", own, "b.a", "#{ beta: 1.0 }", 1.0);
+}
+
+/// A row that has no other script, by hand from arrays: `w` is an expression of the answer's mean log-prob `l`, the mean
+/// of its group's others `anchor`, the advantage `a` and the token's log-prob `token`; minus w·`v` over B is the gradient.
+fn by_formula(method: &str, w: &str, v: &str) {
+    let own = format!(
+        "{{
         let n = b.B / 2;
         let rows = [];
-        let l = seq_avg(b.logp, b.mask).to_array();
-        let a = b.a.to_array();
-        for i in 0..b.B {
+        let means = seq_avg(b.logp, b.mask).to_array();
+        let logp = b.logp.to_array();
+        let given = b.a.to_array();
+        for i in 0..b.B {{
             let others = 0.0;
-            for j in (i / n) * n..(i / n + 1) * n { if j != i { others += l[j][0]; } }
-            let side = if a[i][0] > 0.0 { 1.0 } else { -1.0 };
-            let above = side * (l[i][0] - others / (n - 1));
-            rows.push([-(1.0 - 1.0 / (1.0 + exp(-above))) * exp(a[i][0] / 0.7) / b.B]);
-        }
+            for j in (i / n) * n..(i / n + 1) * n {{ if j != i {{ others += means[j][0]; }} }}
+            let l = means[i][0];
+            let anchor = others / (n - 1);
+            let a = given[i][0];
+            let row = [];
+            for token in logp[i] {{ row.push(-({w}) * ({v}) / b.B); }}
+            rows.push(row);
+        }}
         tensor(rows, \"f64\") * b.mask
-    }";
-    same_gradient("proposal", own, "b.a", "#{ beta: 0.7, group: b.B / 2 }", 1.0);
+    }}"
+    );
+    same_gradient(method, &own, "b.a", "#{ beta: 0.7, group: b.B / 2 }", 1.0);
+}
+
+#[test]
+fn the_papers_own_idea_is_its_formula() {
+    by_formula("proposal", "1.0 - 1.0 / (1.0 + exp(anchor - l))", "exp(a / 0.7)");
+}
+
+#[test]
+fn its_token_form_is_its_formula() {
+    by_formula("proposal_token", "1.0 - 1.0 / (1.0 + exp(anchor - token))", "exp(a / 0.7)");
+}
+
+#[test]
+fn graded_contrast_is_its_formula() {
+    let side = "(if a > 0.0 { 1.0 } else { -1.0 })";
+    by_formula("contrast", &format!("1.0 - 1.0 / (1.0 + exp(-{side} * (l - anchor)))"), "a / 0.7");
 }
 
 #[test]
@@ -142,7 +189,7 @@ fn an_unknown_method_names_the_rows() {
     let host = Host::new(&session, &Loader::new(None), &Limits::default());
     let text =
         format!("{RANDOM} let b = random(0); b.advantage = b.a; slope(\"gro\", b, #{{ method: \"ppo\", beta: 1.0 }})");
-    let error = host.eval(&Source { label: "gro_row.rhai".into(), text }).err().unwrap();
-    let rows = "[\"cpl\", \"dpo\", \"grpo\", \"kto\", \"proposal\", \"reinforce_pp\", \"remax\", \"rloo\"]";
+    let error = host.eval(&Source { label: "gro_row.rhai".into(), text }).err().expect("no such row");
+    let rows = r#"["alol", "awr", "contrast", "cpl", "dpo", "grpo", "kto", "proposal", "proposal_token", "reinforce_pp", "remax", "rloo", "sft", "surrogate"]"#;
     assert!(error.message.contains(&format!("unknown method ppo, expected one of {rows}")), "{}", error.message);
 }

@@ -39,6 +39,7 @@ fn call(function: &str, a: &Arguments) -> Result<Vec<(&'static str, Tensor)>> {
         "advantage::group" => of_group(advantage::group),
         "advantage::group_center" => of_group(advantage::group_center),
         "advantage::rloo" => of_group(advantage::rloo),
+        "advantage::max_rl" => of_group(advantage::max_rl),
         "advantage::gae" => {
             let (gamma, lambda) = (a.number("gamma"), a.number("lambda"));
             let out = advantage::gae(&a.tensor("reward"), &a.tensor("value"), &a.tensor("mask"), gamma, lambda)?;
@@ -98,7 +99,7 @@ fn check(dtype: DType, tolerance: f64) -> BTreeMap<String, usize> {
 #[test]
 fn functions_agree_with_the_reference_in_f64() {
     let counts = check(DType::F64, 1e-10);
-    assert_eq!(counts.len(), 18, "{counts:?}");
+    assert_eq!(counts.len(), 19, "{counts:?}");
     assert!(counts.iter().all(|(function, n)| *n >= if function == "advantage::gae" { 36 } else { 9 }), "{counts:?}");
 }
 
@@ -122,7 +123,8 @@ fn rewards_that_are_not_numbers_name_their_row() {
 fn a_group_of_equal_rewards_has_advantage_zero_exactly() {
     for value in [0.1, -1.0 / 3.0, 1e30] {
         let reward = Tensor::from_vec_f64(vec![value; 6], &[6, 1], &Device::Cpu).unwrap();
-        for found in [advantage::group(&reward, 3), advantage::rloo(&reward, 3), advantage::group_center(&reward, 3)] {
+        for f in [advantage::group, advantage::rloo, advantage::group_center, advantage::max_rl] {
+            let found = f(&reward, 3);
             assert_eq!(found.unwrap().to_vec().unwrap(), [0.0; 6]);
         }
     }

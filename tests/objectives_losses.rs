@@ -26,6 +26,7 @@ const PAIRED: &[&str] = &[
     "rso",
     "simpo",
     "slic",
+    "spin",
 ];
 
 /// Runs `script(NAME).call(CALL, …)` on a case's numbers, rounded to `dtype`. Returns the loss and the gradient. Where
@@ -72,7 +73,7 @@ fn check(dtype: &str, tolerance: f64) {
         assert_eq!(run(&host, case, dtype, true), (loss, grad), "{}: cells outside the mask count", case["name"]);
         checked += 1;
     }
-    assert_eq!(checked, 358);
+    assert_eq!(checked, 495);
 }
 
 #[test]

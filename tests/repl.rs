@@ -135,6 +135,7 @@ fn commands_answer() {
     t.answer(":help", "the variables and functions in reach");
     t.answer(":search adaptive coefficient", "schedule::adapt");
     t.answer(":source schedule::linear", "1.0 - (step - 1.0) / steps");
+    t.answer(":source schedule::linear", "fn linear(step, steps, warmup)");
     t.answer(":hepl", "did you mean `:help`?");
     t.answer(":load mine", "rhopo> ");
     t.answer("loaded + f(1)", "2002");

@@ -14,8 +14,11 @@ const SMALL: &[(&str, &str)] = &[
     ("eval_prompts", "8"),
     ("group", "4"),
     ("grows", "1"),
+    ("iterations", "1"),
+    ("lessons", "2"),
     ("minibatch", "16"),
     ("pairs", "4"),
+    ("pool", "16"),
     ("prompts", "16"),
     ("steps", "2"),
     ("test_pairs", "8"),
@@ -26,11 +29,19 @@ const VARIANTS: &[(&str, &str)] = &[
     ("rebel", "second=reference"),
     ("rebel", "second=best_worst"),
     ("dapo", "tries=1"),
-    ("gro", "method=dpo"),
+    ("gro", "method=alol"),
+    ("gro", "method=awr"),
+    ("gro", "method=contrast"),
     ("gro", "method=cpl"),
+    ("gro", "method=dpo"),
+    ("gro", "method=grpo"),
     ("gro", "method=kto"),
-    ("gro", "method=remax"),
+    ("gro", "method=proposal_token"),
     ("gro", "method=reinforce_pp"),
+    ("gro", "method=remax"),
+    ("gro", "method=rloo"),
+    ("gro", "method=sft"),
+    ("gro", "method=surrogate"),
 ];
 /// Measures a model and trains none.
 const EVALUATES: &[&str] = &["best_of_n"];
@@ -87,6 +98,69 @@ fn every_variant_runs() {
         let source = scripts.iter().find(|source| source.stem() == *name).expect("a shipped script");
         check(name, &run(source, &[set]));
     }
+}
+
+/// What a method of GRO's table learns from, alone and beside samples.
+#[test]
+fn every_variant_learns_from_given_answers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, answer: &str| {
+        let row = |n: u32| {
+            format!("{{\"prompt\": \"1{n}+20=\", \"answer\": \"3{n}\", {}}}\n", answer.replace('N', &n.to_string()))
+        };
+        let path = dir.path().join(name);
+        fs::write(&path, (0..8).map(row).collect::<String>()).expect("written");
+        format!("data={}", path.display())
+    };
+    let demos = file("demos.jsonl", "\"completion\": \"3N\"");
+    let pairs = file("pairs.jsonl", "\"chosen\": \"3N\", \"rejected\": \"4N\"");
+    let labels = file("labels.jsonl", "\"completion\": \"3N\", \"label\": true");
+    let scripts = loader::list();
+    let source = |name: &str| scripts.iter().find(|source| source.stem() == name).expect("a shipped script");
+    let methods = [
+        ("dpo", &pairs),
+        ("cpl", &pairs),
+        ("kto", &labels),
+        ("sft", &demos),
+        ("awr", &demos),
+        ("proposal", &demos),
+        ("proposal_token", &demos),
+        ("alol", &demos),
+    ];
+    for (method, data) in methods {
+        let method = format!("method={method}");
+        let alone = run(source("gro"), &[&method, data]);
+        check("gro", &alone);
+        let sampled = |lines: &[Value]| lines.iter().any(|line| line["reward"].is_number());
+        assert!(!sampled(&alone), "{method} was given answers: nothing is to be sampled");
+        if method != "method=sft" {
+            let mixed = run(source("gro"), &[&method, data, "share=0.5"]);
+            check("gro", &mixed);
+            assert!(sampled(&mixed), "{method} is to learn from samples too");
+        }
+    }
+    for name in ["alol", "spin"] {
+        check(name, &run(source(name), &[&demos]));
+    }
+}
+
+#[test]
+fn gro_refuses_a_second_update_without_a_ratio() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let command = |set: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
+        command
+            .current_dir(dir.path())
+            .args(["run", "gro", "--out", "out", "--set"])
+            .args(set)
+            .output()
+            .expect("it starts")
+    };
+    let out = command(&["method=rloo", "epochs=2"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("rloo has no ratio in w: a batch is used once, expected epochs=1"), "{said}");
+    let small = ["method=surrogate", "epochs=2", "steps=1", "prompts=8", "group=2", "--seed", "0"];
+    assert!(command(&small).status.success());
 }
 
 /// What a script's text promises: its form, its length, its header.

@@ -41,6 +41,8 @@ pub const DIVERGENCE: Column = Column { title: "divergence", of: |o| measured(o,
 pub const LENGTH: Column = Column { title: "length", of: |o| measured(o, "length"), digits: 2 };
 pub const WRONG_LENGTH: Column =
     Column { title: "length of wrong answers", of: |o| measured(o, "wrong_length"), digits: 2 };
+pub const DISTINCT: Column = Column { title: "distinct", of: |o| measured(o, "distinct"), digits: 3 };
+pub const PASS: Column = Column { title: "pass@8", of: |o| measured(o, "pass_at_8"), digits: 3 };
 pub const TOKENS: Column = Column { title: "sampled tokens", of: Outcome::sampled, digits: 0 };
 pub const SECONDS: Column = Column { title: "seconds", of: |o| o.seconds, digits: 1 };
 pub const MEMORY: Column = Column { title: "peak MB", of: |o| o.peak, digits: 0 };
@@ -62,44 +64,60 @@ type Edit = (&'static str, &'static str);
 
 // Dynamic sampling takes more batches per step than plain sampling: both end at the same number of tokens instead.
 const COUNT: Edit = ("let run    = open_run(cfg);", "let spent = 0.0;\nlet run    = open_run(cfg);");
-const SPEND: Edit =
-    ("more.reward = task.score(more);", "more.reward = task.score(more); spent += sum(more.length).item();");
+const SPEND: Edit = ("got.reward = task.score(got);", "got.reward = task.score(got); spent += sum(got.length).item();");
 const STOP: Edit = ("    let parts = [];", "    if spent > 80000.0 { break; }\n    let parts = [];");
-const DECAY: Edit =
-    ("opt.lr = cfg.lr * (1.0 - (step - 1.0) / cfg.steps);", "opt.lr = cfg.lr * max(0.0, 1.0 - spent / 80000.0);");
+const DECAY: Edit = (
+    "schedule::linear(step, cfg.steps, cfg.warmup)",
+    "max(0.0, 1.0 - spent / 80000.0) * schedule::warmup(step, cfg.warmup + 1)",
+);
 const NO_PENALTY: Edit = ("b.reward + reward::overlong(b.length, cfg.max_tokens, cfg.cache)", "b.reward");
+const FILTER: Edit = ("    for mb in b.minibatches", "    b.mask = b.mask * b.finished;\n    for mb in b.minibatches");
 const PER_ANSWER: Edit = ("-token_mean(gain, b.mask)", "-seq_mean(gain, b.mask)");
 const EVERY_GROUP: Edit = ("apart[i / n][0] > 0.0", "true");
 const NOISE: Edit = ("= task.score(b);", "= task.score(b) + randn([b.rows, 1]);");
 const THIS_TURN: Edit = ("= task.score(b);", "= task.score(b) * (b.turns == b.h);");
+// RAFT imitates the best answer to each prompt, whatever it is worth, and of equal ones any.
+const BEST: Edit = (
+    "b.advantage = advantage::rloo(b.reward - cfg.beta * away, cfg.group);",
+    "let r    = reshape(b.reward, [-1, cfg.group]);\n    \
+     let best = gather(argsort(r), full([r.shape[0], 1], cfg.group - 1), 1);\n    \
+     b.advantage = reshape(one_hot(reshape(best, [-1]), cfg.group), [-1, 1]);",
+);
 
-const LADDER: &[Plan] = &[
-    Plan::new("grpo (no divergence)", "arithmetic")
-        .of("dapo")
-        .sets(&["steps=1000", "tries=1", "clip_high=0.2"])
-        .edits(&[COUNT, SPEND, STOP, DECAY, NO_PENALTY, PER_ANSWER, EVERY_GROUP]),
-    Plan::new("+ clip-higher", "arithmetic").of("dapo").sets(&["steps=1000", "tries=1"]).edits(&[
-        COUNT,
-        SPEND,
-        STOP,
-        DECAY,
-        NO_PENALTY,
-        PER_ANSWER,
-        EVERY_GROUP,
-    ]),
-    Plan::new("+ dynamic sampling", "arithmetic")
-        .of("dapo")
-        .sets(&["steps=1000"])
-        .edits(&[COUNT, SPEND, STOP, DECAY, NO_PENALTY, PER_ANSWER]),
-    Plan::new("+ token mean", "arithmetic")
-        .of("dapo")
-        .sets(&["steps=1000"])
-        .edits(&[COUNT, SPEND, STOP, DECAY, NO_PENALTY]),
-    Plan::new("+ overlong penalty (dapo)", "arithmetic")
-        .of("dapo")
-        .sets(&["steps=1000"])
-        .edits(&[COUNT, SPEND, STOP, DECAY]),
-];
+/// Answers to arithmetic have three or four tokens; one of five is cut off, or a token too long.
+const SHORT: &str = "max_tokens=5";
+
+const LADDER: &[Plan] =
+    &[
+        Plan::new("grpo (no divergence)", "arithmetic")
+            .of("dapo")
+            .sets(&["steps=1000", SHORT, "cache=1", "tries=1", "clip_high=0.2"])
+            .edits(&[COUNT, SPEND, STOP, DECAY, NO_PENALTY, PER_ANSWER, EVERY_GROUP]),
+        Plan::new("+ overlong filtering", "arithmetic")
+            .of("dapo")
+            .sets(&["steps=1000", SHORT, "cache=1", "tries=1", "clip_high=0.2"])
+            .edits(&[COUNT, SPEND, STOP, DECAY, NO_PENALTY, PER_ANSWER, EVERY_GROUP, FILTER]),
+        Plan::new("+ clip-higher", "arithmetic")
+            .of("dapo")
+            .sets(&["steps=1000", SHORT, "cache=1", "tries=1"])
+            .edits(&[COUNT, SPEND, STOP, DECAY, NO_PENALTY, PER_ANSWER, EVERY_GROUP, FILTER]),
+        Plan::new("+ soft overlong penalty", "arithmetic")
+            .of("dapo")
+            .sets(&["steps=1000", SHORT, "cache=1", "tries=1"])
+            .edits(&[COUNT, SPEND, STOP, DECAY, PER_ANSWER, EVERY_GROUP, FILTER]),
+        Plan::new("+ token mean", "arithmetic").of("dapo").sets(&["steps=1000", SHORT, "cache=1", "tries=1"]).edits(&[
+            COUNT,
+            SPEND,
+            STOP,
+            DECAY,
+            EVERY_GROUP,
+            FILTER,
+        ]),
+        Plan::new("+ dynamic sampling", "arithmetic")
+            .of("dapo")
+            .sets(&["steps=1000", SHORT, "cache=1"])
+            .edits(&[COUNT, SPEND, STOP, DECAY, FILTER]),
+    ];
 
 const RESETS: &[Plan] = &[
     Plan::new("ppo, 10 steps", "reverse").of("ppo").sets(&["steps=10"]),
@@ -126,13 +144,17 @@ const REFUEL: &[Plan] = &[
 ];
 
 const NOISY: &[Plan] = &[
-    Plan::new("rloo, clean reward", "arithmetic").of("rloo").sets(&["steps=40", "prompts=64", "group=4"]),
-    Plan::new("rloo, noisy reward", "arithmetic")
-        .of("rloo")
-        .sets(&["steps=40", "prompts=64", "group=4"])
-        .edits(&[NOISE]),
-    Plan::new("ppo, clean reward", "arithmetic").of("ppo").sets(&["steps=40", "prompts=64", "group=4"]),
-    Plan::new("ppo, noisy reward", "arithmetic").of("ppo").sets(&["steps=40", "prompts=64", "group=4"]).edits(&[NOISE]),
+    Plan::new("rloo, clean reward", "arithmetic").of("rloo").sets(&["steps=40", "beta=0.0"]),
+    Plan::new("rloo, noisy reward", "arithmetic").of("rloo").sets(&["steps=40", "beta=0.0"]).edits(&[NOISE]),
+    Plan::new("raft, clean reward", "arithmetic").of("rloo").sets(&["steps=40", "beta=0.0"]).edits(&[BEST]),
+    Plan::new("raft, noisy reward", "arithmetic").of("rloo").sets(&["steps=40", "beta=0.0"]).edits(&[BEST, NOISE]),
+];
+
+const TABLE: &[Plan] = &[
+    Plan::new("neither (rloo)", "countdown").of("gro").sets(&["steps=50", "method=rloo"]),
+    Plan::new("w alone (contrast)", "countdown").of("gro").sets(&["steps=50", "method=contrast"]),
+    Plan::new("v alone (awr)", "countdown").of("gro").sets(&["steps=50", "method=awr"]),
+    Plan::new("w and v (proposal)", "countdown").of("gro").sets(&["steps=50", "method=proposal"]),
 ];
 
 const LENGTHS: &[Plan] = &[
@@ -142,11 +164,30 @@ const LENGTHS: &[Plan] = &[
 
 pub const CLAIMS: &[Claim] = &[
     Claim {
+        name: "claim_gro",
+        title: "GRO's two ingredients, alone and together",
+        said: "Cai 2025 (arXiv:2503.19523) asks for this comparison: a weight w that looks at how far an answer lags behind \
+               its rivals, and an increasing v in place of the advantage itself. It supposes that v lessens the collapse of \
+               answers onto a few, and w more so. On `countdown` a prompt has several right answers. The baseline is the \
+               group's mean throughout; beta is 0.5.",
+        plans: TABLE,
+        columns: &[REWARD, PASS, DISTINCT, DIVERGENCE, TOKENS],
+        findings: &[
+            Finding::More { a: 1, b: 0, column: REWARD },
+            Finding::More { a: 2, b: 0, column: REWARD },
+            Finding::More { a: 3, b: 0, column: REWARD },
+            Finding::More { a: 3, b: 2, column: REWARD },
+            Finding::More { a: 1, b: 0, column: DISTINCT },
+            Finding::More { a: 2, b: 0, column: DISTINCT },
+            Finding::More { a: 3, b: 2, column: DISTINCT },
+        ],
+    },
+    Claim {
         name: "claim_dapo",
         title: "DAPO's ingredients, added to GRPO one at a time",
-        said: "Yu et al. 2025 (arXiv:2503.14476, table 1) report that each of clip-higher, dynamic sampling, the mean over \
-               tokens and the overlong penalty adds to the score of GRPO without a divergence. Every run ends after \
-               80,000 sampled tokens; dynamic sampling pays for what it throws away.",
+        said: "Yu et al. 2025 (arXiv:2503.14476, table 1) report that the score of GRPO without a divergence rises with each \
+               of these, in this order. Every run ends after 80,000 sampled tokens; dynamic sampling pays for what it throws \
+               away. Answers are cut off after five tokens, one more than a right one has, which is one answer in a hundred.",
         plans: LADDER,
         columns: &[REWARD, DIVERGENCE, LENGTH, TOKENS, SECONDS],
         findings: &[
@@ -154,13 +195,15 @@ pub const CLAIMS: &[Claim] = &[
             Finding::More { a: 2, b: 1, column: REWARD },
             Finding::More { a: 3, b: 2, column: REWARD },
             Finding::More { a: 4, b: 3, column: REWARD },
+            Finding::More { a: 5, b: 4, column: REWARD },
         ],
     },
     Claim {
         name: "claim_resets",
         title: "Resets against PPO, at equal divergence",
-        said: "Chang et al. (arXiv:2306.11816, arXiv:2404.08495) report more reward at the same divergence when rollouts \
-               restart from prefixes of the reference's answers (PPO++) or of demonstrations (DR-PO). Three lengths of \
+        said: "Chang et al. report more reward at the same divergence when rollouts restart from prefixes of \
+               demonstrations (DR-PO, arXiv:2404.08495); of restarts from the reference's own answers (PPO++, \
+               arXiv:2306.11816) they report more reward. Both are tried at equal divergence here. Three lengths of \
                training, in steps of as many answers, trace each method's path; rewards are compared at the largest \
                divergence that both paths reach.",
         plans: RESETS,
@@ -196,9 +239,10 @@ pub const CLAIMS: &[Claim] = &[
     },
     Claim {
         name: "claim_rloo",
-        title: "RLOO against PPO under reward noise",
-        said: "Ahmadian et al. 2024 (arXiv:2402.14740) report that RLOO is more robust to noise in the reward than PPO. \
-               Normal noise of standard deviation 1 is added to every training reward, which is 0 or 1.",
+        title: "RLOO against RAFT under reward noise",
+        said: "Ahmadian et al. 2024 (arXiv:2402.14740, section 5.3) report that noise in the reward hurts RLOO less than RAFT, \
+               which imitates the best of a group. Normal noise of standard deviation 1 is added to every training reward, \
+               which is 0 or 1. Neither has a divergence here; both see the same number of answers.",
         plans: NOISY,
         columns: &[REWARD, DIVERGENCE, TOKENS, SECONDS],
         findings: &[Finding::More { a: 1, b: 3, column: REWARD }, Finding::More { a: 0, b: 2, column: REWARD }],

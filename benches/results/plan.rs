@@ -12,6 +12,8 @@ pub struct Plan {
     pub sets: &'static [&'static str],
     /// Replacements in the script's text, for what no hyper-parameter says. Each must be found.
     pub edits: &'static [(&'static str, &'static str)],
+    /// The plan whose model, of the same seed, the script gets as `teacher`.
+    pub teacher: Option<&'static str>,
     /// Tokens of an answer when it is measured.
     pub max_tokens: usize,
     pub measured: Measured,
@@ -30,7 +32,16 @@ pub enum Measured {
 
 impl Plan {
     pub const fn new(name: &'static str, task: &'static str) -> Self {
-        Self { name, script: name, task, sets: &[], edits: &[], max_tokens: 16, measured: Measured::Policy }
+        Self {
+            name,
+            script: name,
+            task,
+            sets: &[],
+            edits: &[],
+            teacher: None,
+            max_tokens: 16,
+            measured: Measured::Policy,
+        }
     }
 
     pub const fn of(mut self, script: &'static str) -> Self {
@@ -45,6 +56,11 @@ impl Plan {
 
     pub const fn edits(mut self, edits: &'static [(&'static str, &'static str)]) -> Self {
         self.edits = edits;
+        self
+    }
+
+    pub const fn teacher(mut self, plan: &'static str) -> Self {
+        self.teacher = Some(plan);
         self
     }
 
@@ -69,8 +85,11 @@ pub const SCRIPTS: &[Plan] = &[
     Plan::new("rloo", "arithmetic").sets(&["steps=40"]),
     Plan::new("remax", "arithmetic").sets(&["steps=40", "prompts=256"]),
     Plan::new("reinforce_pp", "arithmetic").sets(&["steps=40", "prompts=256"]),
+    Plan::new("reinforce_pp_baseline", "arithmetic").sets(&["steps=50"]),
+    Plan::new("a2c", "arithmetic").sets(&["steps=40"]),
     Plan::new("ppo", "arithmetic").sets(&["steps=40"]),
     Plan::new("ppo_penalty", "arithmetic").sets(&["steps=40"]),
+    Plan::new("ppo_clip_kl", "arithmetic").sets(&["steps=30"]),
     Plan::new("ppo_ptx", "arithmetic").sets(&["steps=40"]),
     Plan::new("grpo", "arithmetic").sets(&["steps=50"]),
     Plan::new("grpo_lora", "arithmetic").sets(&["steps=50"]).measured(Measured::Adapter),
@@ -78,10 +97,17 @@ pub const SCRIPTS: &[Plan] = &[
     Plan::new("dapo", "arithmetic").sets(&["steps=25"]),
     Plan::new("grpo_plus", "arithmetic").sets(&["steps=50"]),
     Plan::new("gspo", "arithmetic").sets(&["steps=50"]),
+    Plan::new("gmpo", "arithmetic").sets(&["steps=50"]),
+    Plan::new("cispo", "arithmetic").sets(&["steps=50"]),
+    Plan::new("sapo", "arithmetic").sets(&["steps=50"]),
+    Plan::new("dppo", "arithmetic").sets(&["steps=50"]),
+    Plan::new("dual_clip", "arithmetic").sets(&["steps=50"]),
+    Plan::new("max_rl", "arithmetic").sets(&["steps=50"]),
     Plan::new("ppo_pp", "reverse").sets(&["steps=30"]),
     Plan::new("dr_po", "reverse").sets(&["steps=30"]),
     Plan::new("rebel", "arithmetic").sets(&["steps=30"]),
     Plan::new("refuel", "guess:max=12").sets(&["steps=14"]).tokens(4),
+    Plan::new("a_star_po", "arithmetic").sets(&["steps=60", "pool=1024"]),
     Plan::new("dpo", "arithmetic").sets(&["prompts=4096", "steps=120"]),
     Plan::new("cdpo", "arithmetic").sets(&["prompts=4096", "steps=120"]),
     Plan::new("ipo", "arithmetic").sets(&["prompts=4096", "steps=120"]),
@@ -96,7 +122,10 @@ pub const SCRIPTS: &[Plan] = &[
     Plan::new("apo_down", "reverse"),
     Plan::new("discopop", "arithmetic").sets(&["prompts=4096", "steps=120"]),
     Plan::new("online_dpo", "arithmetic").sets(&["steps=40"]),
+    Plan::new("spin", "arithmetic"),
+    Plan::new("opd", "arithmetic").sets(&["steps=40"]).teacher("sft"),
     Plan::new("awr", "arithmetic").sets(&["steps=50"]),
+    Plan::new("alol", "arithmetic").sets(&["steps=100"]),
     Plan::new("best_of_n", "arithmetic")
         .sets(&["prompts=128"])
         .measured(Measured::Own("reward of one answer, then of the best of n")),

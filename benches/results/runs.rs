@@ -2,7 +2,7 @@
 //! Owns the folders below target/results: an outcome is read again as long as the script and its settings are the same.
 
 use crate::Result;
-use crate::plan::{Measured, Plan};
+use crate::plan::{Measured, Plan, SCRIPTS};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,7 +53,7 @@ impl Runner {
     /// `tiny` itself on a task.
     pub fn start(&self, task: &'static str) -> Result<Outcome> {
         let dir = self.folder(&format!("start-{task}"));
-        let tokens = crate::plan::SCRIPTS.iter().filter(|plan| plan.task == task).map(|plan| plan.max_tokens).max();
+        let tokens = SCRIPTS.iter().filter(|plan| plan.task == task).map(|plan| plan.max_tokens).max();
         let sets = self.measuring("tiny", task, tokens.unwrap_or(16));
         if !dir.join("metrics.jsonl").is_file() {
             self.rhopo(&self.measure(), &sets, 0, &dir)?;
@@ -67,6 +67,9 @@ impl Runner {
         if self.read(plan, seed).is_some() {
             eprintln!("{} --seed {seed}: there already", plan.name);
             return Ok(());
+        }
+        if let Some(teacher) = teacher(plan) {
+            self.run(teacher, seed)?;
         }
         let (dir, text) = (self.dir(plan, seed), self.text(plan)?);
         self.run_in(plan, seed, &dir, &text)?;
@@ -119,6 +122,7 @@ impl Runner {
         fs::write(&script, text)?;
         let mut sets: Vec<String> = plan.sets.iter().map(ToString::to_string).collect();
         sets.push(format!("task={}", plan.task));
+        sets.extend(teacher(plan).map(|of| format!("teacher={}", self.dir(of, seed).join("run/model").display())));
         let (seconds, peak) = self.rhopo(&script, &sets, seed, &dir.join("run"))?;
         fs::write(dir.join("cost"), format!("{seconds:.2} {peak:.0}\n"))?;
         let model = dir.join("run/model");
@@ -169,6 +173,10 @@ impl Runner {
         }
         Ok((started.elapsed().as_secs_f64(), peak))
     }
+}
+
+fn teacher(plan: &Plan) -> Option<&'static Plan> {
+    SCRIPTS.iter().find(|of| Some(of.name) == plan.teacher)
 }
 
 /// What an outcome belongs to.

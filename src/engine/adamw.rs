@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101): decoupled weight decay on every parameter, gradients clipped
+//! AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101): decoupled weight decay on every parameter, gradients clipped
 //! by their joint norm, f32 moments that can be saved.
 
 use super::leaf;

@@ -30,6 +30,16 @@ pub fn rloo(reward: &Tensor, n: usize) -> Result<Tensor> {
     })
 }
 
+/// `(r − mean)/mean` per group, 0 where the mean is not positive (MaxRL; arXiv:2602.02710): with rewards of 0 and 1 the
+/// mean of `A·∇log p` over a group is the mean of `∇log p` over its right answers minus that over all, which estimates
+/// the gradient of the logarithm of the pass rate.
+pub fn max_rl(reward: &Tensor, n: usize) -> Result<Tensor> {
+    by_group("advantage::max_rl", reward, n, |r| {
+        let mean = r.iter().sum::<f64>() / r.len() as f64;
+        if mean > 0.0 { centre(r).iter().map(|d| d / mean).collect() } else { vec![0.0; r.len()] }
+    })
+}
+
 /// What `gae` gives, both `[B,T]` and 0 outside the mask.
 pub struct Gae {
     pub advantage: Tensor,
@@ -37,7 +47,7 @@ pub struct Gae {
     pub ret: Tensor,
 }
 
-/// Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, eq. 16) over masked cells; cells
+/// Generalised advantage estimation (Schulman et al. 2015, arXiv:1506.02438, eq. 16) over masked cells; cells
 /// outside the mask are skipped: the next value and the trace pass through them. All inputs `[B,T]`.
 pub fn gae(reward: &Tensor, value: &Tensor, mask: &Tensor, gamma: f64, lambda: f64) -> Result<Gae> {
     let name = "advantage::gae";

@@ -193,7 +193,9 @@ mod tests {
             |name: &str| find(&known, name).map(|found| found.iter().map(|e| e.path.clone()).collect::<Vec<_>>());
         assert_eq!(paths("kl::k3").expect("known"), ["kl::k3"]);
         assert_eq!(paths("k3").expect("known"), ["kl::k3"]);
-        assert_eq!(paths("linear").expect("known"), ["schedule::linear"]);
+        assert_eq!(paths("adapt").expect("known"), ["schedule::adapt"]);
+        // One for each number of arguments.
+        assert_eq!(paths("linear").expect("known"), ["schedule::linear", "schedule::linear"]);
         assert_eq!(paths("lograob").expect_err("unknown").hint.as_deref(), Some("did you mean `logprob`?"));
         assert_eq!(paths("xyzzy").expect_err("unknown").hint.as_deref(), Some("`rhopo doc` lists all"));
     }

@@ -303,7 +303,7 @@ fn optimizing(reg: &mut Registry, session: &Rc<Session>) {
     .param("weight_decay", "float", "per step and unit of lr; 0 unless given")
     .param("max_norm", "float", "largest joint norm of the gradients; 1.0 unless given")
     .errors("A frozen model, no model, a number outside its range, an unknown option.")
-    .source("Loshchilov & Hutter 2019, arXiv:1711.05101")
+    .source("Loshchilov & Hutter 2017, arXiv:1711.05101")
     .example(
         "let model = load_model(\"tiny\");\n\
          let opt = adamw(model, #{ lr: 1e-4, weight_decay: 0.01 });\n\

@@ -171,7 +171,7 @@ fn divergences(reg: &mut Registry) {
 
 fn groups(reg: &mut Registry) {
     type Grouped = fn(&Tensor, usize) -> Result<Tensor>;
-    let all: [(&'static str, Grouped, Doc); 3] = [
+    let all: [(&'static str, Grouped, Doc); 4] = [
         (
             "group",
             advantage::group,
@@ -193,6 +193,16 @@ fn groups(reg: &mut Registry) {
                 .source("RLOO, Ahmadian et al. 2024, arXiv:2402.14740")
                 .example("assert(advantage::rloo(tensor([[0], [1], [2]]), 3).to_array() == [[-1.5], [0.0], [1.5]]);"),
         ),
+        (
+            "max_rl",
+            advantage::max_rl,
+            Doc::new(
+                "advantage::max_rl(reward: Tensor, n: int) -> Tensor",
+                "(r - mean)/mean within each group, 0 where the mean is not positive: hard prompts weigh more.",
+            )
+            .source("MaxRL, Tajwar et al. 2026, arXiv:2602.02710")
+            .example("assert(advantage::max_rl(tensor([[0], [1], [0], [0]]), 2).to_array() == [[-1.0], [1.0], [0.0], [0.0]]);"),
+        ),
     ];
     for (name, run, doc) in all {
         let path = doc.signature.split('(').next().unwrap_or(name);
@@ -210,7 +220,7 @@ fn groups(reg: &mut Registry) {
 
 fn returns(reg: &mut Registry) {
     let doc = Doc::new("advantage::gae(reward, value, mask, gamma, lambda) -> map", "Generalised advantage estimation: #{ advantage, ret }, both [B,T].")
-        .source("Schulman et al. 2016, arXiv:1506.02438, eq. 16")
+        .source("Schulman et al. 2015, arXiv:1506.02438, eq. 16")
         .param("reward", "[B,T]", "reward per token")
         .param("value", "[B,T]", "the value function's estimate before each token")
         .param("mask", "[B,T]", "tokens outside it are skipped: value and trace pass through them")

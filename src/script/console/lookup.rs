@@ -5,6 +5,21 @@ use crate::error::{Error, Kind, Result};
 use crate::script::loader::{self, Source};
 use crate::script::wording;
 
+/// The last text of this name for each number of parameters, in the order of the file.
+fn overloads<'a>(functions: &[(String, &'a str)], name: &str) -> Vec<&'a str> {
+    let parameters = |text: &str| {
+        let code: String = text.lines().skip_while(|line| line.trim_start().starts_with("//")).collect();
+        let list = code.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+        list.map_or(0, |(list, _)| list.split(',').filter(|one| !one.trim().is_empty()).count())
+    };
+    let mut found: Vec<(usize, &'a str)> = Vec::new();
+    for (_, text) in functions.iter().filter(|(known, _)| known == name) {
+        found.retain(|(count, _)| *count != parameters(text));
+        found.push((parameters(text), text));
+    }
+    found.into_iter().map(|(_, text)| text).collect()
+}
+
 impl Desk<'_, '_> {
     /// What the language says of a function of its own: signatures, and the comment on them.
     pub fn of_the_language(&self, name: &str) -> Vec<(String, String)> {
@@ -24,9 +39,8 @@ impl Desk<'_, '_> {
     pub fn source(&self, name: &str) -> Result<(String, String)> {
         let bare = name.rsplit("::").next().unwrap_or(name);
         let of = |label: &str, text: &str| {
-            let functions = lex::functions(text);
-            let (_, found) = functions.iter().rfind(|(known, _)| known == bare)?;
-            Some((label.to_string(), (*found).to_string()))
+            let found = overloads(&lex::functions(text), bare);
+            (!found.is_empty()).then(|| (label.to_string(), found.join("\n\n")))
         };
         let files = self.console.files.iter().rev().map(|file| (&file.source.label[..], &file.source.text[..]));
         let said = std::iter::once((LABEL, self.console.text.as_str())).chain(files);
