@@ -1,6 +1,6 @@
 //! rhopo: a runtime for research on policy-optimisation objectives for language models.
 //!
-//! The layers, lowest first; each may use those above it in this list only (`tests/layering.rs` holds it).
+//! The layers, lowest first; each may use those above it in this list only (`tests/docs/layering.rs` holds it).
 
 pub mod error;
 pub mod tensor;

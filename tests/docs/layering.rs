@@ -1,0 +1,175 @@
+//! Holds the layers: who may use whom, who may know Rhai, candle and the terminal, and what training code never calls.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lowest first: a layer may use those before it.
+const LAYERS: [&str; 11] =
+    ["error", "tensor", "kernel", "rl", "model", "engine", "data", "run", "script", "ui", "main"];
+
+/// Operations of candle without a backward pass: they cut the gradient silently.
+const CUTTING: [&str; 8] = [
+    "ops::rms_norm",
+    "ops::layer_norm",
+    "candle_nn::RmsNorm",
+    "candle_nn::LayerNorm",
+    "candle_nn::rms_norm",
+    "candle_nn::layer_norm",
+    "softmax_last_dim",
+    "rotary_emb::",
+];
+
+struct File {
+    path: PathBuf,
+    layer: String,
+    /// The code without comments and tests, which may use whatever shows that it is right.
+    code: String,
+}
+
+fn files() -> Vec<File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    collect(&root, &mut found);
+    let tests = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"));
+    let files = found.into_iter().filter(|path| !tests(path)).map(|path| read(&root, path));
+    files.filter(|file| file.layer != "lib").collect()
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() {
+            collect(&entry, found);
+        } else if entry.extension().is_some_and(|e| e == "rs") {
+            found.push(entry);
+        }
+    }
+}
+
+fn read(root: &Path, path: PathBuf) -> File {
+    let inside = path.strip_prefix(root).expect("below src");
+    let first = inside.iter().next().expect("a name").to_string_lossy();
+    let layer = first.strip_suffix(".rs").unwrap_or(&first).to_string();
+    let text = fs::read_to_string(&path).expect("readable");
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+    File { path, layer, code: code.join("\n") }
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The modules of this crate that a file names: after `crate::` or `rhopo::`, and inside `use crate::{…}`.
+fn used(code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for root in ["crate::", "rhopo::"] {
+        for (at, _) in code.match_indices(root) {
+            if code[..at].chars().next_back().is_some_and(|c| is_name(c) || c == '$') {
+                continue;
+            }
+            let rest = &code[at + root.len()..];
+            match rest.strip_prefix('{') {
+                Some(group) => names.extend(tops(group)),
+                None => names.push(rest.chars().take_while(|c| is_name(*c)).collect()),
+            }
+        }
+    }
+    names
+}
+
+/// The first names of the paths in `{a::b, c::{d, e}}`.
+fn tops(group: &str) -> Vec<String> {
+    let (mut depth, mut names, mut start) = (0, Vec::new(), true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => start = true,
+            c if depth == 0 && start && is_name(c) => {
+                names.push(group[at..].chars().take_while(|c| is_name(*c)).collect());
+                start = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn place(layer: &str) -> Option<usize> {
+    LAYERS.iter().position(|known| *known == layer)
+}
+
+#[test]
+fn dependencies_point_downwards() {
+    let mut wrong = Vec::new();
+    for file in files() {
+        let own = place(&file.layer).unwrap_or_else(|| panic!("{}: no known layer", file.path.display()));
+        for name in used(&file.code) {
+            if place(&name).is_some_and(|other| other > own) {
+                wrong.push(format!("{} uses {name}", file.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn groups_in_use_lines_are_read() {
+    assert_eq!(used("use crate::{script::{a, b}, run, ui::x};"), ["script", "run", "ui"]);
+    assert_eq!(used("let x = crate::engine::y(); mycrate::z"), ["engine"]);
+}
+
+fn outside(layers: &[&str], words: &[&str]) -> Vec<String> {
+    let elsewhere = files().into_iter().filter(|file| !layers.contains(&file.layer.as_str()));
+    let names = |code: &str, word: &str| {
+        code.match_indices(word).any(|(at, _)| !code[..at].chars().next_back().is_some_and(is_name))
+    };
+    elsewhere
+        .flat_map(|file| {
+            let found: Vec<_> = words.iter().filter(|word| names(&file.code, word)).collect();
+            found.into_iter().map(|word| format!("{} has {word}", file.path.display())).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn rhai_stays_in_script() {
+    assert_eq!(outside(&["script"], &["rhai::"]), [""; 0]);
+}
+
+#[test]
+fn candle_stays_where_numbers_are_made() {
+    // `error` turns candle's errors into ours; nothing else of it is known there.
+    assert_eq!(outside(&["tensor", "kernel", "model", "engine", "error"], &["candle_core", "candle_nn"]), [""; 0]);
+}
+
+#[test]
+fn printing_stays_in_ui() {
+    let printing = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "stdout()", "stderr()"];
+    assert_eq!(outside(&["ui", "main"], &printing), [""; 0]);
+}
+
+#[test]
+fn operations_without_a_backward_pass_are_not_called() {
+    assert_eq!(outside(&[], &CUTTING), [""; 0]);
+}
+
+#[test]
+fn the_readme_shows_the_script_that_is_shipped() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect("a file");
+    let script = read("scripts/grpo.rhai");
+    assert!(read("README.md").contains(script.trim_end()), "README.md shows another grpo.rhai");
+}
+
+/// Each links the whole library, which takes longer than most of them run.
+#[test]
+fn there_are_twelve_test_programs_at_most() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let entries = fs::read_dir(&tests).expect("the folder of tests").map(|entry| entry.expect("an entry").path());
+    let programs: Vec<PathBuf> = entries
+        .filter(|path| path.extension().is_some_and(|found| found == "rs") || path.join("main.rs").is_file())
+        .collect();
+    assert!(programs.len() > 1 && programs.len() <= 12, "{programs:?}");
+}

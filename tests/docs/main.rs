@@ -1,0 +1,6 @@
+//! The documentation and the structure of the source are what they say.
+
+mod algorithm_pages;
+mod examples;
+mod layering;
+mod reference;

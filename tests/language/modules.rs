@@ -1,0 +1,106 @@
+//! Closures that come out of a module: called wherever closures of the script are.
+
+use crate::common::session;
+use rhopo::script::host::{Host, Limits};
+use rhopo::script::loader::{Loader, Source};
+use std::fs;
+use std::path::Path;
+
+/// What closures of this module see: its functions, imports and constants, and what stood around them.
+const INNER: &str = "
+    import \"std/pairing\" as pairing;
+    const TEN = 10;
+    fn twice(x) { 2 * x }
+    fn closures(k) {
+        #{ alone: |x| x + 1, captures: |x| x + k, calls: |x| twice(x), constant: |x| x + global::TEN,
+           imports: |x| pairing::versus(tensor([[x], [0]]))[0].item() }
+    }
+    fn apply(f, x) { f.call(x) }";
+/// Hands on what comes out of another module.
+const OUTER: &str = "
+    import \"./inner\" as inner;
+    fn closures(k) { inner::closures(k) }
+    fn on_all(values, f) { values.map(f) }";
+
+fn run(dir: &Path, text: &str) {
+    fs::write(dir.join("inner.rhai"), INNER).expect("written");
+    fs::write(dir.join("outer.rhai"), OUTER).expect("written");
+    let label = dir.join("main.rhai").display().to_string();
+    fs::write(&label, text).expect("written");
+    let session = session();
+    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let _ = host.eval(&Source { label, text: text.into() }).unwrap_or_else(|e| panic!("{text}\n{e:?}"));
+}
+
+fn holds(statements: &str) {
+    let dir = tempfile::tempdir().expect("a folder");
+    for module in ["inner", "outer"] {
+        run(
+            dir.path(),
+            &format!(
+                "import \"./{module}\" as m;
+                 fn inside(name, x) {{ m::closures(5)[name].call(x) }}
+                 let all = m::closures(5);
+                 {statements}"
+            ),
+        );
+    }
+}
+
+#[test]
+fn closures_of_a_module_are_called_by_the_script() {
+    holds(
+        "assert_eq(all.alone.call(1), 2);
+         assert_eq(all.captures.call(1), 6);
+         assert_eq(all.calls.call(3), 6);
+         assert_eq(all.constant.call(3), 13);
+         assert_close(all.imports.call(3), 3.0);",
+    );
+}
+
+#[test]
+fn closures_of_a_module_are_called_within_functions() {
+    holds(
+        "assert_eq(inside(\"alone\", 1), 2);
+         assert_eq(inside(\"captures\", 1), 6);
+         assert_eq(inside(\"calls\", 3), 6);
+         assert_eq(inside(\"constant\", 3), 13);",
+    );
+}
+
+#[test]
+fn closures_of_a_module_are_called_by_native_functions() {
+    holds(
+        "assert_eq([1, 2].map(all.captures), [6, 7]);
+         assert_eq([1, 2].filter(|x| all.calls.call(x) > 2), [2]);
+         assert_throws(|| all.alone.call(\"text\", 1), \"\");",
+    );
+}
+
+#[test]
+fn closures_go_from_one_module_to_another() {
+    let dir = tempfile::tempdir().expect("a folder");
+    run(
+        dir.path(),
+        "import \"./inner\" as inner;
+         import \"./outer\" as outer;
+         assert_eq(outer::on_all([1, 2], inner::closures(5).captures), [6, 7]);
+         assert_eq(inner::apply(outer::closures(5).calls, 4), 8);
+         let here = 3;
+         assert_eq(outer::on_all([1, 2], |x| x * here), [3, 6]);",
+    );
+}
+
+#[test]
+fn closures_of_a_module_come_out_of_another_script() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("other.rhai"), "import \"./inner\" as inner;\nfn rows() { inner::closures(5) }")
+        .expect("written");
+    let path = dir.path().join("other.rhai").display().to_string();
+    run(
+        dir.path(),
+        &format!(
+            "let rows = script(\"{path}\").call(\"rows\", []);\nassert_eq(rows.captures.call(1), 6);\nassert_eq(rows.calls.call(3), 6);"
+        ),
+    );
+}

@@ -1,0 +1,147 @@
+//! Value and score heads: checkpoints of transformers with one label against its numbers; new heads, trained and saved.
+
+use crate::common::{fixtures, json, largest, max_gap, mul};
+use rhopo::engine::{self, Adamw, AdamwOptions, Settings};
+use rhopo::model::rows::{Row, Rows};
+use rhopo::model::{Head, Model, OpenOptions, SaveDtype};
+use rhopo::tensor::rng::Key;
+use rhopo::tensor::{Device, Tensor, ops};
+use std::path::Path;
+use std::sync::Arc;
+
+fn rows(base: &str) -> Arc<Rows> {
+    let inputs = json(&format!("models/{base}/inputs.json"));
+    let ids = |v: &serde_json::Value| -> Vec<u32> {
+        v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()
+    };
+    let lengths = inputs["prompt_lens"].as_array().unwrap();
+    let row = |(row, prompt): (&serde_json::Value, &serde_json::Value)| {
+        let (row, prompt) = (ids(row), prompt.as_u64().unwrap() as usize);
+        Row { prompt: Arc::from(&row[..prompt]), completion: Arc::from(&row[prompt..]) }
+    };
+    Rows::new(inputs["ids"].as_array().unwrap().iter().zip(lengths).map(row).collect())
+}
+
+fn numbers(t: &candle_core::Tensor) -> Vec<f64> {
+    t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
+}
+
+fn measure(model: &Arc<Model>, rows: &Arc<Rows>, settings: &Settings) -> Tensor {
+    match model.config.head {
+        Head::Value => engine::value(model, rows, settings, "test:1").unwrap(),
+        _ => engine::score(model, rows, settings, "test:1").unwrap(),
+    }
+}
+
+/// 1, -2, 3, -4, … over the cells that count, 0 elsewhere, as the reference weighed them.
+fn weights(out: &Tensor, rows: &Rows) -> Tensor {
+    let (width, mut k) = (out.dims()[1], 0);
+    let mut cells = vec![0.0; rows.len() * width];
+    for (i, row) in rows.iter().enumerate() {
+        for t in 0..if width == 1 { 1 } else { row.completion.len() } {
+            k += 1;
+            cells[i * width + t] = if k % 2 == 1 { k as f32 } else { -(k as f32) };
+        }
+    }
+    Tensor::from_vec(cells, out.dims(), &Device::Cpu).unwrap()
+}
+
+fn weighted_sum(model: &Arc<Model>, rows: &Arc<Rows>, settings: &Settings) -> Tensor {
+    let out = measure(model, rows, settings);
+    mul(&out, &weights(&out, rows)).with_tokens(false).sum(None).unwrap()
+}
+
+#[test]
+fn classification_checkpoints_give_the_references_numbers() {
+    for (name, base) in
+        [("qwen2-score", "qwen2"), ("gpt2-score", "gpt2"), ("llama2-value", "llama2"), ("gpt_neox-value", "gpt_neox")]
+    {
+        let dir = fixtures().join("heads").join(name);
+        let expected = candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu).unwrap();
+        let model = Arc::new(Model::load(&dir, &Device::Cpu).unwrap());
+        let rows = rows(base);
+        let base = Settings::default();
+        for settings in [
+            base.clone(),
+            Settings { fused: false, ..base.clone() },
+            Settings { token_budget: 1, ..base.clone() },
+            Settings { keep_bytes: 0, ..base },
+        ] {
+            let out = measure(&model, &rows, &settings).to_rows().unwrap();
+            if let Some(want) = expected.get("score") {
+                assert!(max_gap(&out.concat(), &numbers(want)) < 1e-4, "{name}");
+            } else {
+                for (i, row) in rows.iter().enumerate() {
+                    let want = numbers(&expected[&format!("value.{i}")]);
+                    assert!(max_gap(&out[i][..row.completion.len()], &want) < 1e-4, "{name}, row {i}");
+                }
+            }
+            let grads = engine::update::differentiate(&weighted_sum(&model, &rows, &settings)).unwrap();
+            let mut checked = 0;
+            for (i, (parameter, _)) in model.parameters().enumerate() {
+                let want = numbers(&expected[&format!("grad.{parameter}")]);
+                let gap = max_gap(&numbers(grads[0].grads.get(i).unwrap()), &want);
+                assert!(gap < 1e-3 * largest(&want), "{name}: gradient of {parameter} off by {gap}");
+                checked += 1;
+            }
+            assert_eq!(checked, expected.keys().filter(|k| k.starts_with("grad.")).count());
+        }
+    }
+}
+
+/// The end token of GPT-2 is its padding token too: transformers reads the score before it.
+#[test]
+fn a_score_is_read_at_the_last_token_that_is_not_padding() {
+    let dir = fixtures().join("heads/gpt2-score");
+    let expected = candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu).unwrap();
+    let model = Arc::new(Model::load(&dir, &Device::Cpu).unwrap());
+    let end = |row: &Row| Row { prompt: row.prompt.clone(), completion: [&*row.completion, &[0, 0]].concat().into() };
+    let rows = Rows::new(rows("gpt2").iter().map(end).collect());
+    let gap = max_gap(&measure(&model, &rows, &Settings::default()).to_vec().unwrap(), &numbers(&expected["score"]));
+    assert!(gap < 1e-4, "off by {gap}");
+}
+
+fn with_head(dir: &Path, head: Head) -> Arc<Model> {
+    let options = OpenOptions { head: Some(head), ..OpenOptions::new(Key::new(3)) };
+    Arc::new(Model::open(dir.to_str().unwrap(), &options, &Device::Cpu).unwrap())
+}
+
+#[test]
+fn a_new_head_is_trained_and_saved_with_the_model() {
+    for (base, head) in
+        [("qwen3", Head::Value), ("gpt2", Head::Value), ("gpt_neox", Head::Score), ("llama3", Head::Score)]
+    {
+        let model = with_head(&fixtures().join("models").join(base), head);
+        let rows = rows(base);
+        let mut opt = Adamw::new(vec![model.clone()], AdamwOptions { lr: 1e-2, ..AdamwOptions::default() }).unwrap();
+        let loss = || {
+            let out = measure(&model, &rows, &Settings::default());
+            let off = ops::SUB.on(&out, &out.number(1.0).unwrap()).unwrap();
+            mul(&mul(&off, &off), &mul(&weights(&out, &rows), &weights(&out, &rows))).with_tokens(false)
+        };
+        let first = opt.step(&loss().sum(None).unwrap()).unwrap().loss;
+        for _ in 0..10 {
+            opt.step(&loss().sum(None).unwrap()).unwrap();
+        }
+        assert!(loss().sum(None).unwrap().item().unwrap() < 0.5 * first, "{base}");
+        let dir = tempfile::tempdir().unwrap();
+        model.save(dir.path(), SaveDtype::F32).unwrap();
+        let again = Arc::new(Model::load(dir.path(), &Device::Cpu).unwrap());
+        assert_eq!(again.config.head, head);
+        let values = |m: &Arc<Model>| measure(m, &rows, &Settings::default()).to_vec().unwrap();
+        assert_eq!(values(&model), values(&again), "{base}");
+    }
+}
+
+#[test]
+fn a_model_answers_only_what_its_head_measures() {
+    let rows = rows("qwen2");
+    let dir = fixtures().join("models/qwen2");
+    let (policy, critic) = (Arc::new(Model::load(&dir, &Device::Cpu).unwrap()), with_head(&dir, Head::Value));
+    let settings = Settings::default();
+    let e = engine::value(&policy, &rows, &settings, "test:1").unwrap_err();
+    assert!(e.what.starts_with("value needs a value head, but the model "), "{e}");
+    let e = engine::logprob(&critic, &rows, 1.0, &settings, "test:1").unwrap_err();
+    assert!(e.what.ends_with("is a Qwen2ForTokenClassification"), "{e}");
+    assert!(engine::sample(&critic, &[vec![5]], &Default::default(), Key::new(0), &settings).is_err());
+}

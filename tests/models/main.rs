@@ -1,0 +1,13 @@
+//! Checkpoints, adapters, heads, tokenizers and templates against the reference implementations.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod adapters;
+mod chat;
+mod checkpoints;
+mod gguf;
+mod heads;
+mod hub;
+mod inspect;
+mod model_reference;

@@ -1,0 +1,12 @@
+//! Values and gradients against independent references, and what must never change them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod divergence;
+mod exactness;
+mod golden;
+mod gro;
+mod objectives_functions;
+mod objectives_losses;
+mod sampling;

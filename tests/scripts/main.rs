@@ -1,0 +1,9 @@
+//! The shipped scripts run, learn, and stand input at the edge of what makes sense.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod degenerate;
+mod lora_script;
+mod scripts_pairs;
+mod scripts_run;

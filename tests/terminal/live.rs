@@ -1,0 +1,240 @@
+//! Runs that are looked into and changed while they go: `--watch`, `--pause`, `-i`.
+#![cfg(unix)]
+
+use crate::common::terminal::Terminal;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The shipped script with less to do a step, and a number in its log that only `fn loss` decides.
+fn shipped(dir: &Path) -> String {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/grpo.rhai")).expect("shipped");
+    let text = text.replace("prompts: 64,", "prompts: 4, ").replace("steps: 250,", "steps: 100000,");
+    let text = text.replace("    run.show(b, 2);\n", "    run.log(#{ clip: cfg.clip });\n");
+    fs::write(dir.join("own.rhai"), &text).expect("written");
+    text
+}
+
+/// A run that ends with its test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended on its own.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+fn start(dir: &Path, options: &[&str]) -> Running {
+    let error = fs::File::create(dir.join("said")).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
+    command.current_dir(dir).args(["run", "own", "--watch", "--out", "out"]).args(options);
+    Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(error).spawn().expect("rhopo starts"))
+}
+
+/// Waits for the first line of metrics of which `what` holds.
+fn metric(dir: &Path, what: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let text = fs::read_to_string(dir.join("out/metrics.jsonl")).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        if let Some(found) = lines.into_iter().find(&what) {
+            return found;
+        }
+        let said = fs::read_to_string(dir.join("said")).unwrap_or_default();
+        assert!(
+            begun.elapsed() < SOON,
+            "it did not come; {} lines of metrics, and it said:\n{said}",
+            text.lines().count()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn last_step(dir: &Path) -> u64 {
+    let text = fs::read_to_string(dir.join("out/metrics.jsonl")).unwrap_or_default();
+    let line = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    line.and_then(|line| line["step"].as_u64()).unwrap_or(0)
+}
+
+fn said(dir: &Path, text: &str) {
+    let begun = Instant::now();
+    while !fs::read_to_string(dir.join("said")).expect("a log").contains(text) {
+        assert!(
+            begun.elapsed() < SOON,
+            "`{text}` was not said: {}",
+            fs::read_to_string(dir.join("said")).expect("a log")
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_edited_clip_range_and_an_edited_loss_take_effect_at_the_next_step() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let first = shipped(dir);
+    let _running = start(dir, &["--set", "beta=0.5"]);
+    metric(dir, |line| line["step"] == 3);
+
+    // A hyper-parameter.
+    let edited = first.replace("clip: 0.2,", "clip: 0.125,");
+    let before = last_step(dir);
+    fs::write(dir.join("own.rhai"), &edited).expect("written");
+    let seen = metric(dir, |line| line["clip"] == 0.125);
+    let step = seen["step"].as_u64().expect("a step");
+    assert!(step > before && step <= last_step(dir).max(before + 2), "{before} {seen}");
+    said(dir, "own.rhai was read again: clip 0.2 → 0.125");
+    assert_eq!(fs::read_to_string(dir.join(format!("out/script-{step}.rhai"))).expect("kept"), edited);
+
+    // An edit that does not compile, and one that changes the number of arguments: the old functions stay.
+    let alive = last_step(dir);
+    fs::write(dir.join("own.rhai"), edited.replace("seq_mean(cfg.beta", "seq_mean((cfg.beta")).expect("written");
+    said(dir, "own.rhai goes on as it was");
+    fs::write(dir.join("own.rhai"), edited.replace("fn loss(logp, b, cfg)", "fn loss(logp, b)")).expect("written");
+    said(dir, "`loss` took 3 arguments when the run began, and takes 2 now");
+    metric(dir, |line| line["step"].as_u64() > Some(alive + 2));
+
+    // An edit that fails when it is called, and one of another type: the run goes on as well.
+    fs::write(dir.join("own.rhai"), edited.replace("clip(ratio, 1", "clipp(ratio, 1")).expect("written");
+    said(dir, "there is no function `clipp(");
+    said(dir, "own.rhai goes back to what it was");
+    fs::write(dir.join("own.rhai"), edited.replace("clip: 0.125,", "clip: \"much\",")).expect("written");
+    said(dir, "`clip` was the float 0.125 when it was read last");
+    let alive = last_step(dir);
+    metric(dir, |line| line["step"].as_u64() > Some(alive + 2));
+
+    // A line of the loss.
+    let before = last_step(dir);
+    let line = "    seq_mean(cfg.beta * kl::k3(logp, b.ref_logprob) - gain, b.mask)\n";
+    let edited = edited.replace(line, "    seq_mean(1000.0 + cfg.beta * kl::k3(logp, b.ref_logprob) - gain, b.mask)\n");
+    fs::write(dir.join("own.rhai"), &edited).expect("written");
+    let seen = metric(dir, |line| line["loss"].as_f64().is_some_and(|loss| loss > 900.0));
+    let step = seen["step"].as_u64().expect("a step");
+    assert!(step > before && step <= last_step(dir).max(before + 2), "{before} {seen}");
+    assert_eq!(seen["clip"], 0.125, "what was edited before stays");
+    said(dir, "was read again: `loss`");
+
+    // The command line's overrides go before the file's, and what was made from a value does not change.
+    fs::write(
+        dir.join("own.rhai"),
+        edited.replace("beta: 0.01,", "beta: 0.75,").replace("\"tiny\",  ", "\"other\",  "),
+    )
+    .expect("written");
+    said(dir, "model is read when a run begins");
+    assert!(!fs::read_to_string(dir.join("said")).expect("a log").contains("beta 0"), "it is set to 0.5");
+}
+
+#[test]
+fn modules_and_other_scripts_follow_as_well() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    fs::write(dir.join("part.rhai"), "fn number() { 1 }\n").expect("written");
+    fs::write(dir.join("other.rhai"), "import \"part\" as part;\nfn twice() { 2 * part::number() }\n")
+        .expect("written");
+    let text = "import \"part\" as part;\nlet cfg = args(#{ steps: 100000 });\nlet run = open_run(cfg);\n\
+                let other = script(\"other\");\nfn own() { part::number() }\n\
+                for step in run.steps(cfg.steps) {\n    run.log(#{ own: own(), body: part::number(), other: other.call(\"twice\", []) });\n    \
+                sleep(0.02);\n}\n";
+    fs::write(dir.join("own.rhai"), text).expect("written");
+    let _running = start(dir, &[]);
+    metric(dir, |line| line["own"] == 1.0 && line["other"] == 2.0);
+    fs::write(dir.join("part.rhai"), "fn number() { 10 }\n").expect("written");
+    metric(dir, |line| line["own"] == 10.0 && line["body"] == 10.0 && line["other"] == 20.0);
+    let alive = last_step(dir);
+    fs::write(dir.join("part.rhai"), "fn number() { 10 \n").expect("written");
+    said(dir, "own.rhai goes on as it was");
+    metric(dir, |line| line["step"].as_u64() > Some(alive + 3));
+    // A function that another script's caller needs is gone: the one that was there stays.
+    fs::write(dir.join("other.rhai"), "fn thrice() { 3 }\n").expect("written");
+    said(dir, "its functions stay as they were");
+    fs::write(dir.join("other.rhai"), "import \"part\" as part;\nfn twice() { 2 * part::number() }\n")
+        .expect("written");
+    fs::write(dir.join("part.rhai"), "fn number() { 7 }\n").expect("written");
+    metric(dir, |line| line["own"] == 7.0 && line["other"] == 14.0);
+}
+
+const LOOP: &str = "let cfg = args(#{ steps: 5, clip: 0.2 });\nlet run = open_run(cfg);\n\
+                    for step in run.steps(cfg.steps) {\n    let doubled = step * 2;\n    \
+                    run.log(#{ clip: cfg.clip, doubled: doubled, own: own(step) });\n}\nrun.log(#{ after: 1.0 });\n\
+                    for step in run.steps(5) { run.log(#{ second: 1.0 }); }\nfn own(x) { x }\n";
+
+fn metrics(dir: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(dir.join("out/metrics.jsonl")).expect("metrics");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_pause_gives_a_prompt_in_the_loop() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("own.rhai"), LOOP).expect("written");
+    let mut t = Terminal::start(dir.path(), &["run", "own", "--pause", "--out", "out"]);
+    t.expect("after step 0> ", SOON);
+    t.answer("cfg.clip * 10.0 + 4000.0", "4002.0");
+    t.answer("let mine = 4000; mine + step", "4001");
+    t.answer("nothing", "there is no variable `nothing`");
+    t.enter("cfg.clip = 0.5");
+    t.enter("next");
+    t.expect("after step 1> ", SOON);
+    // What the step's body made is still there to be looked at.
+    t.answer("doubled + 6000", "6002");
+    t.answer("mine + 1", "4001");
+    t.answer("run.log(#{ noted: 3.0 })", "after step 1> ");
+    // A function that the loop calls is replaced by one of the prompt.
+    t.enter("fn own(x) { x + 0.25 }");
+    t.enter("next");
+    t.expect("after step 2> ", SOON);
+    t.enter("stop");
+    assert_eq!(t.wait(SOON), 130, "{}", t.seen());
+    let lines = metrics(dir.path());
+    let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().expect("a step")).collect();
+    assert_eq!(steps, [1, 2], "{lines:?}");
+    assert_eq!((&lines[0]["clip"], &lines[0]["noted"]), (&Value::from(0.5), &Value::from(3.0)));
+    assert_eq!((&lines[0]["own"], &lines[1]["own"]), (&Value::from(1.0), &Value::from(2.25)));
+    assert_eq!(lines[1]["after"], 1.0, "what stands after the loop has run");
+}
+
+#[test]
+fn ctrl_c_and_p_pause_between_steps() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(
+        dir.path().join("own.rhai"),
+        LOOP.replace("steps: 5", "steps: 100000").replace("own(step) });", "own(step) }); sleep(0.05);"),
+    )
+    .expect("written");
+    let mut t = Terminal::start(dir.path(), &["run", "own", "--out", "out"]);
+    t.expect("step ", SOON);
+    std::thread::sleep(Duration::from_millis(500));
+    t.press('\u{3}');
+    t.expect("p pauses", SOON);
+    t.press('p');
+    t.expect("paused after step", SOON);
+    t.answer("cfg.steps + 1", "100001");
+    t.enter("continue");
+    std::thread::sleep(Duration::from_millis(500));
+    // Without the key the run ends as it always did.
+    t.press('\u{3}');
+    assert_eq!(t.wait(SOON), 130, "{}", t.seen());
+}
+
+#[test]
+fn a_run_can_end_in_the_prompt() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("own.rhai"), format!("{LOOP}fn half(x) {{ x / 2.0 }}\nlet kept = 8002;\n"))
+        .expect("written");
+    let mut t = Terminal::start(dir.path(), &["run", "own", "-i", "--out", "out"]);
+    t.expect("rhopo> ", SOON);
+    t.answer("half(kept)", "4001.0");
+    t.enter(":quit");
+    assert_eq!(t.wait(SOON), 0);
+    assert_eq!(metrics(dir.path()).len(), 10);
+    // An error leaves what there was.
+    fs::write(dir.path().join("own.rhai"), "let kept = 8002;\nnothing + 1\n").expect("written");
+    let mut t = Terminal::start(dir.path(), &["run", "own", "-i"]);
+    t.expect("there is no variable `nothing`", SOON);
+    t.answer("kept + 1", "8003");
+}
