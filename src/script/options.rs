@@ -77,6 +77,12 @@ impl Options {
         self.map.remove(key).filter(|v| !v.is_unit())
     }
 
+    /// The keys that were asked for.
+    #[cfg(test)]
+    pub fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+
     /// Refuses keys that were never asked for, suggesting the nearest one that was.
     pub fn finish(self) -> Result<()> {
         let Some(key) = self.map.keys().next() else { return Ok(()) };

@@ -36,6 +36,12 @@ pub struct Doc {
     pub example: &'static str,
 }
 
+impl Param {
+    pub const fn new(name: &'static str, shape: &'static str, about: &'static str) -> Self {
+        Self { name, shape, about }
+    }
+}
+
 impl Doc {
     /// `signature` is `name(params) -> type`; the name is read from it.
     pub fn new(signature: &'static str, summary: &'static str) -> Self {
@@ -61,6 +67,12 @@ impl Doc {
 
     pub fn param(mut self, name: &'static str, shape: &'static str, about: &'static str) -> Self {
         self.params.push(Param { name, shape, about });
+        self
+    }
+
+    /// Options that several functions take.
+    pub fn params(mut self, params: &[Param]) -> Self {
+        self.params.extend_from_slice(params);
         self
     }
 

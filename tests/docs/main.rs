@@ -1,6 +1,7 @@
 //! The documentation and the structure of the source are what they say.
 
 mod algorithm_pages;
+mod blocks;
 mod examples;
 mod layering;
 mod reference;

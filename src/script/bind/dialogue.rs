@@ -1,8 +1,8 @@
 //! Going on from the middle of rows, and dialogues, in scripts.
 
+use super::choices::{CHOICES, choices};
 use super::convert::Answer;
 use super::encode::read_prompts;
-use super::engine::choices;
 use crate::data::dialogue::{ConverseOptions, Partner, Start, converse};
 use crate::data::reset::{self, ResetPrompts};
 use crate::data::user::User;
@@ -124,9 +124,7 @@ fn dialogues(reg: &mut Registry, session: &Rc<Session>) {
         "as for sample, a text being what the user says first; or reset(d, #{ turn: h }), from where dialogues go on",
     )
     .param("turns", "int", "how often the assistant speaks at most, kept turns included; 5 unless given")
-    .param("n", "int", "dialogues per prompt, adjacent; 1 unless given")
-    .param("max_tokens", "int", "tokens of each turn at most; 64 unless given")
-    .param("temperature", "float", "as for sample; so are top_k, top_p, min_p, greedy and seed")
+    .params(&CHOICES)
     .errors(
         "As sample; a prompt that ends with the assistant's message; states that were not reset by turn or keep `turns` \
          turns already; a user that returns something else than a text or (); a chat template whose text before a turn \

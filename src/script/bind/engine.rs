@@ -1,9 +1,10 @@
 //! Sampling, scoring and optimizing in scripts.
 
+use super::choices::{ANSWERS, CHOICES, sample_options};
 use super::convert::{Answer, at, float};
 use super::encode::read_prompts;
 use crate::data::{Batch, ResetPrompts};
-use crate::engine::{self, Adamw, AdamwOptions, Gradient, SampleOptions};
+use crate::engine::{self, Adamw, AdamwOptions, Gradient};
 use crate::error::{Error, Kind, Result};
 use crate::model::Model;
 use crate::run::{Session, Stream};
@@ -50,21 +51,8 @@ fn sampling(reg: &mut Registry, session: &Rc<Session>) {
          assistant's message that stands last is continued), or maps #{ prompt, … } of either whose other keys become \
          columns; or states of rows, from reset",
     )
-    .param("n", "int", "answers per prompt, so that B = P·n; 1 unless given")
-    .param("max_tokens", "int", "tokens per answer at most, the end token included; 64 unless given")
-    .param("temperature", "float", "divides the logits; 1 unless given")
-    .param("top_k", "int", "only the k most probable tokens")
-    .param("top_p", "float", "only the most probable tokens that together hold this share")
-    .param("min_p", "float", "only tokens at least this share as probable as the most probable one")
-    .param("greedy", "bool", "the most probable token each time; false unless given")
-    .param("stop", "array of string", "texts that end an answer; they are cut from `text`, not from the tokens")
-    .param("seed", "int", "random numbers of its own instead of the run's")
-    .param(
-        "special",
-        "bool",
-        "whether special tokens written out in prompts are control tokens, as in a text from model.chat; false unless \
-         given",
-    )
+    .params(&CHOICES)
+    .params(&ANSWERS)
     .errors(
         "An option outside its range, an unknown option, no prompts, a prompt without tokens or without room for \
          max_tokens in the model's context, messages without a chat template or that it refuses, a model whose logits \
@@ -108,32 +96,6 @@ fn sample(session: &Session, model: &Arc<Model>, prompts: Dynamic, options: Dyna
     let samples = engine::sample(model, &ids, &options, session.key(Stream::Sample), &session.settings())?;
     session.count_sampled(samples.tokens());
     Batch::from_samples(samples, &prompts, options.n, model.device())
-}
-
-/// The options of `sample` and `generate`, and whether prompts hold special tokens.
-pub(super) fn sample_options(call: &'static str, map: Dynamic) -> Result<(SampleOptions, bool)> {
-    let mut o = Options::new(call, map)?;
-    let options = choices(&mut o)?;
-    let stop = o.strings("stop")?.unwrap_or_default();
-    let special = o.bool("special")?.unwrap_or(false);
-    o.finish()?;
-    Ok((SampleOptions { stop, ..options }, special))
-}
-
-/// How many answers, how long, and how tokens are chosen.
-pub(super) fn choices(o: &mut Options) -> Result<SampleOptions> {
-    let base = SampleOptions::default();
-    Ok(SampleOptions {
-        n: o.count("n")?.unwrap_or(base.n),
-        max_tokens: o.count("max_tokens")?.unwrap_or(base.max_tokens),
-        temperature: o.float("temperature")?.unwrap_or(base.temperature),
-        top_p: o.float("top_p")?,
-        top_k: o.count("top_k")?,
-        min_p: o.float("min_p")?,
-        greedy: o.bool("greedy")?.unwrap_or(base.greedy),
-        stop: base.stop,
-        seed: o.count("seed")?.map(|seed| seed as u64),
-    })
 }
 
 fn scoring(reg: &mut Registry, session: &Rc<Session>) {

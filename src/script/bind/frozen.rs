@@ -1,8 +1,8 @@
 //! Frozen models in scripts: judges, rewards by prompt, simulated users.
 
+use super::choices::{ANSWERS, CHOICES, sample_options};
 use super::convert::Answer;
 use super::encode::read_prompts;
-use super::engine::sample_options;
 use crate::data::Batch;
 use crate::engine::generate as engine;
 use crate::error::Result;
@@ -77,7 +77,8 @@ fn answers(reg: &mut Registry, session: &Rc<Session>) {
     )
     .param("model", "Frozen", "from load_frozen")
     .param("prompts", "Prompts | array", "as for `sample`: texts, dialogues (rendered by the file's chat template), or maps; a judge's are made from answers")
-    .param("options", "map", "n, max_tokens, temperature, top_p, top_k, min_p, greedy, stop, seed and special, as for `sample`")
+    .params(&CHOICES)
+    .params(&ANSWERS)
     .errors("As `sample`.")
     .source("random numbers are of a stream of their own: asking a judge never changes what a policy samples")
     .example(

@@ -4,6 +4,7 @@ pub mod args;
 pub mod assert;
 pub mod batch;
 pub mod chat;
+mod choices;
 mod convert;
 pub mod data;
 pub mod dialogue;
