@@ -322,7 +322,7 @@ fn batch(
         return Err(Error::new(Kind::Internal, format!("a dialogue has {tokens} tokens and {logprobs} log-probs")));
     }
     let row = |d: &Dialogue| Row { prompt: d.prompt.clone(), completion: d.tokens.clone().into() };
-    let rows = Rows::new(dialogues.iter().map(row).collect());
+    let rows = Rows::of(dialogues.iter().map(row).collect(), model.vocabulary());
     let width = rows.width();
     let n = options.sample.n;
     let mut b = Batch::new(rows, options.sample.temperature, model.device())?.with_group(Some(n));

@@ -99,7 +99,7 @@ struct Made {
 impl Made {
     /// `n` adjacent rows per prompt.
     fn batch(self, model: &Model, n: usize) -> Result<Batch> {
-        let mut batch = Batch::new(Rows::new(self.rows), 1.0, model.device())?;
+        let mut batch = Batch::new(Rows::of(self.rows, model.vocabulary()), 1.0, model.device())?;
         batch.insert_list("text", self.texts);
         batch.insert_fields(&self.prompts, n)?;
         Ok(batch)

@@ -40,9 +40,22 @@ pub fn join(parts: &[Batch]) -> Result<Batch> {
     let columns = names.into_iter().map(|name| Ok((name.to_string(), column(name, parts)?)));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let rows = parts.iter().map(Batch::rows).collect::<Option<Vec<_>>>();
-    let rows = rows.map(|all| Rows::new(all.into_iter().flat_map(|rows| rows.iter().cloned()).collect()));
+    let rows = rows.map(joined).transpose()?;
     let group = first.group().filter(|_| parts.iter().all(|part| part.group() == first.group()));
     Batch::assemble(rows, first.temperature(), columns, first.device()).map(|batch| batch.with_group(group))
+}
+
+/// All rows, one after the other.
+fn joined(parts: Vec<&Arc<Rows>>) -> Result<Arc<Rows>> {
+    let known = parts.iter().enumerate().filter_map(|(i, rows)| Some((i, rows.vocabulary()?)));
+    let known: Vec<(usize, u64)> = known.collect();
+    if let Some(pair) = known.windows(2).find(|pair| pair[0].1 != pair[1].1) {
+        let (a, b) = (pair[0].0, pair[1].0);
+        return Err(Error::value(format!("`join`: batches {a} and {b} hold token ids of different tokenizers"))
+            .hint("encode the texts of both with one model"));
+    }
+    let vocabulary = known.first().filter(|_| known.len() == parts.len()).map(|(_, vocabulary)| *vocabulary);
+    Ok(Rows::of(parts.into_iter().flat_map(|rows| rows.iter().cloned()).collect(), vocabulary))
 }
 
 /// One column of all parts.

@@ -182,7 +182,7 @@ impl ResetPrompts {
             prompt: state(i).prompt.clone(),
             completion: [&*state(i).kept, &*new.completion].concat().into(),
         };
-        let rows = Rows::new(samples.rows.iter().enumerate().map(row).collect());
+        let rows = Rows::of(samples.rows.iter().enumerate().map(row).collect(), samples.rows.vocabulary());
         let text = |(i, new): (usize, &Row)| told(tokenizer, &state(i).kept, &new.completion, &samples.texts[i]);
         let texts: Vec<Value> = samples.rows.iter().enumerate().map(|at| text(at).into()).collect();
         let lengths: Vec<usize> = samples.logprobs.iter().map(Vec::len).collect();

@@ -5,7 +5,7 @@
 //! the reference's hidden states are held beside them: H numbers per measured token, where a layer's activations are
 //! some tens of H. Where they are not, both are computed again. Neither model's logits are ever held.
 
-use super::leaf::{Forward, Kind, Leaf, Pass, check_rows, locked};
+use super::leaf::{Forward, Kind, Leaf, Pass, check_for, locked};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::kernel::attention::attention;
@@ -58,7 +58,7 @@ pub fn kl_full(
         ))
         .hint("the divergence needs one vocabulary: take policy.frozen() or another model of the same tokenizer"));
     }
-    check_rows(rows, other, reference.config.max_positions)?;
+    check_for(rows, reference)?;
     let forward = Forward::of(model, rows, temperature, settings)?;
     let index = forward.diverge(reference)?;
     let values = locked(&forward.divergences)[index].values.clone();

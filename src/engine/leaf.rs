@@ -191,7 +191,7 @@ impl Forward {
         if let Some(found) = live().iter().filter_map(Weak::upgrade).find(same) {
             return Ok(found);
         }
-        check_rows(rows, model.config.vocab_size, model.config.max_positions)?;
+        check_for(rows, model)?;
         let forward = Arc::new(Self::run(model, rows, temperature, settings)?);
         let mut live = live();
         live.retain(|f| f.strong_count() > 0);
@@ -321,7 +321,7 @@ impl Forward {
 /// # Errors
 /// Rows that the model cannot take.
 pub fn held(model: &Model, rows: &Rows, settings: &Settings) -> Result<[(&'static str, u64); 5]> {
-    check_rows(rows, model.config.vocab_size, model.config.max_positions)?;
+    check_for(rows, model)?;
     let (config, adapter, measured) = (&model.config, model.adapter.as_ref(), measured(&model.config));
     let memory = if model.trainable() { Memory::training(config, adapter) } else { Memory::sampling(config, adapter) };
     let mut activations = 0;
@@ -354,6 +354,22 @@ pub fn release(model: &Model) {
     for forward in live().iter().filter_map(Weak::upgrade).filter(|f| f.model.id() == model.id()) {
         locked(&forward.passes).clear();
     }
+}
+
+/// Rows that `model` can score.
+pub(super) fn check_for(rows: &Rows, model: &Model) -> Result<()> {
+    if let (Some(rows), Some(model_has)) = (rows.vocabulary(), model.vocabulary())
+        && rows != model_has
+    {
+        return Err(Error::value(format!(
+            "the rows hold token ids of another tokenizer than the model {}'s",
+            model.name
+        ))
+        .hint(
+            "a teacher, a judge or a reference needs the policy's vocabulary; or encode the texts anew with this model",
+        ));
+    }
+    check_rows(rows, model.config.vocab_size, model.config.max_positions)
 }
 
 /// Rows that a model of this vocabulary and context can score.

@@ -25,6 +25,10 @@ pub trait Network: Sync {
     fn heads(&self, layer: usize) -> Heads;
     fn device(&self) -> &Device;
     fn tokenizer(&self) -> Option<&Tokenizer>;
+    /// Its tokenizer's, to which rows are held; `None` where it cannot be compared with others.
+    fn vocabulary(&self) -> Option<u64> {
+        None
+    }
     /// Tokens that end an answer.
     fn ends(&self) -> &[u32];
     fn packs(&self) -> Arc<Packs>;
@@ -44,6 +48,10 @@ impl Network for Own<'_> {
     fn sizes(&self) -> Sizes {
         let c = &self.model.config;
         Sizes { layers: c.layers, context: c.max_positions, vocabulary: c.vocab_size }
+    }
+
+    fn vocabulary(&self) -> Option<u64> {
+        self.model.vocabulary()
     }
 
     fn heads(&self, layer: usize) -> Heads {

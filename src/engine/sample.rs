@@ -343,7 +343,7 @@ impl Run<'_> {
         let logprobs = answers.iter().map(|a| a.logprobs.clone()).collect();
         let row = |a: Answer| Row { prompt: prompts[a.prompt].clone(), completion: a.tokens.into() };
         Samples {
-            rows: Rows::new(answers.into_iter().map(row).collect()),
+            rows: Rows::of(answers.into_iter().map(row).collect(), self.network.vocabulary()),
             logprobs,
             finished,
             texts,

@@ -222,6 +222,11 @@ impl Model {
         (count(false), count(true))
     }
 
+    /// Whose token ids it reads, where it has a tokenizer.
+    pub fn vocabulary(&self) -> Option<u64> {
+        self.tokenizer.as_ref().map(|tokenizer| tokenizer.vocabulary())
+    }
+
     /// The tokenizer, or an error that says what needs it.
     pub fn require_tokenizer(&self, what: &str) -> Result<&Arc<Tokenizer>> {
         self.tokenizer.as_ref().ok_or_else(|| {

@@ -18,13 +18,24 @@ pub struct Row {
 pub struct Rows {
     id: u64,
     rows: Vec<Row>,
+    vocabulary: Option<u64>,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Rows {
     pub fn new(rows: Vec<Row>) -> Arc<Self> {
-        Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), rows })
+        Self::of(rows, None)
+    }
+
+    /// Rows that a tokenizer made, by its `Tokenizer::vocabulary`; `None` where that is not known.
+    pub fn of(rows: Vec<Row>, vocabulary: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), rows, vocabulary })
+    }
+
+    /// Whose token ids these are.
+    pub fn vocabulary(&self) -> Option<u64> {
+        self.vocabulary
     }
 
     pub fn id(&self) -> u64 {
@@ -50,7 +61,7 @@ impl Rows {
 
     /// The rows at `indices`, in that order, as rows of their own.
     pub fn select(&self, indices: &[usize]) -> Arc<Self> {
-        Self::new(indices.iter().map(|&i| self.rows[i].clone()).collect())
+        Self::of(indices.iter().map(|&i| self.rows[i].clone()).collect(), self.vocabulary)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::guard::guarded;
 use crate::error::{Error, Result};
+use crate::tensor::rng::Key;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,6 +28,7 @@ pub struct Tokenizer {
     adds_bos: Option<bool>,
     /// Whether the model leaves characters out without a trace.
     drops: bool,
+    vocabulary: OnceLock<u64>,
 }
 
 impl Tokenizer {
@@ -52,7 +54,7 @@ impl Tokenizer {
         let special = added.filter(|(_, token)| token.special).map(|(id, token)| (id, token.content)).collect();
         let adds_bos = config.get("add_bos_token").and_then(Value::as_bool);
         let drops = drops(&inner);
-        Ok(Self { inner, plain: OnceLock::new(), special, bos, eos, pad, adds_bos, drops })
+        Ok(Self { inner, plain: OnceLock::new(), special, bos, eos, pad, adds_bos, drops, vocabulary: OnceLock::new() })
     }
 
     /// The ids of `text`, nothing added. Special tokens written out in it are ordinary text.
@@ -148,6 +150,16 @@ impl Tokenizer {
     /// The special tokens' spellings, in the order of their ids.
     pub fn special(&self) -> impl Iterator<Item = &str> {
         self.special.values().map(String::as_str)
+    }
+
+    /// Tells vocabularies apart: equal where the same texts stand for the same ids. Added tokens do not count: a chat
+    /// model or a reward model often has some that its base has not.
+    pub fn vocabulary(&self) -> u64 {
+        // A sum, because the map has no order.
+        let one = |(token, id): (String, u32)| {
+            token.bytes().fold(Key::new(u64::from(id)), |key, byte| key.fold(u64::from(byte))).bits(0)
+        };
+        *self.vocabulary.get_or_init(|| self.inner.get_vocab(false).into_iter().map(one).fold(0, u64::wrapping_add))
     }
 
     /// One more than the largest id.

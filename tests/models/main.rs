@@ -11,3 +11,4 @@ mod heads;
 mod hub;
 mod inspect;
 mod model_reference;
+mod vocabulary;
