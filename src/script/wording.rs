@@ -137,7 +137,7 @@ fn declared<'a>(statement: &'a str, word: &str) -> Option<&'a str> {
 /// `signature` is Rhai's: `seq_maen (Tensor, Tensor)`, `kl::k9 (Tensor)`.
 fn function(signature: &str, context: &Context<'_>) -> Wording {
     let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
-    let types = plain_types(types.trim_end_matches(')'));
+    let types = plain_types(types.strip_suffix(')').unwrap_or(types));
     if !name.chars().any(|c| c.is_alphanumeric()) {
         let message = format!("`{name}` is not defined for ({types})");
         return Wording::new(message, None).here("these do not go together");

@@ -136,6 +136,12 @@ fn wrong_arguments() {
     snapshot!(errors_of("let x = tensor([[1.0, 2.0]]);\nlet y = seq_mean(x);\n", &[]));
 }
 
+/// The type of nothing is written `()`, which once lost its bracket.
+#[test]
+fn nothing_as_the_last_argument() {
+    snapshot!(errors_of("let x = tensor([[1.0, 2.0]]);\nlet y = seq_mean(x, ());\n", &[]));
+}
+
 #[test]
 fn wrong_arguments_of_an_own_function() {
     snapshot!(errors_of("fn loss(logp, b) { logp }\nloss(1);\n", &[]));

@@ -40,7 +40,13 @@ pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
             )
         })
         .collect();
-    if missing.is_empty() { tried(host, source, &read) } else { missing }
+    if !missing.is_empty() {
+        return missing;
+    }
+    // What a module reads off a batch, the closures of a table of methods for instance, must be there as well.
+    let elsewhere: Vec<(String, Position)> =
+        imported(host, source, ast).into_iter().flat_map(|module| columns_read(&module, &batch)).collect();
+    tried(host, source, &read, &elsewhere)
 }
 
 /// What the second parameter of `loss(logp, b, cfg)` is called.
@@ -78,9 +84,12 @@ fn columns_set(ast: &AST) -> BTreeSet<String> {
 }
 
 /// Runs the trial and puts its outcome in words, at the place of `fn loss`.
-fn tried(host: &Host, source: &Source, read: &[(String, Position)]) -> Vec<Finding> {
-    let columns: Vec<&str> =
-        read.iter().map(|(name, _)| name.as_str()).filter(|name| !PROPERTIES.contains(name)).collect();
+fn tried(host: &Host, source: &Source, read: &[(String, Position)], elsewhere: &[(String, Position)]) -> Vec<Finding> {
+    let names = |read: &[(String, Position)]| -> BTreeSet<String> {
+        read.iter().map(|(name, _)| name.clone()).filter(|name| !PROPERTIES.contains(&name.as_str())).collect()
+    };
+    let columns = names(read);
+    let also: Vec<String> = names(elsewhere).difference(&columns).cloned().collect();
     let paired = source.text.contains("pair_") || source.text.contains("pairing::");
     let unit = if source.text.contains("cfg.group") {
         4
@@ -90,10 +99,11 @@ fn tried(host: &Host, source: &Source, read: &[(String, Position)]) -> Vec<Findi
         1
     };
     let promised = source.text.lines().any(|line| line.trim() == PROMISE);
-    let (name, columns) = (Value::from(source.label.as_str()), Value::from(columns));
+    let (name, columns) = (Value::from(source.label.as_str()), Value::from_iter(columns));
+    let also = Value::from(also);
     let declared = source.text.contains("args(#{");
     let head = format!(
-        "let name = {name}; let columns = {columns}; let unit = {unit}; let declared = {declared}; let promised = {promised};\n"
+        "let name = {name}; let columns = {columns}; let also = {also}; let unit = {unit}; let declared = {declared}; let promised = {promised};\n"
     );
     let trial = Source { label: "rhopo check".into(), text: head + TRIAL };
     let line = source.text.lines().position(|line| line.starts_with("fn loss(")).map_or(1, |line| line + 1);
