@@ -74,18 +74,18 @@ pub fn topics(entries: &[Entry]) -> Vec<&str> {
     topics
 }
 
-/// The entries called `name`: by path, or by the name alone wherever it stands.
+/// The entries called `name`: by path, by the name alone wherever it stands, or all of a module (`kl`, `std/gro`).
 ///
 /// # Errors
 /// There is none; the nearest names are suggested.
 pub fn find<'a>(entries: &'a [Entry], name: &str) -> Result<Vec<&'a Entry>> {
     let alone = |entry: &&Entry| entry.path == name;
     let somewhere = |entry: &&Entry| entry.path.rsplit("::").next() == Some(name);
-    let found: Vec<&Entry> = match entries.iter().any(|entry| entry.path == name) {
-        true => entries.iter().filter(alone).collect(),
-        false => entries.iter().filter(somewhere).collect(),
-    };
-    if !found.is_empty() {
+    let module = format!("{}::", name.strip_prefix("std/").unwrap_or(name));
+    let inside = |entry: &&Entry| entry.path.starts_with(&module);
+    let ways: [&dyn Fn(&&Entry) -> bool; 3] = [&alone, &somewhere, &inside];
+    let found = ways.iter().map(|way| entries.iter().filter(way).collect::<Vec<_>>()).find(|found| !found.is_empty());
+    if let Some(found) = found {
         return Ok(found);
     }
     let mut known: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
@@ -196,6 +196,8 @@ mod tests {
         assert_eq!(paths("adapt").expect("known"), ["schedule::adapt"]);
         // One for each number of arguments.
         assert_eq!(paths("linear").expect("known"), ["schedule::linear", "schedule::linear"]);
+        assert_eq!(paths("kl").expect("a module")[..2], ["kl::k1", "kl::k2"]);
+        assert!(paths("std/gro").expect("a module").contains(&"gro::rows".to_string()));
         assert_eq!(paths("lograob").expect_err("unknown").hint.as_deref(), Some("did you mean `logprob`?"));
         assert_eq!(paths("xyzzy").expect_err("unknown").hint.as_deref(), Some("`rhopo doc` lists all"));
     }

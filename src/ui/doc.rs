@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// Options of `rhopo doc`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DocArgs {
-    /// A function: logprob, kl::k3, schedule::linear
+    /// A function or a module: logprob, kl::k3, schedule::linear, std/gro
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// Write all pages into a folder

@@ -187,7 +187,7 @@ fn an_unknown_method_names_the_rows() {
     let host = Host::new(&session, &Loader::new(None), &Limits::default());
     let text =
         format!("{RANDOM} let b = random(0); b.advantage = b.a; slope(\"gro\", b, #{{ method: \"ppo\", beta: 1.0 }})");
-    let error = host.eval(&Source { label: "gro_row.rhai".into(), text }).err().expect("no such row");
+    let error = host.eval(&Source { label: "gro_row.rhai".into(), text }).expect_err("no such row");
     let rows = r#"["alol", "awr", "contrast", "cpl", "dpo", "grpo", "kto", "proposal", "proposal_token", "reinforce_pp", "remax", "rloo", "sft", "surrogate"]"#;
     assert!(error.message.contains(&format!("unknown method ppo, expected one of {rows}")), "{}", error.message);
 }
