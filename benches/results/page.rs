@@ -27,8 +27,8 @@ on two cores with three seeds, as `rhopo run NAME --seed N` with the settings gi
 Most settings were chosen while looking at held-out rewards of the same tasks, mostly on seed 0, so those rewards are no
 untouched test of the settings; how the methods compare depends on them as well. The warm-up, and all settings of the
 scripts that came after it (`cispo`, `sapo`, `dppo`, `gmpo`, `dual_clip`, `max_rl`, `reinforce_pp_baseline`, `a2c`,
-`ppo_clip_kl`, `a_star_po`, `alol`, `spin`, `opd`, and `gro`'s beta), were chosen by rewards of training prompts on seeds
-11 to 13.
+`ppo_clip_kl`, `a_star_po`, `alol`, `spin`, `opd`, and `gro`'s beta), were taken from elsewhere or chosen by rewards of
+training prompts, on seeds 11 to 13.
 ";
 
 const CLAIMS: &str = "
@@ -147,7 +147,10 @@ fn settings(plan: &Plan) -> String {
         [] => "as shipped".to_string(),
         sets => format!("`{}`", sets.join(" ")),
     };
-    plan.teacher.map_or(sets.clone(), |teacher| format!("{sets}, the teacher being {teacher}'s model"))
+    match plan.teacher {
+        Some(teacher) => format!("{sets}, the teacher being {teacher}'s model"),
+        None => sets,
+    }
 }
 
 /// The seeds' mean.

@@ -16,7 +16,8 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// No batch; a column that some lack, or that is a list here and a tensor there, or per row here and per token there;
-/// rows with tokens beside rows without; rows sampled at different temperatures. Batches are counted from 0.
+/// rows with tokens beside rows without; rows sampled at different temperatures, or made by
+/// different tokenizers. Batches are counted from 0.
 pub fn join(parts: &[Batch]) -> Result<Batch> {
     let Some(first) = parts.first() else {
         return Err(Error::value("`join`: there is no batch, expected at least one"));

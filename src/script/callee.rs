@@ -55,7 +55,8 @@ impl Callees {
         Ok(self.captured.borrow_mut().take().ok_or_else(lost)?)
     }
 
-    /// Calls a function of the file `label`, if it has one that takes so many values. Closures among the arguments keep what they see, as do those it returns.
+    /// Calls a function of the file `label`, if it has one that takes so many values. Closures among the arguments keep
+    /// what they see, as do those it returns.
     pub fn call(
         &self,
         ctx: &NativeCallContext,

@@ -176,7 +176,7 @@ fn rows(reg: &mut Registry) {
     .param("batches", "array of Batch", "all with the same columns, sampled at the same temperature")
     .errors(
         "No batch; a column that one of them lacks; a column that is a list, per row or per token here and something \
-         else there; different temperatures; tokens in only some of them.",
+         else there; different temperatures or tokenizers; tokens in only some of them.",
     )
     .source("the number of rows per group is kept where all agree")
     .example(

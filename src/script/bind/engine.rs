@@ -105,7 +105,10 @@ fn scoring(reg: &mut Registry, session: &Rc<Session>) {
     )
     .param("model", "Model", "the policy, or a frozen reference")
     .param("b", "Batch", "sampled or encoded rows; the temperature is the one recorded in the batch")
-    .errors("A batch without tokens, a row longer than the model's context, tokens that the model does not know.")
+    .errors(
+        "A batch without tokens, a row longer than the model's context, rows that another tokenizer made, tokens that \
+         the model does not know.",
+    )
     .source("cells past a row's end are 0; differentiating it after a step of its model is an error")
     .example(
         "let model = load_model(\"tiny\");\n\
