@@ -89,7 +89,7 @@ fn every_family() {
             let before = used();
             let _kept = logprob();
             let memory = Memory::training(&model.config, model.adapter.as_ref());
-            let what = format!("activations of {model}");
+            let what = format!("activations of {}", model.info);
             holds(&what, used() - before, tokens * memory.activations_per_token, 0.95..1.05);
         }
     }

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::chat::Ending;
 use crate::model::gguf::Frozen;
 use crate::model::rows::{Row, Rows};
-use crate::model::{Model, Tokenizer};
+use crate::model::{Model, ModelInfo, Tokenizer};
 use crate::tensor::rng::Key;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -114,7 +114,7 @@ pub fn converse(
             let Some(reply) = reply else { continue };
             let at = |e: Error| Error { what: format!("{CALL}: dialogue {i}: {}", e.what), ..e };
             let glue = dialogues[i].glue(model, tokenizer, &reply).map_err(at)?;
-            if dialogues[i].len() + glue.len() + each.max_tokens <= model.config.max_positions {
+            if dialogues[i].len() + glue.len() + each.max_tokens <= model.context {
                 dialogues[i].hear(reply, glue);
                 going.push(i);
             } else {
@@ -130,7 +130,7 @@ pub fn converse(
 }
 
 /// The dialogues before anyone speaks, `n` for each prompt.
-fn begin(model: &Model, start: &Start, options: &ConverseOptions) -> Result<(Prompts, Vec<Dialogue>)> {
+fn begin(model: &ModelInfo, start: &Start, options: &ConverseOptions) -> Result<(Prompts, Vec<Dialogue>)> {
     let n = options.sample.n;
     let fresh = |prompt: &[u32], messages: Vec<Value>| Dialogue {
         prompt: prompt.into(),
@@ -222,7 +222,7 @@ impl Dialogue {
 
     /// The tokens from the end of what the assistant has just said to where it speaks next, the user's answer among
     /// them. An answer that was cut off gets its end token here.
-    fn glue(&self, model: &Model, tokenizer: &Tokenizer, reply: &str) -> Result<Vec<u32>> {
+    fn glue(&self, model: &ModelInfo, tokenizer: &Tokenizer, reply: &str) -> Result<Vec<u32>> {
         let Some((_, before)) = self.messages.split_last() else { return Ok(Vec::new()) };
         // Something stands for what was said, so that neither trimming nor quoting can blur where it ends.
         let stand_in = unused(before, reply).to_string();
@@ -240,10 +240,10 @@ impl Dialogue {
         let at = rest.find(&stand_in).filter(|&at| rest[..at].trim().is_empty()).ok_or_else(changed)?;
         let after = whole.after(earlier.text.len() + at + stand_in.len());
         let mut glue = tokenizer.encode_rendered(&after.text, &after.quoted)?;
-        let ends = |id: Option<&u32>| id.is_some_and(|id| model.config.eos.contains(id));
+        let ends = |id: Option<&u32>| id.is_some_and(|id| model.eos.contains(id));
         match (ends(self.tokens.last()), ends(glue.first())) {
             (true, true) => drop(glue.remove(0)),
-            (false, false) => glue.splice(..0, model.config.eos.first().copied()).for_each(drop),
+            (false, false) => glue.splice(..0, model.eos.first().copied()).for_each(drop),
             _ => {}
         }
         Ok(glue)
@@ -287,7 +287,7 @@ impl Partner<'_> {
                 engine::sample::sample_at(call, model, &ids, active, options, key, settings)?
             }
             Self::Frozen(model) => {
-                let ids = swapped().encode_by(&model.tokenizer, || model.require_chat(call), false)?;
+                let ids = swapped().encode(model, false)?;
                 engine::sample::answer(call, *model, &ids, active, options, key, settings)?
             }
         };
@@ -315,7 +315,7 @@ fn batch(
     prompts: &Prompts,
     reset: bool,
     options: &ConverseOptions,
-    model: &Model,
+    model: &ModelInfo,
 ) -> Result<Batch> {
     if let Some(d) = dialogues.iter().find(|d| d.logprobs.len() != d.tokens.len() || d.marks.len() != d.tokens.len()) {
         let (tokens, logprobs) = (d.tokens.len(), d.logprobs.len());
@@ -325,7 +325,7 @@ fn batch(
     let rows = Rows::of(dialogues.iter().map(row).collect(), model.vocabulary());
     let width = rows.width();
     let n = options.sample.n;
-    let mut b = Batch::new(rows, options.sample.temperature, model.device())?.with_group(Some(n));
+    let mut b = Batch::new(rows, options.sample.temperature, &model.device)?.with_group(Some(n));
     b.insert_tokens("mask", dialogues.iter().map(|d| d.mask.clone()), width)?;
     b.insert_tokens("turn", dialogues.iter().map(|d| d.marks.clone()), width)?;
     if reset {

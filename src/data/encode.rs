@@ -7,7 +7,7 @@ use super::prompts::{Content, Prompt, Prompts, compose};
 use crate::error::{Error, Result};
 use crate::model::chat::{Ending, Rendered};
 use crate::model::rows::{Row, Rows};
-use crate::model::{Model, Tokenizer};
+use crate::model::{ModelInfo, Tokenizer};
 use crate::tensor::Device;
 use serde_json::{Map, Value, json};
 
@@ -41,7 +41,7 @@ pub struct Pair {
 /// # Errors
 /// A model without tokenizer, end token or (for messages) chat template; a completion that is empty; a prompt without
 /// tokens; a row longer than the model's context. Each names the row.
-pub fn encode(model: &Model, demos: &[Demo], special: bool) -> Result<Batch> {
+pub fn encode(model: &ModelInfo, demos: &[Demo], special: bool) -> Result<Batch> {
     let encoder = Encoder::new("encode", model, special)?;
     let mut made = Made::default();
     for (i, demo) in demos.iter().enumerate() {
@@ -55,7 +55,7 @@ pub fn encode(model: &Model, demos: &[Demo], special: bool) -> Result<Batch> {
 ///
 /// # Errors
 /// Those of [`encode`]; a pair without prompt whose completions are not messages or do not begin alike.
-pub fn encode_pairs(model: &Model, pairs: &[Pair], special: bool) -> Result<Batch> {
+pub fn encode_pairs(model: &ModelInfo, pairs: &[Pair], special: bool) -> Result<Batch> {
     let encoder = Encoder::new("encode_pairs", model, special)?;
     let mut made = Made::default();
     for (i, pair) in pairs.iter().enumerate() {
@@ -98,8 +98,8 @@ struct Made {
 
 impl Made {
     /// `n` adjacent rows per prompt.
-    fn batch(self, model: &Model, n: usize) -> Result<Batch> {
-        let mut batch = Batch::new(Rows::of(self.rows, model.vocabulary()), 1.0, model.device())?;
+    fn batch(self, model: &ModelInfo, n: usize) -> Result<Batch> {
+        let mut batch = Batch::new(Rows::of(self.rows, model.vocabulary()), 1.0, &model.device)?;
         batch.insert_list("text", self.texts);
         batch.insert_fields(&self.prompts, n)?;
         Ok(batch)
@@ -108,7 +108,7 @@ impl Made {
 
 struct Encoder<'a> {
     function: &'static str,
-    model: &'a Model,
+    model: &'a ModelInfo,
     tokenizer: &'a Tokenizer,
     /// Put after completions that do not end with an end token.
     end: u32,
@@ -116,9 +116,9 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(function: &'static str, model: &'a Model, special: bool) -> Result<Self> {
+    fn new(function: &'static str, model: &'a ModelInfo, special: bool) -> Result<Self> {
         let tokenizer = model.require_tokenizer(function)?;
-        let end = *model.config.eos.first().ok_or_else(|| {
+        let end = *model.eos.first().ok_or_else(|| {
             Error::model(format!("{function}: the model {} has no end token to put after completions", model.name))
                 .hint("name it as eos_token_id in config.json or generation_config.json")
         })?;
@@ -151,7 +151,7 @@ impl<'a> Encoder<'a> {
             return Err(at(Error::value(format!("`prompt` has no tokens: its text is {text:?}")))
                 .hint("a model needs at least one token to begin from"));
         }
-        let context = self.model.config.max_positions;
+        let context = self.model.context;
         for ((field, content), mut completion) in completions.iter().zip(ends) {
             self.finish(&mut completion);
             if completion.len() < 2 {
@@ -207,7 +207,7 @@ impl<'a> Encoder<'a> {
 
     /// Leaves out white space after the last end token, and puts one where there is none.
     fn finish(&self, completion: &mut Vec<u32>) {
-        let ends = |id: &u32| self.model.config.eos.contains(id);
+        let ends = |id: &u32| self.model.eos.contains(id);
         if let Some(last) = completion.iter().rposition(ends)
             && self.tokenizer.decode_special(&completion[last + 1..]).trim().is_empty()
         {
@@ -244,6 +244,7 @@ pub fn encode_ids(prompts: Vec<Vec<u32>>, completions: Vec<Vec<u32>>, device: &D
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Model;
     use crate::tensor::rng::Key;
 
     fn tiny() -> Model {

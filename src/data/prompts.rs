@@ -1,8 +1,8 @@
 //! Prompts with what a task knows about each of them: texts, or messages that the model's chat template renders.
 
 use crate::error::{Error, Result};
+use crate::model::ModelInfo;
 use crate::model::chat::{Ending, Rendered};
-use crate::model::{ChatTemplate, Model, Tokenizer};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -97,27 +97,15 @@ impl Prompts {
     /// # Errors
     /// A model without tokenizer, or without chat template where there are messages; a template that refuses them; a
     /// prompt without any token: a model needs one to begin from.
-    pub fn encode(&self, model: &Model, special: bool) -> Result<Vec<Vec<u32>>> {
-        let chat = || Ok(&**model.require_chat("a prompt of messages")?);
-        self.encode_by(model.require_tokenizer("a prompt")?, chat, special)
-    }
-
-    /// As `encode`, by a tokenizer and the chat template that `chat` finds where there are messages.
-    pub fn encode_by<'a>(
-        &self,
-        tokenizer: &Tokenizer,
-        chat: impl Fn() -> Result<&'a ChatTemplate>,
-        special: bool,
-    ) -> Result<Vec<Vec<u32>>> {
+    pub fn encode(&self, model: &ModelInfo, special: bool) -> Result<Vec<Vec<u32>>> {
+        let tokenizer = model.require_tokenizer("a prompt")?;
         let encode = |(i, prompt): (usize, &Prompt)| {
             let at = |e: Error| Error { what: format!("prompt {i}: {}", e.what), ..e };
             let ids = match &prompt.content {
                 Content::Text(text) if special => tokenizer.encode_prompt_special(text).map_err(at)?,
                 Content::Text(text) => tokenizer.encode_prompt(text).map_err(at)?,
                 Content::Messages(messages) => {
-                    let ending = Ending::of_prompt(messages);
-                    let render = |chat| rendered(chat, Some(tokenizer), messages, ending, special);
-                    let rendered = chat().and_then(render).map_err(at)?;
+                    let rendered = compose(model, messages, Ending::of_prompt(messages), special).map_err(at)?;
                     tokenizer.encode_rendered(&rendered.text, &rendered.quoted).map_err(at)?
                 }
             };
@@ -134,21 +122,11 @@ impl Prompts {
 
 /// Messages as the model's chat template renders them. Unless `special`, the special tokens that messages quote are
 /// marked as ordinary text.
-pub(super) fn compose(model: &Model, messages: &[Value], ending: Ending, special: bool) -> Result<Rendered> {
+pub(super) fn compose(model: &ModelInfo, messages: &[Value], ending: Ending, special: bool) -> Result<Rendered> {
     let template = model.require_chat("a prompt of messages")?;
-    rendered(template, model.tokenizer.as_deref(), messages, ending, special)
-}
-
-fn rendered(
-    template: &ChatTemplate,
-    tokenizer: Option<&Tokenizer>,
-    messages: &[Value],
-    ending: Ending,
-    special: bool,
-) -> Result<Rendered> {
     let quotable: Vec<&str> = match special {
         true => Vec::new(),
-        false => tokenizer.into_iter().flat_map(Tokenizer::special).collect(),
+        false => model.tokenizer.iter().flat_map(|tokenizer| tokenizer.special()).collect(),
     };
     template.compose(messages, ending, &quotable)
 }

@@ -7,7 +7,7 @@ use super::prompts::{Content, Prompt, Prompts};
 use crate::engine::Samples;
 use crate::error::{Error, Kind, Result};
 use crate::model::rows::{Row, Rows};
-use crate::model::{Model, Tokenizer};
+use crate::model::{ModelInfo, Tokenizer};
 use crate::tensor::Device;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -156,9 +156,9 @@ impl ResetPrompts {
     ///
     /// # Errors
     /// A state whose last kept token is an end token of the model.
-    pub fn encode(&self, model: &Model) -> Result<Vec<Vec<u32>>> {
+    pub fn encode(&self, model: &ModelInfo) -> Result<Vec<Vec<u32>>> {
         let ids = |(i, state): (usize, &State)| {
-            let ended = state.kept.last().is_some_and(|last| model.config.eos.contains(last));
+            let ended = state.kept.last().is_some_and(|last| model.eos.contains(last));
             if ended && state.talk.is_none() {
                 let kept = state.kept.len();
                 return Err(Error::value(format!("reset: row {i} ends with its token {kept}: nothing follows it"))

@@ -25,8 +25,7 @@ const LOGITS: usize = 16 << 20;
 
 impl Network for Frozen {
     fn sizes(&self) -> Sizes {
-        let facts = &self.facts;
-        Sizes { layers: facts.layers, context: facts.context, vocabulary: facts.vocabulary }
+        Sizes { layers: self.facts.layers, context: self.context, vocabulary: self.vocab_size }
     }
 
     fn heads(&self, _: usize) -> Heads {
@@ -34,11 +33,11 @@ impl Network for Frozen {
     }
 
     fn device(&self) -> &Device {
-        Frozen::device(self)
+        &self.info.device
     }
 
     fn tokenizer(&self) -> Option<&Tokenizer> {
-        Some(&self.tokenizer)
+        self.info.tokenizer.as_deref()
     }
 
     fn ends(&self) -> &[u32] {

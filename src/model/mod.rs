@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod gguf;
 pub mod guard;
 pub mod hub;
+pub mod info;
 pub mod init;
 pub mod lora;
 mod open;
@@ -20,6 +21,7 @@ pub mod weights;
 
 pub use chat::ChatTemplate;
 pub use config::{Config, Head, Norm};
+pub use info::ModelInfo;
 pub use lora::{Adapter, LoraOptions};
 pub use open::{Adaptation, OpenOptions};
 pub use tokenizer::Tokenizer;
@@ -57,16 +59,13 @@ struct Parameter {
 /// [`Model::bump_version`] is to be called.
 #[derive(Debug)]
 pub struct Model {
-    /// What the user called it: a built-in name, a folder, or a hub id.
-    pub name: String,
+    /// What is known of it without its weights; a model is read as this.
+    pub info: ModelInfo,
     pub config: Config,
-    pub tokenizer: Option<Arc<Tokenizer>>,
-    pub chat: Option<Arc<ChatTemplate>>,
     /// A low-rank adapter on frozen weights.
     pub adapter: Option<Adapter>,
     id: u64,
     version: AtomicU64,
-    device: Device,
     /// The model's own sorted by name, then the adapter's, so that a model keeps its places when it gets one.
     parameters: Vec<Parameter>,
     places: BTreeMap<String, usize>,
@@ -75,30 +74,75 @@ pub struct Model {
     packs: Mutex<Arc<Packs>>,
 }
 
-impl Model {
-    fn build(name: String, config: Config, files: Arc<Files>, parameters: Vec<Parameter>, device: &Device) -> Self {
-        let count = parameters.iter().map(|p| p.tensor.elem_count()).sum();
-        Self {
+impl std::ops::Deref for Model {
+    type Target = ModelInfo;
+    fn deref(&self) -> &ModelInfo {
+        &self.info
+    }
+}
+
+/// What a model is made of.
+struct Parts {
+    name: String,
+    config: Config,
+    adapter: Option<Adapter>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    chat: Option<Arc<ChatTemplate>>,
+    files: Arc<Files>,
+    parameters: Vec<Parameter>,
+    device: Device,
+}
+
+impl From<Parts> for Model {
+    fn from(parts: Parts) -> Self {
+        let Parts { name, config, adapter, tokenizer, chat, files, parameters, device } = parts;
+        let count = |parameters: &[Parameter], trained: bool| {
+            parameters.iter().filter(|p| p.trains || !trained).map(|p| p.tensor.elem_count()).sum()
+        };
+        let size = count(&parameters, false);
+        let info = ModelInfo {
             name,
+            architecture: config.architecture.clone(),
+            head: config.head,
+            tokenizer,
+            chat,
+            eos: config.eos.clone(),
+            context: config.max_positions,
+            vocab_size: config.vocab_size,
+            size,
+            trained: count(&parameters, true),
+            rank: adapter.as_ref().map(|adapter| adapter.rank),
+            format: None,
+            notes: config.notes.clone(),
+            device,
+        };
+        Self {
+            info,
             config,
-            tokenizer: None,
-            chat: None,
-            adapter: None,
+            adapter,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             version: AtomicU64::new(0),
-            device: device.clone(),
             places: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
             files,
-            packs: Mutex::new(Packs::new(count)),
+            packs: Mutex::new(Packs::new(size)),
         }
     }
+}
 
+impl Model {
     /// The same model around other parameters.
     fn with_parameters(&self, parameters: Vec<Parameter>, adapter: Option<Adapter>) -> Self {
-        let files = self.files.clone();
-        let built = Self::build(self.name.clone(), self.config.clone(), files, parameters, &self.device);
-        Self { tokenizer: self.tokenizer.clone(), chat: self.chat.clone(), adapter, ..built }
+        Self::from(Parts {
+            name: self.name.clone(),
+            config: self.config.clone(),
+            adapter,
+            tokenizer: self.tokenizer.clone(),
+            chat: self.chat.clone(),
+            files: self.files.clone(),
+            parameters,
+            device: self.device.clone(),
+        })
     }
 
     /// A copy that never changes and has no gradient. Weights that never change are shared with it, not copied.
@@ -182,18 +226,13 @@ impl Model {
         self.packs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether any parameter is trained.
-    pub fn trainable(&self) -> bool {
-        self.parameters.iter().any(|p| p.trains)
-    }
-
     /// Whether the parameter at this place of [`Model::parameters`] is trained.
     pub fn trains(&self, place: usize) -> bool {
         self.parameters.get(place).is_some_and(|p| p.trains)
     }
 
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.info.device
     }
 
     /// One parameter by its Hugging Face name.
@@ -212,66 +251,6 @@ impl Model {
     /// Name and tensor of every parameter: the model's own sorted by name, then the adapter's.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.parameters.iter().map(|p| (p.name.as_str(), &p.tensor))
-    }
-
-    /// How many numbers the parameters hold, and how many of them are trained.
-    pub fn counts(&self) -> (usize, usize) {
-        let count = |trained: bool| {
-            self.parameters.iter().filter(|p| p.trains || !trained).map(|p| p.tensor.elem_count()).sum()
-        };
-        (count(false), count(true))
-    }
-
-    /// Whose token ids it reads, where it has a tokenizer.
-    pub fn vocabulary(&self) -> Option<u64> {
-        self.tokenizer.as_ref().map(|tokenizer| tokenizer.vocabulary())
-    }
-
-    /// The tokenizer, or an error that says what needs it.
-    pub fn require_tokenizer(&self, what: &str) -> Result<&Arc<Tokenizer>> {
-        self.tokenizer.as_ref().ok_or_else(|| {
-            Error::model(format!("{what} needs a tokenizer, but the model {} has none", self.name))
-                .hint("put tokenizer.json into the model's folder, or give token ids with encode_ids")
-        })
-    }
-
-    /// The chat template, or an error that says what needs it.
-    pub fn require_chat(&self, what: &str) -> Result<&Arc<ChatTemplate>> {
-        self.chat.as_ref().ok_or_else(|| {
-            Error::model(format!("{what} needs a chat template, but the model {} has none", self.name))
-                .hint("put chat_template.jinja into the model's folder, or give prompts as texts")
-        })
-    }
-
-    /// Fails unless the model has the head that `what` needs.
-    pub fn require_head(&self, head: Head, what: &str) -> Result<()> {
-        if self.config.head == head {
-            return Ok(());
-        }
-        let (found, how) = match head {
-            Head::Lm => ("a language-model head", "load it without the option `head`"),
-            Head::Value => ("a value head", "load it with load_model(name, #{ head: \"value\" })"),
-            Head::Score => ("a score head", "load it with load_model(name, #{ head: \"score\" })"),
-        };
-        Err(Error::model(format!(
-            "{what} needs {found}, but the model {} is a {}",
-            self.name, self.config.architecture
-        ))
-        .hint(how))
-    }
-}
-
-impl std::fmt::Display for Model {
-    /// `Model(tiny, Qwen2ForCausalLM, 999040 parameters)`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (count, trained) = self.counts();
-        write!(f, "Model({}, {}, {count} parameters", self.name, self.config.architecture)?;
-        match &self.adapter {
-            Some(adapter) if trained > 0 => write!(f, ", lora rank {}, {trained} trained)", adapter.rank),
-            Some(adapter) => write!(f, ", lora rank {}, frozen)", adapter.rank),
-            None if trained > 0 => write!(f, ")"),
-            None => write!(f, ", frozen)"),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::lora::{self, Adapter, LoraOptions, PREFIX};
 use super::weights::{Naming, Wanted};
 use super::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG, ChatTemplate, Config, Files, GENERATION, Head, Model,
-    Parameter, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, builtin, hub, init, weights,
+    Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, builtin, hub, init, weights,
 };
 use crate::error::{Error, Result, require_file};
 use crate::tensor::memory;
@@ -115,7 +115,7 @@ impl Model {
         let source = Source { config, files: Files::new(), weights: Weights::None };
         let options = OpenOptions { random: true, ..OpenOptions::new(key) };
         let mut model = source.open("random".into(), &options, device)?;
-        model.tokenizer = tokenizer;
+        model.info.tokenizer = tokenizer;
         Ok(model)
     }
 }
@@ -241,8 +241,8 @@ impl Source {
         if let Some(adapter) = &adapter {
             add_adapter(&mut parameters, adapter, &config, &heads, options, device)?;
         }
-        let built = Model::build(name, config, Arc::new(self.files), parameters, device);
-        Ok(Model { tokenizer, chat, adapter, ..built })
+        let (files, device) = (Arc::new(self.files), device.clone());
+        Ok(Parts { name, config, adapter, tokenizer, chat, files, parameters, device }.into())
     }
 }
 

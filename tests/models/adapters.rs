@@ -110,7 +110,7 @@ fn merged_weights_give_the_same_log_probs() {
         let after = logprob(&model, &rows, &Settings::default()).to_vec().unwrap();
         assert!(max_gap(&before, &after) > 0.1, "{family}: the adapter has learned");
         let merged = model.merge().unwrap();
-        assert!(merged.adapter.is_none() && merged.counts().0 == merged.counts().1);
+        assert!(merged.adapter.is_none() && merged.size == merged.trained);
         let gap = max_gap(&logprob(&merged, &rows, &Settings::default()).to_vec().unwrap(), &after);
         assert!(gap < 1e-4, "{family}: merged log-probs are off by {gap}");
         let reference = model.reference().unwrap();
@@ -140,9 +140,9 @@ fn a_new_adapter_changes_nothing_and_follows_the_key() {
     let Inputs { rows, .. } = inputs();
     let of = |m: &Arc<Model>| logprob(m, &rows, &Settings::default()).to_vec().unwrap();
     assert_eq!(of(&model), of(&plain));
-    let (all, trained) = model.counts();
+    let (all, trained) = (model.size, model.trained);
     assert_eq!(trained, 3 * 3 * (48 + 48 + 104 + 48));
-    assert_eq!(all - trained, plain.counts().0);
+    assert_eq!(all - trained, plain.size);
     let a = "model.layers.1.mlp.down_proj.lora_A.weight";
     let again = new_adapter(&base(), &["q_proj", "down_proj"]);
     assert_eq!(numbers(model.parameter(a).unwrap()), numbers(again.parameter(a).unwrap()));

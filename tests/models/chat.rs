@@ -385,7 +385,7 @@ fn a_model_without_a_template_says_what_to_add() {
         model.require_chat("chat").and_then(|t| t.render(&user("1+2="), true)).expect("a chat"),
         "<user>1+2=<assistant>"
     );
-    model.chat = None;
+    model.info.chat = None;
     let e = model.require_chat("chat").expect_err("there is none");
     assert_eq!(e.what, "chat needs a chat template, but the model tiny has none");
     assert!(e.hint.is_some_and(|hint| hint.starts_with("put chat_template.jinja into the model's folder")));
@@ -464,7 +464,7 @@ fn prompts_and_completions_are_cut_where_trl_cuts_them() {
         let mut config = reference["tokens"].clone();
         config["chat_template"] = reference["templates"][name].clone();
         let bytes = serde_json::to_vec(&config).expect("JSON");
-        model.chat = ChatTemplate::from_files(Some(&bytes), None).expect("files").map(Arc::new);
+        model.info.chat = ChatTemplate::from_files(Some(&bytes), None).expect("files").map(Arc::new);
         let row = &case["row"];
         let content = |key: &str| row.get(key).map(|value| Content::read(key, value.clone()).expect("a content"));
         let given = |key: &str| content(key).expect("a content");

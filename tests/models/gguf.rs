@@ -223,9 +223,13 @@ fn the_tokenizer_in_the_metadata_is_the_models() {
         let (inputs, expected) =
             (json(&format!("models/{name}/inputs.json")), json(&format!("models/{name}/expected.json")));
         for (i, text) in inputs["texts"].as_array().unwrap().iter().enumerate() {
-            let encoded = model.tokenizer.encode_prompt(text.as_str().unwrap()).unwrap();
+            let encoded = model.require_tokenizer("it").unwrap().encode_prompt(text.as_str().unwrap()).unwrap();
             assert_eq!(encoded, ids(&expected["encoded"][i]), "{name}: {text}");
-            assert_eq!(model.tokenizer.decode(&encoded), expected["decoded"][i].as_str().unwrap(), "{name}");
+            assert_eq!(
+                model.require_tokenizer("it").unwrap().decode(&encoded),
+                expected["decoded"][i].as_str().unwrap(),
+                "{name}"
+            );
         }
         assert!(model.eos.contains(&(expected["eos_token_id"].as_u64().unwrap() as u32)));
     }
@@ -247,7 +251,7 @@ fn messages_are_rendered_by_the_template_in_the_metadata() {
             }
             let prompts =
                 Prompts { items: vec![Prompt { content: Words::Messages(messages), fields: Default::default() }] };
-            let encoded = prompts.encode_by(&model.tokenizer, || model.require_chat("it"), true).unwrap();
+            let encoded = prompts.encode(&model, true).unwrap();
             assert_eq!(encoded[0], ids(&chat["ids"]), "{name}: {chat}");
             checked += 1;
         }
@@ -280,9 +284,13 @@ fn a_sentencepiece_tokenizer_is_made_from_scores() {
     for (i, text) in list("texts").iter().enumerate() {
         let text = text.as_str().unwrap();
         let want = ids(&reference["ids"][i]);
-        assert_eq!(model.tokenizer.encode(text).unwrap(), want, "{text:?}");
-        assert_eq!(model.tokenizer.encode_prompt(text).unwrap(), [&[1], &want[..]].concat(), "{text:?}");
-        assert_eq!(model.tokenizer.decode(&want), reference["decoded"][i].as_str().unwrap());
+        assert_eq!(model.require_tokenizer("it").unwrap().encode(text).unwrap(), want, "{text:?}");
+        assert_eq!(
+            model.require_tokenizer("it").unwrap().encode_prompt(text).unwrap(),
+            [&[1], &want[..]].concat(),
+            "{text:?}"
+        );
+        assert_eq!(model.require_tokenizer("it").unwrap().decode(&want), reference["decoded"][i].as_str().unwrap());
     }
     assert_eq!(model.eos, [2]);
 }
@@ -298,7 +306,7 @@ fn a_tokenizer_beside_the_file_goes_before_the_metadata() {
     let source = fixtures().join("models/qwen2/tokenizer.json");
     let model = Frozen::open(&written.path, Some(&source), &Device::Cpu).unwrap();
     assert_eq!(
-        model.tokenizer.encode("12 + 30").unwrap(),
+        model.require_tokenizer("it").unwrap().encode("12 + 30").unwrap(),
         fixture_model("qwen2").tokenizer.as_ref().unwrap().encode("12 + 30").unwrap()
     );
     std::fs::copy(&source, written.folder.path().join("tokenizer.json")).unwrap();

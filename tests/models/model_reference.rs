@@ -139,7 +139,7 @@ fn gradients_of_every_parameter() {
             assert!(gap < 1e-3, "{case}: gradient of {name} off by {gap} of its largest");
             checked += 1;
         }
-        assert_eq!(r.model.counts().0 as u64, r.json["parameters"].as_u64().unwrap(), "{case}");
+        assert_eq!(r.model.size as u64, r.json["parameters"].as_u64().unwrap(), "{case}");
         assert_eq!(checked, r.expected.keys().filter(|k| k.starts_with("grad.")).count());
     }
 }

@@ -11,8 +11,8 @@ mod walk;
 pub use facts::{Architecture, Facts};
 
 use super::decoder::Attend;
-use super::{ChatTemplate, Tokenizer};
-use crate::error::{Error, Result};
+use super::{Head, ModelInfo};
+use crate::error::Result;
 use crate::kernel::elementwise::{add, swiglu};
 use crate::kernel::rms_norm::rms_norm;
 use crate::kernel::rotary::{Angles, frequencies, rotary};
@@ -25,24 +25,22 @@ use std::sync::Arc;
 
 /// A model that only answers and scores.
 pub struct Frozen {
-    /// The path that the user gave.
-    pub name: String,
+    /// What is known of it without its weights; the model is read as this.
+    pub info: ModelInfo,
     pub facts: Facts,
-    pub tokenizer: Arc<Tokenizer>,
-    /// The one in the metadata.
-    pub chat: Option<ChatTemplate>,
-    /// Tokens that end an answer.
-    pub eos: Vec<u32>,
-    /// The format of most weights: `Q4K`.
-    pub format: String,
-    pub parameters: usize,
-    device: Device,
     /// Radians per position, `[dim/2]`.
     frequencies: Vec<f32>,
     embedding: Arc<QTensor>,
     layers: Vec<Layer>,
     norm: Tensor,
     head: QMatMul,
+}
+
+impl std::ops::Deref for Frozen {
+    type Target = ModelInfo;
+    fn deref(&self) -> &ModelInfo {
+        &self.info
+    }
 }
 
 struct Linear {
@@ -75,8 +73,22 @@ impl Frozen {
         let mut file = File::open(path)?;
         let facts = Facts::read(&file)?;
         let (tokenizer, eos) = tokens::read(&file, tokenizer, facts.vocabulary)?;
-        let chat = tokens::chat(&file)?;
-        let (format, parameters) = (format!("{:?}", file.format()), file.parameters());
+        let info = ModelInfo {
+            name: path.display().to_string(),
+            architecture: facts.family.clone(),
+            head: Head::Lm,
+            tokenizer: Some(Arc::new(tokenizer)),
+            chat: tokens::chat(&file)?.map(Arc::new),
+            eos,
+            context: facts.context,
+            vocab_size: facts.vocabulary,
+            size: file.parameters(),
+            trained: 0,
+            rank: None,
+            format: Some(format!("{:?}", file.format())),
+            notes: Vec::new(),
+            device: device.clone(),
+        };
         let width = facts.width;
         let embedding = Arc::new(file.tensor("token_embd.weight", &[facts.vocabulary, width], None, device)?);
         let head = match file.has("output.weight") {
@@ -95,40 +107,14 @@ impl Frozen {
             frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= factor);
         }
         file.finish()?;
-        Ok(Self {
-            name: path.display().to_string(),
-            tokenizer: Arc::new(tokenizer),
-            chat,
-            eos,
-            format,
-            parameters,
-            device: device.clone(),
-            frequencies,
-            embedding,
-            layers,
-            norm,
-            head: QMatMul::from_arc(head)?,
-            facts,
-        })
-    }
-
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// The chat template, or an error that says what needs it.
-    pub fn require_chat(&self, what: &str) -> Result<&ChatTemplate> {
-        self.chat.as_ref().ok_or_else(|| {
-            Error::model(format!("{what} needs a chat template, but {} has none in its metadata", self.name))
-                .hint("give prompts as texts")
-        })
+        Ok(Self { info, frequencies, embedding, layers, norm, head: QMatMul::from_arc(head)?, facts })
     }
 
     /// Tokens `ids` at `positions`, both N → hidden states after the last norm `[N,H]`. `attend` as for
     /// [`super::decoder::Decoder::hidden`].
     pub fn hidden(&self, tape: &mut Tape, ids: &[u32], positions: &[u32], attend: &mut Attend) -> Result<Var> {
         let angles = Angles::new(positions, &self.frequencies);
-        let mut x = tape.constant(self.embedding.embedding(&Tensor::new(ids, &self.device)?)?);
+        let mut x = tape.constant(self.embedding.embedding(&Tensor::new(ids, &self.info.device)?)?);
         for (i, layer) in self.layers.iter().enumerate() {
             x = self.layer(tape, i, layer, &x, &angles, attend)?;
         }
@@ -233,12 +219,5 @@ impl Layer {
             attention_norm: file.plain(&at("attn_norm.weight"), &[width], None, device)?,
             mlp_norm: file.plain(&at("ffn_norm.weight"), &[width], None, device)?,
         })
-    }
-}
-
-impl std::fmt::Display for Frozen {
-    /// `Frozen(judge.gguf, qwen2, Q8_0, 494032768 parameters)`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Frozen({}, {}, {}, {} parameters)", self.name, self.facts.family, self.format, self.parameters)
     }
 }

@@ -4,7 +4,7 @@ use super::convert::Answer;
 use crate::data::Content;
 use crate::error::{Error, Result};
 use crate::model::gguf::Frozen;
-use crate::model::{Model, Tokenizer};
+use crate::model::{Model, ModelInfo, Tokenizer};
 use crate::script::host::to_json;
 use crate::script::options::{Options, describe};
 use crate::script::registry::{Doc, Registry};
@@ -45,7 +45,7 @@ fn chat(reg: &mut Registry) {
     });
 }
 
-fn render(model: &Model, messages: Array, options: Dynamic) -> Result<String> {
+fn render(model: &ModelInfo, messages: Array, options: Dynamic) -> Result<String> {
     let mut options = Options::new("chat", options)?;
     let generate = options.bool("generate")?.unwrap_or(false);
     let variables = options.map("variables")?.unwrap_or_default();
@@ -81,10 +81,10 @@ fn tokens(reg: &mut Registry) {
             Ok(tokenize(model.require_tokenizer("tokenize")?, text, options.into())?)
         });
         m.set_native_fn("tokenize", |model: &mut Arc<Frozen>, text: &str| -> Answer<Array> {
-            Ok(tokenize(&model.tokenizer, text, Dynamic::UNIT)?)
+            Ok(tokenize(model.require_tokenizer("tokenize")?, text, Dynamic::UNIT)?)
         });
         m.set_native_fn("tokenize", |model: &mut Arc<Frozen>, text: &str, options: Map| -> Answer<Array> {
-            Ok(tokenize(&model.tokenizer, text, options.into())?)
+            Ok(tokenize(model.require_tokenizer("tokenize")?, text, options.into())?)
         });
     });
     let doc =
@@ -122,12 +122,12 @@ fn tokenize(tokenizer: &Tokenizer, text: &str, options: Dynamic) -> Result<Array
     Ok(ids.into_iter().map(|id| Dynamic::from(INT::from(id))).collect())
 }
 
-fn detokenize(model: &Model, ids: &Array, options: Dynamic) -> Result<String> {
+fn detokenize(model: &ModelInfo, ids: &Array, options: Dynamic) -> Result<String> {
     let mut options = Options::new("detokenize", options)?;
     let special = options.bool("special")?.unwrap_or(false);
     options.finish()?;
     let tokenizer = model.require_tokenizer("detokenize")?;
-    let size = model.config.vocab_size;
+    let size = model.vocab_size;
     let id = |value: &Dynamic| {
         let id = value.as_int().ok().and_then(|id| u32::try_from(id).ok()).filter(|&id| (id as usize) < size);
         id.ok_or_else(|| {

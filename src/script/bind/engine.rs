@@ -87,7 +87,7 @@ fn sample(session: &Session, model: &Arc<Model>, prompts: Dynamic, options: Dyna
         let (ids, key) = (states.encode(model)?, session.key(Stream::Sample));
         let samples = engine::sample(model, &ids, &options, key, &session.settings())?;
         session.count_sampled(samples.tokens());
-        return states.batch(samples, options.n, tokenizer, model.device());
+        return states.batch(samples, options.n, tokenizer, &model.device);
     }
     let prompts = read_prompts("sample", prompts)?;
     let (options, special) = sample_options("sample", options)?;
@@ -95,7 +95,7 @@ fn sample(session: &Session, model: &Arc<Model>, prompts: Dynamic, options: Dyna
     let ids = prompts.encode(model, special)?;
     let samples = engine::sample(model, &ids, &options, session.key(Stream::Sample), &session.settings())?;
     session.count_sampled(samples.tokens());
-    Batch::from_samples(samples, &prompts, options.n, model.device())
+    Batch::from_samples(samples, &prompts, options.n, &model.device)
 }
 
 fn scoring(reg: &mut Registry, session: &Rc<Session>) {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     reg.global().set_custom_type::<Arc<Frozen>>("Frozen");
     for name in ["to_string", "to_debug"] {
-        reg.global().set_native_fn(name, |model: &mut Arc<Frozen>| -> Answer<String> { Ok(model.to_string()) });
+        reg.global().set_native_fn(name, |model: &mut Arc<Frozen>| -> Answer<String> { Ok(model.info.to_string()) });
     }
     load(reg, session);
     answers(reg, session);
@@ -103,9 +103,9 @@ fn answers(reg: &mut Registry, session: &Rc<Session>) {
 fn generate(session: &Session, model: &Arc<Frozen>, prompts: Dynamic, options: Dynamic) -> Result<Batch> {
     let prompts = read_prompts("generate", prompts)?;
     let (options, special) = sample_options("generate", options)?;
-    let ids = prompts.encode_by(&model.tokenizer, || model.require_chat("a prompt of messages"), special)?;
+    let ids = prompts.encode(model, special)?;
     let samples = engine::generate(model, &ids, &options, session.key(Stream::Generate), &session.settings())?;
-    Batch::from_samples(samples, &prompts, options.n, model.device())
+    Batch::from_samples(samples, &prompts, options.n, &model.device)
 }
 
 fn scores(reg: &mut Registry, session: &Rc<Session>) {

@@ -93,7 +93,7 @@ fn open(session: &Session, name: &str, options: Dynamic) -> Result<Arc<Model>> {
     let draws = random || head.is_some() || matches!(adaptation, Adaptation::New(_));
     let key = if draws { session.key(Stream::Init) } else { Key::new(session.seed()) };
     let model = Model::open(name, &OpenOptions { random, head, adaptation, key }, &place)?;
-    for note in &model.config.notes {
+    for note in &model.notes {
         session.reporter().note(&format!("{name}: {note}"));
     }
     Ok(Arc::new(model))
@@ -189,12 +189,12 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
     let doc = Doc::named("parameters", "model.parameters -> int", "How many numbers the model's parameters hold.")
         .example("assert_eq(load_model(\"tiny\").parameters, 999_040);");
     reg.add(doc, |m| {
-        m.set_getter_fn("parameters", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.counts().0 as i64) });
+        m.set_getter_fn("parameters", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.size as i64) });
     });
     let doc = Doc::named("trained", "model.trained -> int", "How many of these numbers are trained.")
         .example("assert_eq(load_model(\"tiny\").frozen().trained, 0);");
     reg.add(doc, |m| {
-        m.set_getter_fn("trained", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.counts().1 as i64) });
+        m.set_getter_fn("trained", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.trained as i64) });
     });
     let doc =
         Doc::named("trainable", "model.trainable -> bool", "Whether the model has gradients; a frozen copy has not.")
@@ -203,7 +203,7 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
         m.set_getter_fn("trainable", |model: &mut Arc<Model>| -> Answer<bool> { Ok(model.trainable()) });
     });
     for name in ["to_string", "to_debug"] {
-        reg.global().set_native_fn(name, |model: &mut Arc<Model>| -> Answer<String> { Ok(model.to_string()) });
+        reg.global().set_native_fn(name, |model: &mut Arc<Model>| -> Answer<String> { Ok(model.info.to_string()) });
     }
 }
 
