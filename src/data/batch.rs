@@ -5,8 +5,8 @@
 
 use super::prompts::{Content, Prompts};
 use crate::engine::Samples;
-use crate::engine::sample::MOST_ROWS;
 use crate::error::{Error, Kind, Result};
+use crate::model::rows::MOST_ROWS;
 use crate::model::rows::Rows;
 use crate::tensor::arrange::rearrange;
 use crate::tensor::shape::show;

@@ -1,8 +1,8 @@
 //! Batches put one after the other.
 
 use super::batch::{Batch, Column};
-use crate::engine::sample::MOST_ROWS;
 use crate::error::{Error, Result};
+use crate::model::rows::MOST_ROWS;
 use crate::model::rows::Rows;
 use crate::tensor::arrange::rearrange;
 use crate::tensor::count;

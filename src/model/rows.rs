@@ -6,6 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Rows of one call: far more than a step needs, and still a size that memory holds.
+pub const MOST_ROWS: usize = 1 << 20;
+
 /// One row: the model sees `prompt` then `completion`; log-probs exist for the completion's tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {

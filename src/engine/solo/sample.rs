@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kernel::host;
 use crate::kernel::tape::Tape;
 use crate::model::decoder::Decoder;
-use crate::model::rows::{Row, Rows};
+use crate::model::rows::{MOST_ROWS, Row, Rows};
 use crate::model::{Head, Model};
 use crate::tensor::rng::Key;
 use candle_core::Tensor;
@@ -19,9 +19,6 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Rows of one call: far more than a step needs, and still a size that memory holds.
-pub const MOST_ROWS: usize = 1 << 20;
 
 /// What to sample and how to choose.
 #[derive(Debug, Clone, PartialEq)]
