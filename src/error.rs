@@ -2,6 +2,7 @@
 //!
 //! Owns no rendering: `script::diagnostics` adds the place in the script, `main` prints.
 
+use std::any::Any;
 use std::path::Path;
 
 /// What went wrong, coarsely: chooses the wording around an error, never its text.
@@ -80,6 +81,14 @@ impl Error {
             None => format!("known: {}", known.join(", ")),
         };
         Self::new(Kind::Name, format!("unknown {noun} `{found}`")).hint(hint)
+    }
+
+    /// A panic: a defect of ours, whatever the script did.
+    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Self::new(Kind::Internal, format!("rhopo itself failed: {text}"))
+            .hint("this is a defect of rhopo: please report it with the script that shows it")
     }
 
     /// Adds what to do about it.

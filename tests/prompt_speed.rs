@@ -5,8 +5,10 @@ mod common;
 
 use common::session;
 use rhopo::script::console::complete::{self, Known};
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::Loader;
+use rhopo::script::pages;
 use rhopo::script::reference;
 use std::time::{Duration, Instant};
 
@@ -31,7 +33,7 @@ fn known() -> Known {
 fn every_page_is_there_at_once() {
     let mut times: Vec<(Duration, String)> = Vec::new();
     for entry in known().entries {
-        let took = time(|| drop(reference::page(&entry).expect("the example runs")));
+        let took = time(|| drop(pages::page(&entry).expect("the example runs")));
         times.push((took, entry.path));
     }
     times.sort();

@@ -2,7 +2,7 @@
 //! one file to another.
 
 use crate::error::{Error, Kind};
-use crate::script::host::CALL_LEVELS;
+use crate::script::limits::CALL_LEVELS;
 use crate::script::loader::{Source, compile};
 use rhai::{
     AST, Array, Dynamic, Engine, EvalAltResult, Expr, FnPtr, GlobalRuntimeState, Map, NativeCallContext, Position, Stmt,

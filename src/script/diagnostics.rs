@@ -1,11 +1,10 @@
 //! How errors travel through Rhai, and what is made of them: a message, a hint, and the places they passed.
 //! Owns no printing and no drawing of source lines (`render.rs`).
 
-use crate::error::{Error, Kind, nearest};
+use crate::error::{Error, Kind};
 use crate::script::loader::Loader;
 use crate::script::operands;
-use crate::script::registry::Doc;
-use crate::script::wording;
+use crate::script::wording::{self, Context};
 use rhai::{Dynamic, EvalAltResult, Position};
 use std::collections::BTreeMap;
 
@@ -43,18 +42,6 @@ pub struct Diagnostic {
     pub frames: Vec<Frame>,
     /// The user stopped the program: nothing went wrong.
     pub interrupted: bool,
-}
-
-/// What can be known about a script, for hints.
-pub struct Context<'a> {
-    pub docs: &'a [Doc],
-    pub loader: &'a Loader,
-    /// Which text a function stands in, where Rhai does not know.
-    pub homes: &'a BTreeMap<String, String>,
-    /// The script's own functions: name and `name(a, b)`.
-    pub functions: Vec<(String, String)>,
-    /// Keys of maps: hyper-parameters and map literals.
-    pub keys: Vec<String>,
 }
 
 impl From<Error> for Diagnostic {
@@ -178,18 +165,4 @@ fn unwind<'a>(
 fn frame(label: &str, pos: Position, what: impl Into<String>) -> Option<Frame> {
     let line = pos.line()?;
     Some(Frame { label: label.to_string(), line, column: pos.position().unwrap_or(1), what: what.into() })
-}
-
-/// "did you mean `x`?", if one of `known` is near. A single letter is near to everything short, so it says nothing.
-pub fn did_you_mean<S: AsRef<str>>(found: &str, known: impl IntoIterator<Item = S>) -> Option<String> {
-    let known: Vec<S> = known.into_iter().collect();
-    let is_word = |name: &&str| name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':');
-    let known: Vec<&str> = known.iter().map(AsRef::as_ref).filter(is_word).collect();
-    if found.chars().count() < 2 {
-        return None;
-    }
-    if known.contains(&found) {
-        return None; // it exists, only not here: the name is not what is wrong
-    }
-    nearest(found, &known).map(|name| format!("did you mean `{name}`?"))
 }

@@ -1,68 +1,23 @@
-//! The Rhai engine: how it is limited, what is installed in it, and how a script is run.
-//! Owns no functions of its own (`bind/`) and no rendering of errors (`diagnostics.rs`).
+//! The Rhai engine: what is installed in it, and how a script is run.
+//! Owns no functions of its own (`bind/`), no limits (`limits.rs`) and no rendering of errors (`diagnostics.rs`).
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::run::Session;
 use crate::run::session::Program;
 use crate::script::between::Between;
 use crate::script::bind;
 use crate::script::callee::Callees;
 use crate::script::diagnostics::Diagnostic;
+use crate::script::limits::{self, Limits};
 use crate::script::loader::{self, Loader, Resolver, Source};
 use crate::script::registry::{Doc, Registry};
-use crate::script::surroundings::{Surroundings, Usage};
-use crate::tensor::memory;
-use rhai::{
-    AST, Dynamic, Engine, EvalAltResult, FLOAT, FnAccess, FuncInfo, INT, Module, OptimizationLevel, Scope, Token,
-};
-use std::any::Any;
-use std::cell::{Cell, RefCell};
+use crate::script::surroundings::Surroundings;
+use rhai::{AST, Dynamic, Engine, EvalAltResult, FnAccess, FuncInfo, Module, Scope, Token};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
-
-/// Calls within calls. The stack of the engine's thread holds far more; scripts need far fewer.
-pub const CALL_LEVELS: usize = 128;
-const EXPRESSION_DEPTH: usize = 256;
-/// Characters, elements, entries.
-pub(super) const STRING_SIZE: usize = 64 << 20;
-pub(super) const ARRAY_SIZE: usize = 16 << 20;
-const MAP_SIZE: usize = 1 << 20;
-const VARIABLES: usize = 4096;
-const FUNCTIONS: usize = 4096;
-const MODULES: usize = 256;
-
-/// How often the clock is compared with the limit, and the machine asked for what memory is left.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const KEYWORD_EVAL: &str = "eval";
-
-/// How scripts are run.
-#[derive(Debug, Clone, Default)]
-pub struct Limits {
-    /// Operations that one script may use, calls between scripts included; `None` is no limit.
-    pub operations: Option<u64>,
-    /// Time that one script may take.
-    pub time: Option<Duration>,
-}
-
-impl Limits {
-    fn check_operations(&self, used: u64) -> Result<()> {
-        match self.operations.filter(|most| used > *most) {
-            Some(most) => Err(Error::value(format!("the script used more than {most} operations"))
-                .hint("is there a loop that never ends?")),
-            None => Ok(()),
-        }
-    }
-
-    fn check_time(&self, used: Duration) -> Result<()> {
-        match self.time.filter(|most| used > *most) {
-            Some(most) => Err(Error::value(format!("the script took more than {} s", most.as_secs_f64()))
-                .hint("the limit is --max-seconds")),
-            None => Ok(()),
-        }
-    }
-}
 
 /// An engine with everything installed.
 pub struct Host {
@@ -75,9 +30,9 @@ impl Host {
     pub fn new(session: &Rc<Session>, loader: &Rc<Loader>, limits: &Limits) -> Self {
         loader.confine(session.access());
         let mut engine = Engine::new();
-        limit(&mut engine);
+        limits::bound(&mut engine);
         free_words(&mut engine);
-        let usage = watch(&mut engine, session, limits);
+        let usage = limits::count(&mut engine, session, limits);
         print_through(&mut engine, session);
         engine.set_module_resolver(Resolver(loader.clone()));
         let (mut registry, callees) = (Registry::new(), Callees::default());
@@ -133,7 +88,7 @@ impl Host {
         // A panic is a defect of ours; what the script did so far must still be written.
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(result) => result.map_err(|e| self.explain(&e, &ast, &source.label)),
-            Err(panic) => Err(Diagnostic::from(crashed(panic.as_ref()))),
+            Err(panic) => Err(Diagnostic::from(Error::panicked(panic.as_ref()))),
         }
     }
 
@@ -179,24 +134,6 @@ impl Host {
     }
 }
 
-/// Rhai's own limits depend on its build profile, so every one is set.
-fn limit(engine: &mut Engine) {
-    engine
-        .set_max_call_levels(CALL_LEVELS)
-        .set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH)
-        .set_max_operations(0)
-        .set_max_variables(VARIABLES)
-        .set_max_functions(FUNCTIONS)
-        .set_max_modules(MODULES)
-        .set_max_string_size(STRING_SIZE)
-        .set_max_array_size(ARRAY_SIZE)
-        .set_max_map_size(MAP_SIZE)
-        .set_strict_variables(false)
-        .set_fail_on_invalid_map_property(true)
-        // Maps of constants stay map literals, whose keys serve as suggestions; positions stay exact.
-        .set_optimization_level(OptimizationLevel::None);
-}
-
 /// `eval` is a name for a metric here, not a way to run text: Rhai reserves the word, so its token is renamed.
 // Rhai marks the hook as volatile by calling it deprecated; its version is pinned by the lock file.
 #[allow(deprecated)]
@@ -205,26 +142,6 @@ fn free_words(engine: &mut Engine) {
         Token::Reserved(word) if word.as_str() == KEYWORD_EVAL => Token::Identifier(word),
         token => token,
     });
-}
-
-/// Counts operations and time on our side: Rhai begins anew in every call that a native function makes.
-fn watch(engine: &mut Engine, session: &Rc<Session>, limits: &Limits) -> Rc<Usage> {
-    let (usage, counter, limits) = (Rc::new(Usage::default()), session.clone(), limits.clone());
-    let (total, looked) = (usage.clone(), Cell::new(Instant::now()));
-    engine.on_progress(move |_| {
-        let operations = total.count();
-        // What is small alone adds up; the clock is looked at rarely because it takes as long as an operation.
-        if operations.is_multiple_of(32) && looked.get().elapsed() >= LOOK_EVERY {
-            looked.set(Instant::now());
-            let checked = limits.check_time(total.elapsed()).and_then(|()| memory::enough());
-            if let Err(e) = checked {
-                return Some(Dynamic::from(e));
-            }
-        }
-        let checked = limits.check_operations(operations).and_then(|()| counter.check());
-        checked.err().map(Dynamic::from)
-    });
-    usage
 }
 
 /// What `catch (e)` gives: an error that prints, with its message and hint.
@@ -246,35 +163,6 @@ fn print_through(engine: &mut Engine, session: &Rc<Session>) {
     });
 }
 
-/// A panic as an error: a defect of ours, whatever the script did.
-pub fn crashed(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    Error::new(Kind::Internal, format!("rhopo itself failed: {text}"))
-        .hint("this is a defect of rhopo: please report it with the script that shows it")
-}
-
-/// A value as JSON, for `config.json`; what has no JSON form (a function, a tensor) is named by its type.
-pub fn to_json(value: &Dynamic) -> serde_json::Value {
-    use serde_json::Value;
-    if value.is_unit() {
-        return Value::Null;
-    }
-    if let Ok(map) = value.as_map_ref() {
-        return Value::Object(map.iter().map(|(k, v)| (k.to_string(), to_json(v))).collect());
-    }
-    if let Ok(array) = value.as_array_ref() {
-        return Value::Array(array.iter().map(to_json).collect());
-    }
-    let int = value.as_int().map(|i: INT| Value::from(i));
-    let number = int.or_else(|_| value.as_float().map(|x: FLOAT| Value::from(x)));
-    let plain = number.or_else(|_| value.as_bool().map(Value::from));
-    plain.unwrap_or_else(|_| match value.clone().into_string() {
-        Ok(text) => Value::String(text),
-        Err(kind) => Value::String(format!("({kind})")),
-    })
-}
-
 /// Finds and runs the script called `name`.
 pub fn run_named(host: &Host, name: &str) -> std::result::Result<(), Diagnostic> {
     let found: Result<Source> = host.surroundings.loader.find(name);
@@ -287,6 +175,7 @@ mod tests {
     use crate::engine::Settings;
     use crate::run::{Launch, Session};
     use crate::tensor::Device;
+    use rhai::INT;
     use std::sync::atomic::Ordering;
 
     fn host(limits: &Limits) -> (Host, Rc<Session>) {
@@ -331,12 +220,5 @@ mod tests {
         host.engine.register_fn("broken", || -> INT { panic!("on purpose") });
         let e = eval(&host, "broken()").expect_err("caught");
         assert_eq!(e.message, "rhopo itself failed: on purpose");
-    }
-
-    #[test]
-    fn values_become_json() {
-        let (host, _) = host(&Limits::default());
-        let value = eval(&host, "#{ a: 1, b: [0.5, true, ()], c: \"x\", d: |x| x }").expect("a map");
-        assert_eq!(to_json(&value), serde_json::json!({ "a": 1, "b": [0.5, true, null], "c": "x", "d": "(Fn)" }));
     }
 }

@@ -1,5 +1,8 @@
 //! The Rhai layer.
 
+pub mod value;
+pub mod lex;
+pub mod limits;
 pub mod registry;
 pub mod options;
 pub mod loader;
@@ -18,5 +21,7 @@ pub mod check;
 pub mod definitions;
 pub mod library;
 pub mod reference;
+pub mod pages;
 pub mod testing;
 pub mod console;
+pub mod workbench;

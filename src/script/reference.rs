@@ -1,22 +1,10 @@
-//! The reference: what scripts can call, native functions and those of `std/` alike, a page per topic. Every example
-//! is run as its page is made, and what it prints stands below it.
+//! What scripts can call, native functions and those of `std/` alike, each with what there is to say about it.
+//! Owns no pages (`pages.rs`).
 
-use crate::engine::Settings;
 use crate::error::{Error, Result};
-use crate::run::report::{Reporter, Status, Table};
-use crate::run::{Launch, Session};
-use crate::script::diagnostics::Diagnostic;
-use crate::script::host::{Host, Limits};
 use crate::script::library;
-use crate::script::loader::{self, Loader, Source};
+use crate::script::loader;
 use crate::script::registry::Doc;
-use crate::tensor::Device;
-use std::cell::RefCell;
-use std::fmt::Write;
-use std::rc::Rc;
-
-/// What an example may use; none comes near.
-const OPERATIONS: u64 = 10_000_000;
 
 /// One function with all its overloads.
 #[derive(Debug, Clone)]
@@ -97,89 +85,15 @@ pub fn find<'a>(entries: &'a [Entry], name: &str) -> Result<Vec<&'a Entry>> {
     Err(if near { e } else { e.hint("`rhopo doc` lists all") })
 }
 
-/// What an entry says, in Markdown, with what its example prints.
-///
-/// # Errors
-/// Those of the example.
-pub fn page(entry: &Entry) -> std::result::Result<String, Diagnostic> {
-    let mut text = format!("### `{}`\n\n{}\n", entry.signature, entry.summary);
-    if !entry.params.is_empty() {
-        text.push('\n');
-    }
-    // Writing into a String cannot fail.
-    for [name, shape, about] in &entry.params {
-        let _ = writeln!(text, "- `{name}` ({shape}): {about}");
-    }
-    for (title, said) in [("Fails", entry.errors), ("Note", entry.notes)] {
-        if !said.is_empty() {
-            let _ = writeln!(text, "\n{title}: {said}");
-        }
-    }
-    let _ = writeln!(text, "\n```rhai\n{}\n```", entry.example.trim_end());
-    let printed = run(entry)?;
-    if !printed.is_empty() {
-        let _ = writeln!(text, "\n```text\n{}\n```", printed.trim_end());
-    }
-    Ok(text)
-}
-
-/// Runs an entry's example in a run folder of its own, and returns what it prints.
-fn run(entry: &Entry) -> std::result::Result<String, Diagnostic> {
-    let file = |e: std::io::Error| Error::file(format!("no folder for examples: {e}"));
-    let folder = tempfile::tempdir().map_err(file)?;
-    let printed = Rc::new(Printed::default());
-    let launch = Launch::new(Device::Cpu, Settings::default());
-    let out = Some(folder.path().join("run"));
-    let session = Session::launch(Launch { out, reporter: printed.clone(), ..launch });
-    let host = Host::new(&session, &Loader::new(None), &Limits { operations: Some(OPERATIONS), ..Limits::default() });
-    host.run(&Source { label: format!("example of {}", entry.path), text: entry.example.clone() })?;
-    Ok(printed.text.take())
-}
-
-/// A page for each topic, and an index: file names and texts.
-///
-/// # Errors
-/// An example that fails.
-pub fn pages(entries: &[Entry]) -> std::result::Result<Vec<(String, String)>, Diagnostic> {
-    let mut index = String::from(
-        "# Reference\n\nWhat scripts can call; written by `rhopo doc --write docs/reference`. `rhopo doc NAME` shows one \
-         function.\n",
-    );
-    let mut pages = Vec::new();
-    for topic in topics(entries) {
-        let file = format!("{}.md", topic.to_lowercase().replace([' ', '/'], "-"));
-        let _ = writeln!(index, "\n## [{topic}]({file})\n\n| | |\n| --- | --- |");
-        let mut text = format!("# {topic}\n");
-        for entry in entries.iter().filter(|entry| entry.topic == topic) {
-            let _ = writeln!(index, "| `{}` | {} |", entry.path.replace('|', "\\|"), entry.summary.replace('|', "\\|"));
-            let _ = write!(text, "\n{}", page(entry)?);
-        }
-        pages.push((file, text));
-    }
-    pages.push(("README.md".to_string(), index));
-    Ok(pages)
-}
-
-/// Keeps what a script prints.
-#[derive(Default)]
-struct Printed {
-    text: RefCell<String>,
-}
-
-impl Reporter for Printed {
-    fn begin(&self, _: u64) {}
-    fn step(&self, _: &Status) {}
-    fn end(&self) {}
-    fn table(&self, _: &Table) {}
-    fn note(&self, _: &str) {}
-    fn print(&self, text: &str) {
-        *self.text.borrow_mut() += &format!("{text}\n");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Settings;
+    use crate::run::{Launch, Session};
+    use crate::script::host::Host;
+    use crate::script::limits::Limits;
+    use crate::script::loader::Loader;
+    use crate::tensor::Device;
 
     fn known() -> Vec<Entry> {
         let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
@@ -200,15 +114,5 @@ mod tests {
         assert!(paths("std/gro").expect("a module").contains(&"gro::rows".to_string()));
         assert_eq!(paths("lograob").expect_err("unknown").hint.as_deref(), Some("did you mean `logprob`?"));
         assert_eq!(paths("xyzzy").expect_err("unknown").hint.as_deref(), Some("`rhopo doc` lists all"));
-    }
-
-    #[test]
-    fn a_page_shows_what_its_example_prints() {
-        let entry = Entry {
-            example: "let x = 1 + 1;\nprint(`x is ${x}`);".into(),
-            ..known().into_iter().next().expect("an entry")
-        };
-        assert!(page(&entry).expect("runs").ends_with("```\n\n```text\nx is 2\n```\n"));
-        assert_eq!(page(&Entry { example: "nothing".into(), ..entry }).expect_err("fails").frames.len(), 1);
     }
 }

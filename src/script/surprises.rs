@@ -1,7 +1,7 @@
 //! Places where the language does something else than most would expect, found by reading a script: almost always a
 //! slip. What they come to is told beside the run, or by `rhopo check`; nothing is refused.
 
-use crate::script::console::lex;
+use crate::script::lex;
 use crate::script::loader::Source;
 use rhai::{AST, ASTNode, Expr, FnCallExpr, Position, Stmt};
 

@@ -2,15 +2,16 @@
 //! Turns Rhai's errors into diagnostics, which need all of it.
 
 use crate::run::Session;
-use crate::script::diagnostics::{Context, Diagnostic};
+use crate::script::diagnostics::Diagnostic;
+use crate::script::limits::Usage;
 use crate::script::loader::{Loader, Source};
 use crate::script::registry::Doc;
 use crate::script::surprises;
+use crate::script::wording::Context;
 use rhai::{AST, ASTNode, EvalAltResult, Expr};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 /// Shared by everything that evaluates scripts in one engine.
 pub struct Surroundings {
@@ -22,35 +23,10 @@ pub struct Surroundings {
     pub(super) homes: RefCell<BTreeMap<String, String>>,
 }
 
-/// What was used since the script, or the input at a prompt, began.
-pub struct Usage {
-    operations: Cell<u64>,
-    since: Cell<Instant>,
-}
-
-impl Default for Usage {
-    fn default() -> Self {
-        Self { operations: Cell::new(0), since: Cell::new(Instant::now()) }
-    }
-}
-
-impl Usage {
-    /// Adds an operation and returns how many there are.
-    pub fn count(&self) -> u64 {
-        self.operations.set(self.operations.get() + 1);
-        self.operations.get()
-    }
-
-    pub fn elapsed(&self) -> Duration {
-        self.since.get().elapsed()
-    }
-}
-
 impl Surroundings {
     /// A script or an input begins.
     pub fn begin(&self) {
-        self.usage.operations.set(0);
-        self.usage.since.set(Instant::now());
+        self.usage.restart();
     }
 
     /// Tells of places where the language surprises.

@@ -4,7 +4,8 @@
 use crate::error::{Error, Result};
 use crate::run::{Launch, Session};
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::{Host, Limits};
+use crate::script::host::Host;
+use crate::script::limits::Limits;
 use crate::script::loader::{Loader, Source};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -1,10 +1,23 @@
 //! What Rhai's errors say in our words, with a hint on what to do.
 
-use crate::error::Error;
-use crate::script::diagnostics::{Context, did_you_mean};
+use crate::error::{Error, nearest};
+use crate::script::loader::Loader;
 use crate::script::options::describe;
 use crate::script::registry::Doc;
 use rhai::{Dynamic, EvalAltResult, ParseErrorType};
+use std::collections::BTreeMap;
+
+/// What can be known about a script, for hints.
+pub struct Context<'a> {
+    pub docs: &'a [Doc],
+    pub loader: &'a Loader,
+    /// Which text a function stands in, where Rhai does not know.
+    pub homes: &'a BTreeMap<String, String>,
+    /// The script's own functions: name and `name(a, b)`.
+    pub functions: Vec<(String, String)>,
+    /// Keys of maps: hyper-parameters and map literals.
+    pub keys: Vec<String>,
+}
 
 /// An error in words.
 pub struct Wording {
@@ -195,6 +208,20 @@ fn mismatch(want: &str, found: &str) -> Wording {
         false => format!("a value of type {want} was expected, found {found}"),
     };
     Wording::new(message, None)
+}
+
+/// "did you mean `x`?", if one of `known` is near. A single letter is near to everything short, so it says nothing.
+pub fn did_you_mean<S: AsRef<str>>(found: &str, known: impl IntoIterator<Item = S>) -> Option<String> {
+    let known: Vec<S> = known.into_iter().collect();
+    let is_word = |name: &&str| name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':');
+    let known: Vec<&str> = known.iter().map(AsRef::as_ref).filter(is_word).collect();
+    if found.chars().count() < 2 {
+        return None;
+    }
+    if known.contains(&found) {
+        return None; // it exists, only not here: the name is not what is wrong
+    }
+    nearest(found, &known).map(|name| format!("did you mean `{name}`?"))
 }
 
 /// Rust's names of types in the language's own words: `alloc::sync::Arc<rhopo::model::Model>` is a Model.

@@ -5,8 +5,9 @@ use crate::error::{Error, Result};
 use crate::run::bench::{Bench, SHAPES, Timing};
 use crate::run::device;
 use crate::script::loader::Loader;
+use crate::ui::limits::threads;
 use crate::ui::out;
-use crate::ui::run::{report, threads};
+use crate::ui::terminal::report;
 use std::process::ExitCode;
 use std::time::Duration;
 

@@ -4,11 +4,11 @@ use crate::ui::bench::{self, BenchArgs};
 use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
 use crate::ui::doc::{self, DocArgs};
-use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::new::{self, NewArgs};
 use crate::ui::repl::{self, ReplArgs};
+use crate::ui::run::{self, RunArgs};
 use crate::ui::test::{self, TestArgs};
-use crate::ui::{inspect, list, run};
+use crate::ui::{inspect, list};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,36 +54,6 @@ enum Command {
     Bench(BenchArgs),
 }
 
-/// Options of `rhopo run`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct RunArgs {
-    /// A file, a script of ./scripts, or one that rhopo brings along
-    #[arg(value_name = "NAME|FILE")]
-    pub script: String,
-    /// Hyper-parameters to change, one or more
-    #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
-    pub set: Vec<(String, String)>,
-    /// Seed of all random numbers [default: the script's, else 0]
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Folder of the run [default: runs/NAME-TIME]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    #[command(flatten)]
-    pub engine: EngineArgs,
-    /// Follow the file: edited functions and hyper-parameters take effect at the next step
-    #[arg(long, conflicts_with = "interactive")]
-    pub watch: bool,
-    /// Stop before every step and give a prompt with the loop's variables
-    #[arg(long)]
-    pub pause: bool,
-    /// Give a prompt when the script has ended, with its variables
-    #[arg(short, long)]
-    pub interactive: bool,
-    #[command(flatten)]
-    pub limits: LimitArgs,
-}
-
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
@@ -101,13 +71,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_string(), value.to_string())),
-        _ => Err("expected NAME=VALUE; the script's name goes before --set".to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,12 +84,5 @@ mod tests {
         let set: Vec<_> = args.set.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(set, ["group=16", "lr=2e-5", "beta=0"]);
         assert_eq!((args.script.as_str(), args.seed), ("grpo", Some(3)));
-    }
-
-    #[test]
-    fn an_assignment_needs_a_name_and_a_value() {
-        for text in ["grpo", "=1"] {
-            assignment(text).expect_err(text);
-        }
     }
 }

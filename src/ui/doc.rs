@@ -4,13 +4,14 @@ use crate::engine::Settings;
 use crate::error::Error;
 use crate::run::{Launch, Session};
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::{Host, Limits};
+use crate::script::host::Host;
+use crate::script::limits::Limits;
 use crate::script::loader::Loader;
-use crate::script::{definitions, reference};
+use crate::script::{definitions, pages, reference};
 use crate::tensor::Device;
 use crate::ui::list::section;
 use crate::ui::out;
-use crate::ui::run::report;
+use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ fn entries() -> Vec<reference::Entry> {
 fn show(name: &str) -> Result<(), Diagnostic> {
     let entries = entries();
     for entry in reference::find(&entries, name)? {
-        out::line(reference::page(entry)?.trim_end());
+        out::line(pages::page(entry)?.trim_end());
     }
     Ok(())
 }
@@ -74,7 +75,7 @@ fn list() -> Result<(), Diagnostic> {
 }
 
 fn write(folder: &Path) -> Result<(), Diagnostic> {
-    save(folder, reference::pages(&entries())?)
+    save(folder, pages::pages(&entries())?)
 }
 
 fn save(folder: &Path, files: Vec<(String, String)>) -> Result<(), Diagnostic> {

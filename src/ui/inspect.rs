@@ -12,7 +12,7 @@ use crate::model::weights::{self, Contents, Naming, Wanted};
 use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Norm, Tokenizer, hub};
 use crate::run::Table;
 use crate::script::loader::Loader;
-use crate::ui::run::report;
+use crate::ui::terminal::report;
 use crate::ui::{list, out, table};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};

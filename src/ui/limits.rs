@@ -1,8 +1,8 @@
 //! Options that `rhopo run` and `rhopo repl` share: with what scripts run, what they may use and reach.
 
-use crate::error::Error;
+use crate::error::{Error, Kind, Result};
 use crate::run::access::Access;
-use crate::script::host::Limits;
+use crate::script::limits::Limits;
 use crate::tensor::memory;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,6 +84,15 @@ impl LimitArgs {
     }
 }
 
+/// Sets the size of the pool that all computing shares.
+pub(super) fn threads(wanted: Option<u16>) -> Result<usize> {
+    if let Some(wanted) = wanted {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(wanted.into()).build_global();
+        pool.map_err(|e| Error::new(Kind::Internal, format!("--threads: {e}")))?;
+    }
+    Ok(rayon::current_num_threads())
+}
+
 /// The folder of a script that is a file.
 pub fn own_folder(script: &str) -> Option<PathBuf> {
     let path =
@@ -92,7 +101,7 @@ pub fn own_folder(script: &str) -> Option<PathBuf> {
     path.parent().map(|folder| Path::new(".").join(folder))
 }
 
-fn gibibytes(text: &str) -> Result<u64, String> {
+fn gibibytes(text: &str) -> std::result::Result<u64, String> {
     let gib: f64 = text.parse().map_err(|_| format!("`{text}` is no number of GiB"))?;
     if !(0.1..1e6).contains(&gib) {
         return Err("expected at least 0.1".to_string());

@@ -14,5 +14,6 @@ mod progress;
 mod repl;
 mod run;
 mod table;
+mod terminal;
 mod test;
 mod thread;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::script::loader::Loader;
 use crate::ui::out;
-use crate::ui::run::report;
+use crate::ui::terminal::report;
 use std::path::Path;
 use std::process::ExitCode;
 

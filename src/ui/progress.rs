@@ -2,7 +2,7 @@
 //! standard error.
 
 use crate::run::{Reporter, Status, Table};
-use crate::ui::run::asks;
+use crate::ui::terminal::asks;
 use crate::ui::{out, table};
 use crossterm::event::{self, Event, KeyCode};
 use crossterm::terminal;

@@ -1,26 +1,58 @@
 //! `rhopo run`: builds the session, runs the script on a thread with room for deep recursion, and says how it went.
 
 use crate::engine::Settings;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::run::interrupt::{Interrupt, Press};
 use crate::run::{Launch, Session, device};
-use crate::script::console::Workbench;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::{self, Host};
 use crate::script::loader::Loader;
-use crate::script::render::render;
-use crate::ui::cli::RunArgs;
+use crate::script::workbench::Workbench;
+use crate::ui::limits::{EngineArgs, LimitArgs, threads};
 use crate::ui::out;
 use crate::ui::progress::Progress;
-use crate::ui::repl::{Place, Talker};
+use crate::ui::repl::talker::Talker;
+use crate::ui::repl::typist::Place;
+use crate::ui::terminal::{asks, report};
 use crate::ui::thread::on_engine_thread;
 use indicatif::ProgressBar;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 const INTERRUPTED: u8 = 130;
+
+/// Options of `rhopo run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// A file, a script of ./scripts, or one that rhopo brings along
+    #[arg(value_name = "NAME|FILE")]
+    pub script: String,
+    /// Hyper-parameters to change, one or more
+    #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+    /// Seed of all random numbers [default: the script's, else 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Folder of the run [default: runs/NAME-TIME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Follow the file: edited functions and hyper-parameters take effect at the next step
+    #[arg(long, conflicts_with = "interactive")]
+    pub watch: bool,
+    /// Stop before every step and give a prompt with the loop's variables
+    #[arg(long)]
+    pub pause: bool,
+    /// Give a prompt when the script has ended, with its variables
+    #[arg(short, long)]
+    pub interactive: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
 
 /// Runs a script and returns the program's exit code.
 pub fn run(args: RunArgs) -> ExitCode {
@@ -104,15 +136,6 @@ fn session(args: &RunArgs, settings: Settings, interrupt: &Interrupt, progress: 
     }))
 }
 
-/// Sets the size of the pool that all computing shares.
-pub(super) fn threads(wanted: Option<u16>) -> Result<usize> {
-    if let Some(wanted) = wanted {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(wanted.into()).build_global();
-        pool.map_err(|e| Error::new(Kind::Internal, format!("--threads: {e}")))?;
-    }
-    Ok(rayon::current_num_threads())
-}
-
 fn tell(press: Press, bar: &ProgressBar) {
     match press {
         Press::AfterStep => {
@@ -124,17 +147,21 @@ fn tell(press: Press, bar: &ProgressBar) {
     }
 }
 
-/// Whether somebody is there to press a key.
-pub(super) fn asks() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+fn assignment(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_string(), value.to_string())),
+        _ => Err("expected NAME=VALUE; the script's name goes before --set".to_string()),
+    }
 }
 
-pub(super) fn report(e: &Diagnostic, loader: &Loader) {
-    out::note(render(e, loader, colours(&std::io::stderr())).trim_end());
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether colours are wanted there.
-pub(super) fn colours(stream: &impl IsTerminal) -> bool {
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() && !dumb
+    #[test]
+    fn an_assignment_needs_a_name_and_a_value() {
+        for text in ["grpo", "=1"] {
+            assignment(text).expect_err(text);
+        }
+    }
 }

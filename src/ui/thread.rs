@@ -1,9 +1,8 @@
 //! The thread on which scripts run: its stack is large, and a panic on it ends in an error that asks for a report.
 
 use crate::error::{Error, Kind};
-use crate::script::host;
 use crate::script::loader::Loader;
-use crate::ui::run::report;
+use crate::ui::terminal::report;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
@@ -32,7 +31,7 @@ pub(super) fn on_engine_thread(work: impl FnOnce() -> u8 + Send + 'static) -> Ex
     };
     let code = match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
-        Ok(Err(panic)) => failed(host::crashed(panic.as_ref())),
+        Ok(Err(panic)) => failed(Error::panicked(panic.as_ref())),
         Err(e) => failed(Error::new(Kind::Internal, format!("no thread could be started: {e}"))),
     };
     ExitCode::from(code)

@@ -2,7 +2,8 @@
 
 use crate::common::{fixtures, session};
 use rhopo::data::Batch;
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::Loader;
 
 /// The value of a script's last expression.

@@ -3,8 +3,10 @@
 use crate::common::{fixtures, session};
 use rhopo::data::Content;
 use rhopo::data::dataset::{Cursor, Dataset, Format, Reading};
-use rhopo::script::host::{Host, Limits, to_json};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
+use rhopo::script::value::to_json;
 use rhopo::tensor::rng::Key;
 use serde_json::{Value, json};
 use std::path::PathBuf;

@@ -4,7 +4,8 @@
 use rhopo::engine::Settings;
 use rhopo::run::{Launch, Session};
 use rhopo::script::check::check;
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
 use rhopo::tensor::Device;
 use std::fs;

@@ -2,7 +2,8 @@
 
 use rhopo::engine::Settings;
 use rhopo::run::{Launch, Session};
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::Loader;
 use rhopo::script::registry::Doc;
 use rhopo::script::render::render;

@@ -19,14 +19,14 @@ const CUTTING: [&str; 8] = [
     "rotary_emb::",
 ];
 
-struct File {
-    path: PathBuf,
+pub(super) struct File {
+    pub(super) path: PathBuf,
     layer: String,
     /// The code without comments and tests, which may use whatever shows that it is right.
-    code: String,
+    pub(super) code: String,
 }
 
-fn files() -> Vec<File> {
+pub(super) fn files() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     collect(&root, &mut found);
@@ -55,7 +55,7 @@ fn read(root: &Path, path: PathBuf) -> File {
     File { path, layer, code: code.join("\n") }
 }
 
-fn is_name(c: char) -> bool {
+pub(super) fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 

@@ -2,6 +2,7 @@
 
 mod algorithm_pages;
 mod blocks;
+mod circles;
 mod examples;
 mod layering;
 mod reference;

@@ -3,8 +3,10 @@
 
 use rhopo::engine::Settings;
 use rhopo::run::{Launch, Session};
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::Loader;
+use rhopo::script::pages;
 use rhopo::script::reference::{self, Entry};
 use rhopo::script::render::render;
 use rhopo::tensor::Device;
@@ -28,7 +30,7 @@ fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
 #[test]
 fn the_pages_are_up_to_date_and_their_examples_run() {
     on_a_large_stack(|| {
-        let made = reference::pages(&entries()).unwrap_or_else(|e| panic!("{}", render(&e, &Loader::new(None), false)));
+        let made = pages::pages(&entries()).unwrap_or_else(|e| panic!("{}", render(&e, &Loader::new(None), false)));
         let made: BTreeMap<String, String> = made.into_iter().collect();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
         let read = |path: std::path::PathBuf| {

@@ -4,7 +4,8 @@
 use rhopo::engine::Settings;
 use rhopo::run::access::Access;
 use rhopo::run::{Launch, Session};
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, STDLIB};
 use rhopo::script::reference;
 use rhopo::tensor::Device;

@@ -1,7 +1,8 @@
 //! Closures that come out of a module: called wherever closures of the script are.
 
 use crate::common::session;
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
 use std::fs;
 use std::path::Path;

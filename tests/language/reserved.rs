@@ -3,7 +3,8 @@
 
 use rhopo::engine::Settings;
 use rhopo::run::Session;
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::Loader;
 use rhopo::tensor::Device;
 

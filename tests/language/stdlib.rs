@@ -2,8 +2,10 @@
 
 use crate::common::{json, session};
 use rhopo::script::diagnostics::Diagnostic;
-use rhopo::script::host::{Host, Limits, to_json};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
+use rhopo::script::value::to_json;
 use serde_json::{Value, json};
 
 fn run(text: &str) -> Result<Value, Diagnostic> {

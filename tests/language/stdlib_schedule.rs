@@ -1,7 +1,8 @@
 //! The schedules and diagnostics of the script library, against numbers worked out by hand.
 
 use crate::common::session;
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
 
 fn eval(text: &str) {

@@ -1,7 +1,8 @@
 //! Token ids mean something to one tokenizer alone: rows that another one made are refused and not scored.
 
 use crate::common::{fixtures, session};
-use rhopo::script::host::{Host, Limits};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
 
 fn run(statements: &str) {

@@ -1,8 +1,10 @@
 //! Ten optimizer steps of shipped scripts' losses on a fixture model, against the same steps in PyTorch.
 
 use crate::common::{fixtures, json, session};
-use rhopo::script::host::{Host, Limits, to_json};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
+use rhopo::script::value::to_json;
 use serde_json::Value;
 
 const MODELS: [&str; 3] = ["qwen2", "llama3", "gpt_neox"];

@@ -2,8 +2,10 @@
 //! batches, up to the constant that the table states. For rows without a script of their own a formula stands here.
 
 use crate::common::{largest, max_gap, session};
-use rhopo::script::host::{Host, Limits, to_json};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
+use rhopo::script::value::to_json;
 use serde_json::Value;
 
 const BATCHES: usize = 12;

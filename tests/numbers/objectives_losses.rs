@@ -2,8 +2,10 @@
 //! value and gradient, in f64 and f32, and that neither cells outside the mask nor the order of rows change them.
 
 use crate::common::{json, largest, max_gap, session};
-use rhopo::script::host::{Host, Limits, to_json};
+use rhopo::script::host::Host;
+use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
+use rhopo::script::value::to_json;
 use serde_json::Value;
 
 /// Scripts whose rows belong together in pairs (2k, 2k+1).

@@ -5,9 +5,9 @@ use crate::data::Content;
 use crate::error::{Error, Result};
 use crate::model::gguf::Frozen;
 use crate::model::{Model, ModelInfo, Tokenizer};
-use crate::script::host::to_json;
 use crate::script::options::{Options, describe};
 use crate::script::registry::{Doc, Registry};
+use crate::script::value::to_json;
 use rhai::{Array, Dynamic, INT, Map};
 use std::sync::Arc;
 

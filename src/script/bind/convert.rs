@@ -1,7 +1,7 @@
 //! Conversion between Rhai's values and tensors: numbers beside tensors, nested arrays, shapes.
 
 use crate::error::{Error, Result};
-use crate::script::host::ARRAY_SIZE;
+use crate::script::limits::ARRAY_SIZE;
 use crate::script::options::describe;
 use crate::tensor::{DType, Device, Tensor, shape};
 use rhai::{Array, Dynamic, EvalAltResult, FLOAT, INT, NativeCallContext};

@@ -3,8 +3,8 @@
 use super::convert::Answer;
 use crate::error::Error;
 use crate::run::Session;
-use crate::script::host::to_json;
 use crate::script::registry::Registry;
+use crate::script::value::to_json;
 use crate::tensor::memory;
 use rhai::{Dynamic, FLOAT, INT, ImmutableString, Map};
 use std::rc::Rc;
@@ -46,7 +46,7 @@ fn replace(text: &mut ImmutableString, from: &str, to: &str) -> Answer<()> {
     let found = if from.is_empty() { text.chars().count() + 1 } else { text.matches(from).count() };
     let more = (to.len() as u64).saturating_mul(found as u64);
     memory::room(more)?;
-    if more > crate::script::host::STRING_SIZE as u64 {
+    if more > crate::script::limits::STRING_SIZE as u64 {
         return Err(Error::value(format!("replace: {found} replacements make the text too long")).into());
     }
     *text = text.replace(from, to).into();

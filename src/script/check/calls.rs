@@ -1,10 +1,11 @@
 //! Calls: functions that there are not, wrong numbers of arguments, and options that no function takes.
 
-use super::{Finding, expressions};
-use crate::script::diagnostics::did_you_mean;
+use super::finding::Finding;
+use super::walk::expressions;
 use crate::script::host::Host;
 use crate::script::loader::Source;
 use crate::script::registry::Doc;
+use crate::script::wording::did_you_mean;
 use rhai::{AST, Expr, FnCallExpr, Position, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 

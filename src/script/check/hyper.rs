@@ -1,9 +1,10 @@
 //! Hyper-parameters: ones that are declared and never read, and ones that are read and not declared.
 
-use super::{Finding, expressions, imported, property};
-use crate::script::diagnostics::did_you_mean;
+use super::finding::Finding;
+use super::walk::{expressions, imported, property};
 use crate::script::host::Host;
 use crate::script::loader::Source;
+use crate::script::wording::did_you_mean;
 use rhai::{AST, Expr, Position, Stmt};
 use std::collections::BTreeSet;
 

@@ -1,9 +1,11 @@
 //! The objective: columns that nothing sets, and what `loss` does on small random rows (`objective.rhai`).
 
-use super::{Finding, expressions, imported, property};
-use crate::script::diagnostics::did_you_mean;
-use crate::script::host::{Host, to_json};
+use super::finding::Finding;
+use super::walk::{expressions, imported, property};
+use crate::script::host::Host;
 use crate::script::loader::Source;
+use crate::script::value::to_json;
+use crate::script::wording::did_you_mean;
 use rhai::{AST, ASTNode, Expr, Position, Stmt};
 use serde_json::Value;
 use std::collections::BTreeSet;

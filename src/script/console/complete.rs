@@ -2,10 +2,10 @@
 //!
 //! Owns no terminal: text, a place in it, and what is known there give candidates.
 
-use super::lex::{self, Kind, Piece};
 use super::show;
 use crate::data::{Batch, task};
 use crate::model::builtin;
+use crate::script::lex::{self, Kind, Piece};
 use crate::script::loader;
 use crate::script::reference::Entry;
 use rhai::{Dynamic, Engine};
@@ -277,7 +277,8 @@ mod tests {
     use super::*;
     use crate::engine::Settings;
     use crate::run::{Launch, Session};
-    use crate::script::host::{Host, Limits};
+    use crate::script::host::Host;
+    use crate::script::limits::Limits;
     use crate::script::loader::Loader;
     use crate::script::reference;
     use crate::tensor::Device;

@@ -1,7 +1,8 @@
 //! What a name stands for: Rhai text, or what the language itself says.
 
-use super::{Desk, LABEL, lex};
+use super::{Desk, LABEL};
 use crate::error::{Error, Kind, Result};
+use crate::script::lex;
 use crate::script::loader::{self, Source};
 use crate::script::wording;
 

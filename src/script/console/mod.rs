@@ -5,7 +5,6 @@
 
 pub mod complete;
 pub mod curves;
-pub mod lex;
 mod lookup;
 pub mod show;
 
@@ -14,7 +13,7 @@ use crate::run::device;
 use crate::run::session::Program;
 use crate::run::{Run, Session};
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::{self, Host};
+use crate::script::lex;
 use crate::script::loader::{self, Loader, Source};
 use crate::script::reference::{self, Entry};
 use crate::script::surroundings::Surroundings;
@@ -91,27 +90,6 @@ impl Console {
 
     fn session(&self) -> &Rc<Session> {
         &self.surroundings.session
-    }
-}
-
-/// A prompt of its own: an engine with variables that live as long as it does.
-pub struct Workbench {
-    host: Host,
-    global: GlobalRuntimeState,
-    scope: Scope<'static>,
-    console: Console,
-}
-
-impl Workbench {
-    pub fn new(host: Host) -> Self {
-        let console = Console::new(host.surroundings().clone());
-        let global = host.engine().new_global_runtime_state();
-        Self { host, global, scope: Scope::new(), console }
-    }
-
-    pub fn desk(&mut self) -> Desk<'_, 'static> {
-        let Self { host, global, scope, console } = self;
-        Desk { engine: host.engine(), global, scope, console }
     }
 }
 
@@ -320,7 +298,7 @@ impl Desk<'_, '_> {
         let result = catch_unwind(AssertUnwindSafe(run));
         self.global.scope_level = level;
         match result {
-            Err(panic) => Err(Failure::Ours(host::crashed(panic.as_ref()))),
+            Err(panic) => Err(Failure::Ours(Error::panicked(panic.as_ref()))),
             Ok(Ok(value)) => Ok((value.flatten(), true)),
             Ok(Err(e)) => match *e {
                 EvalAltResult::Return(value, _) | EvalAltResult::Exit(value, _) => Ok((value, false)),

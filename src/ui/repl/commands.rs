@@ -5,9 +5,10 @@ use crate::error::Error;
 use crate::run::{Table, device};
 use crate::script::console::{Desk, SAVED};
 use crate::script::diagnostics::Diagnostic;
+use crate::script::pages;
 use crate::script::reference::{self, Entry};
 use crate::ui::list::section;
-use crate::ui::run::report;
+use crate::ui::terminal::report;
 use crate::ui::{out, table};
 use std::path::Path;
 
@@ -129,7 +130,7 @@ fn help(desk: &Desk<'_, '_>, name: &str) -> Outcome {
         }
     };
     for entry in found {
-        say(reference::page(entry)?.trim_end());
+        say(pages::page(entry)?.trim_end());
     }
     Ok(())
 }
@@ -179,7 +180,7 @@ fn variables(desk: &Desk<'_, '_>, width: usize) {
 
 fn time(desk: &mut Desk<'_, '_>, text: &str, width: usize) -> Outcome {
     let answer = desk.eval(text, width)?;
-    answer.value.iter().for_each(super::draw);
+    answer.value.iter().for_each(super::draw::draw);
     let seconds = answer.took.as_secs_f64();
     say(&match seconds {
         s if s < 1e-3 => format!("{:.1} µs", s * 1e6),

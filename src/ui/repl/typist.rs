@@ -1,11 +1,10 @@
 //! Help while typing: colours, completion, the signature of what is being called, and whether an input is finished.
 //! Owns no knowledge of names: `script/console/complete.rs` does.
 
-use super::Place;
 use super::commands;
 use crate::script::console::Desk;
 use crate::script::console::complete::{self, Known};
-use crate::script::console::lex::{self, Kind};
+use crate::script::lex::{self, Kind};
 use rustyline::completion::Completer;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hinter, HistoryHinter};
@@ -17,6 +16,15 @@ use std::borrow::Cow;
 const VALUE: usize = 40;
 /// Columns of the prompt, about.
 const PROMPT: usize = 14;
+
+/// Where a prompt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On its own.
+    Session,
+    /// Between two steps of a run.
+    Pause,
+}
 
 /// Helps whoever types.
 pub struct Typist {
@@ -74,7 +82,7 @@ impl Hinter for Typist {
 /// What the rest of the last line has room for.
 fn fitting(hint: &str, line: &str) -> String {
     let used = line.lines().last().map_or(0, |last| last.chars().count()) + PROMPT;
-    let room = super::width().saturating_sub(used + 1);
+    let room = super::draw::width().saturating_sub(used + 1);
     match hint.chars().count() <= room {
         true => hint.to_string(),
         false => hint.chars().take(room.saturating_sub(1)).chain(['…']).collect(),

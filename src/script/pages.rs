@@ -1,0 +1,120 @@
+//! The pages of the reference, one a topic. Every example is run as its page is made, and what it prints stands below
+//! it.
+
+use crate::engine::Settings;
+use crate::error::Error;
+use crate::run::report::{Reporter, Status, Table};
+use crate::run::{Launch, Session};
+use crate::script::diagnostics::Diagnostic;
+use crate::script::host::Host;
+use crate::script::limits::Limits;
+use crate::script::loader::{Loader, Source};
+use crate::script::reference::{self, Entry};
+use crate::tensor::Device;
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::rc::Rc;
+
+/// What an example may use; none comes near.
+const OPERATIONS: u64 = 10_000_000;
+
+/// What an entry says, in Markdown, with what its example prints.
+///
+/// # Errors
+/// Those of the example.
+pub fn page(entry: &Entry) -> std::result::Result<String, Diagnostic> {
+    let mut text = format!("### `{}`\n\n{}\n", entry.signature, entry.summary);
+    if !entry.params.is_empty() {
+        text.push('\n');
+    }
+    // Writing into a String cannot fail.
+    for [name, shape, about] in &entry.params {
+        let _ = writeln!(text, "- `{name}` ({shape}): {about}");
+    }
+    for (title, said) in [("Fails", entry.errors), ("Note", entry.notes)] {
+        if !said.is_empty() {
+            let _ = writeln!(text, "\n{title}: {said}");
+        }
+    }
+    let _ = writeln!(text, "\n```rhai\n{}\n```", entry.example.trim_end());
+    let printed = run(entry)?;
+    if !printed.is_empty() {
+        let _ = writeln!(text, "\n```text\n{}\n```", printed.trim_end());
+    }
+    Ok(text)
+}
+
+/// Runs an entry's example in a run folder of its own, and returns what it prints.
+fn run(entry: &Entry) -> std::result::Result<String, Diagnostic> {
+    let file = |e: std::io::Error| Error::file(format!("no folder for examples: {e}"));
+    let folder = tempfile::tempdir().map_err(file)?;
+    let printed = Rc::new(Printed::default());
+    let launch = Launch::new(Device::Cpu, Settings::default());
+    let out = Some(folder.path().join("run"));
+    let session = Session::launch(Launch { out, reporter: printed.clone(), ..launch });
+    let host = Host::new(&session, &Loader::new(None), &Limits { operations: Some(OPERATIONS), ..Limits::default() });
+    host.run(&Source { label: format!("example of {}", entry.path), text: entry.example.clone() })?;
+    Ok(printed.text.take())
+}
+
+/// A page for each topic, and an index: file names and texts.
+///
+/// # Errors
+/// An example that fails.
+pub fn pages(entries: &[Entry]) -> std::result::Result<Vec<(String, String)>, Diagnostic> {
+    let mut index = String::from(
+        "# Reference\n\nWhat scripts can call; written by `rhopo doc --write docs/reference`. `rhopo doc NAME` shows one \
+         function.\n",
+    );
+    let mut pages = Vec::new();
+    for topic in reference::topics(entries) {
+        let file = format!("{}.md", topic.to_lowercase().replace([' ', '/'], "-"));
+        let _ = writeln!(index, "\n## [{topic}]({file})\n\n| | |\n| --- | --- |");
+        let mut text = format!("# {topic}\n");
+        for entry in entries.iter().filter(|entry| entry.topic == topic) {
+            let _ = writeln!(index, "| `{}` | {} |", entry.path.replace('|', "\\|"), entry.summary.replace('|', "\\|"));
+            let _ = write!(text, "\n{}", page(entry)?);
+        }
+        pages.push((file, text));
+    }
+    pages.push(("README.md".to_string(), index));
+    Ok(pages)
+}
+
+/// Keeps what a script prints.
+#[derive(Default)]
+struct Printed {
+    text: RefCell<String>,
+}
+
+impl Reporter for Printed {
+    fn begin(&self, _: u64) {}
+    fn step(&self, _: &Status) {}
+    fn end(&self) {}
+    fn table(&self, _: &Table) {}
+    fn note(&self, _: &str) {}
+    fn print(&self, text: &str) {
+        *self.text.borrow_mut() += &format!("{text}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_shows_what_its_example_prints() {
+        let entry = Entry {
+            topic: "Tensors".into(),
+            path: "print".into(),
+            signature: "print(x)".into(),
+            summary: "Prints.".into(),
+            params: Vec::new(),
+            errors: "",
+            notes: "",
+            example: "let x = 1 + 1;\nprint(`x is ${x}`);".into(),
+        };
+        assert!(page(&entry).expect("runs").ends_with("```\n\n```text\nx is 2\n```\n"));
+        assert_eq!(page(&Entry { example: "nothing".into(), ..entry }).expect_err("fails").frames.len(), 1);
+    }
+}

@@ -1,0 +1,26 @@
+//! A prompt of its own: a host, with variables that live as long as it does.
+
+use crate::script::console::{Console, Desk};
+use crate::script::host::Host;
+use rhai::{GlobalRuntimeState, Scope};
+
+/// A prompt of its own: an engine with variables that live as long as it does.
+pub struct Workbench {
+    host: Host,
+    global: GlobalRuntimeState,
+    scope: Scope<'static>,
+    console: Console,
+}
+
+impl Workbench {
+    pub fn new(host: Host) -> Self {
+        let console = Console::new(host.surroundings().clone());
+        let global = host.engine().new_global_runtime_state();
+        Self { host, global, scope: Scope::new(), console }
+    }
+
+    pub fn desk(&mut self) -> Desk<'_, 'static> {
+        let Self { host, global, scope, console } = self;
+        Desk { engine: host.engine(), global, scope, console }
+    }
+}

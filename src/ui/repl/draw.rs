@@ -1,0 +1,25 @@
+//! Answers on the terminal, as wide as it is.
+
+use crate::script::console::show::Shown;
+use crate::ui::{out, table};
+
+/// Columns where standard output is no terminal.
+const WIDTH: usize = 100;
+
+pub fn draw(value: &Shown) {
+    match value {
+        Shown::Text(text) => {
+            out::line(text);
+        }
+        Shown::Table(rows, left) => {
+            table::lines(rows).iter().chain((!left.is_empty()).then_some(left)).for_each(|line| {
+                out::line(line);
+            });
+        }
+    }
+}
+
+/// Columns of the terminal.
+pub fn width() -> usize {
+    crossterm::terminal::size().map_or(WIDTH, |(columns, _)| usize::from(columns).max(40))
+}

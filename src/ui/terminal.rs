@@ -1,0 +1,22 @@
+//! The terminal that everything else here writes to: who reads it, whether it has colours, and errors on it.
+
+use crate::script::diagnostics::Diagnostic;
+use crate::script::loader::Loader;
+use crate::script::render::render;
+use crate::ui::out;
+use std::io::IsTerminal;
+
+/// Whether somebody is there to press a key.
+pub(super) fn asks() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+pub(super) fn report(e: &Diagnostic, loader: &Loader) {
+    out::note(render(e, loader, colours(&std::io::stderr())).trim_end());
+}
+
+/// Whether colours are wanted there.
+pub(super) fn colours(stream: &impl IsTerminal) -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() && !dumb
+}
