@@ -1,5 +1,6 @@
-//! Causal grouped-query attention over packed segments, with a sliding window where asked: softmax(q·kᵀ/√d)·v, its
-//! backward pass recomputing the probabilities from the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135).
+//! Causal grouped-query attention over packed segments, with a sliding window and a soft cap of the scores where asked:
+//! softmax(scale·q·kᵀ)·v, its backward pass recomputing the probabilities from the saved log-sum-exp (Dao et al. 2022,
+//! arXiv:2205.14135).
 //!
 //! Work is cut by tree and key head; each piece sums in an order of its own, so threads never change the bits.
 
@@ -7,6 +8,7 @@ use super::gemm::{Mat, Packed, Start, matmul_serial};
 use super::host;
 use super::segments::{Segment, Segments, before_window};
 use super::simd::{exp, max, simd, sum_by};
+use super::softcap::{self, cap, uncap};
 use super::tape::{Tape, Var, plain_backward};
 use crate::error::Result;
 use candle_core::{D, Tensor};
@@ -17,7 +19,8 @@ use std::sync::Arc;
 /// Query rows handled at a time.
 const BLOCK: usize = 60;
 
-/// Numbers of heads: query heads share key heads in equal groups. How far back they look belongs to them too.
+/// Numbers of heads: query heads share key heads in equal groups. How far back they look and what becomes of their
+/// scores belongs to them too.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     pub query: usize,
@@ -25,15 +28,28 @@ pub struct Heads {
     pub dim: usize,
     /// A query sees this many tokens of its row at most, its own included (at least 1); all of them where `None`.
     pub window: Option<usize>,
+    /// What q·k is multiplied by.
+    pub scale: f32,
+    /// The scaled scores never pass ±this.
+    pub softcap: Option<f32>,
 }
 
 impl Heads {
+    /// Heads that see all tokens before them, their scores divided by √dim.
+    pub fn new(query: usize, key: usize, dim: usize) -> Self {
+        Self { query, key, dim, window: None, scale: 1.0 / (dim as f32).sqrt(), softcap: None }
+    }
+
     pub(super) fn group(&self) -> usize {
         self.query / self.key
     }
 
-    pub(super) fn scale(&self) -> f32 {
-        1.0 / (self.dim as f32).sqrt()
+    /// Caps raw scores q·k where these heads do so. Returns what the numbers still have to be multiplied by.
+    pub(super) fn capped(&self, scores: &mut [f32]) -> f32 {
+        let Some(by) = self.softcap else { return self.scale };
+        scores.iter_mut().for_each(|x| *x *= self.scale);
+        cap(scores, by);
+        1.0
     }
 }
 
@@ -77,7 +93,10 @@ pub fn attention_over(q: &Tensor, k: &Tensor, v: &Tensor, visible: Vec<u8>, head
         Ok(x.expand(shape)?.contiguous()?.reshape((heads.query, keys, heads.dim))?)
     };
     let scores = split(q, queries, heads.query)?.matmul(&spread(k)?.transpose(1, 2)?.contiguous()?)?; // [heads,Q,K]
-    let scores = (scores * f64::from(heads.scale()))?;
+    let mut scores = (scores * f64::from(heads.scale))?;
+    if let Some(by) = heads.softcap {
+        scores = softcap::plain(&scores, by)?;
+    }
     let visible = Tensor::from_vec(visible, (1, queries, keys), device)?.broadcast_as(scores.shape())?;
     let hidden = Tensor::new(f32::NEG_INFINITY, device)?.to_dtype(scores.dtype())?.broadcast_as(scores.shape())?;
     let p = candle_nn::ops::softmax(&visible.where_cond(&scores, &hidden)?, D::Minus1)?;
@@ -183,7 +202,8 @@ fn piece_forward(q: &[f32], k: &[f32], v: &[f32], piece: &Piece, heads: Heads) -
             for g in 0..group {
                 score(q, k, &block, piece.head * group + g, piece.head, heads, &mut scores, &mut scratch);
                 for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
-                    lse[(rows.start + i - first) * group + g] = softmax(row, block.visible(i), heads.scale());
+                    let scale = heads.capped(&mut row[block.visible(i)]);
+                    lse[(rows.start + i - first) * group + g] = softmax(row, block.visible(i), scale);
                 }
                 for (column, range) in block.ranges() {
                     let p = Mat::strided(&scores[column..], rows.len(), range.len(), keys);
@@ -307,7 +327,7 @@ fn piece_backward(saved: &Saved, piece: &Piece, heads: Heads) -> [Vec<f32>; 3] {
     let (group, dim, first) = (heads.group(), heads.dim, piece.tokens.start);
     let tokens = piece.tokens.len();
     let (mut dq, mut dk, mut dv) = (vec![0.0; tokens * group * dim], vec![0.0; tokens * dim], vec![0.0; tokens * dim]);
-    let (mut p, mut dp, mut scratch) = (Vec::new(), Vec::new(), Packed::scratch());
+    let (mut p, mut dp, mut capped, mut scratch) = (Vec::new(), Vec::new(), Vec::new(), Packed::scratch());
     for segment in piece.segments {
         for block in blocks(segment, heads.window) {
             let (keys, rows) = (block.keys(), &block.rows);
@@ -319,9 +339,18 @@ fn piece_backward(saved: &Saved, piece: &Piece, heads: Heads) -> [Vec<f32>; 3] {
                 for (i, (p, dp)) in p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys)).enumerate() {
                     let t = rows.start + i;
                     let at = t * heads.query * dim + head * dim;
-                    probabilities(p, block.visible(i), heads.scale(), saved.lse[t * heads.query + head]);
+                    let (seen, lse) = (block.visible(i), saved.lse[t * heads.query + head]);
                     let pull = dot(&saved.dy[at..at + dim], &saved.out[at..at + dim]);
-                    score_grad(p, dp, pull, heads.scale());
+                    let scale = heads.capped(&mut p[seen.clone()]);
+                    if heads.softcap.is_some() {
+                        capped.clear();
+                        capped.extend_from_slice(&p[seen.clone()]);
+                    }
+                    probabilities(p, seen.clone(), scale, lse);
+                    score_grad(p, dp, pull, heads.scale);
+                    if let Some(by) = heads.softcap {
+                        uncap(&mut dp[seen], &capped, by);
+                    }
                 }
                 let queries = head_rows(saved.q, rows.clone(), head, heads.query, dim);
                 let upstream = head_rows(saved.dy, rows.clone(), head, heads.query, dim);

@@ -48,7 +48,8 @@ pub fn attend_row(q: &[f32], runs: &[&KeyValues], heads: Heads, out: &mut [f32],
         let out = &mut out[at];
         out.fill(0.0);
         for (row, out) in scores.chunks_exact_mut(total).zip(out.chunks_exact_mut(dim)) {
-            softmax(&mut row[before..], 0..total - before, heads.scale());
+            let scale = heads.capped(&mut row[before..]);
+            softmax(&mut row[before..], 0..total - before, scale);
             for (column, skipped, run) in reached(runs, before) {
                 let p = &row[column + skipped..column + run.len()];
                 weigh(p, &run.values[skipped * width + head * dim..], width, out);

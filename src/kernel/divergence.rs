@@ -1,12 +1,13 @@
-//! Linear → divergence: KL(softmax(h·Wᵀ/temperature) ‖ softmax(h′·W′ᵀ/temperature)) over the whole vocabulary, without
-//! ever holding more than a chunk of either model's `[U, V]` logits, forward or backward.
+//! Linear → divergence: KL(softmax(z/temperature) ‖ softmax(z′/temperature)) over the whole vocabulary, without ever
+//! holding more than a chunk of either model's `[U, V]` logits, forward or backward. z = h·Wᵀ and z′ = h′·W′ᵀ, each
+//! soft-capped where its head asks.
 //!
 //! The second distribution is a constant: gradients flow to h and W alone. Where both are the same numbers, value and
 //! gradient are exactly 0.
 
 use super::gemm::{Mat, Start, matmul};
 use super::host;
-use super::logprob::{Targets, chunks};
+use super::logprob::{LmHead, Targets, chunks, plain_logits};
 use super::simd::{exp, max, simd, sum_by};
 use super::tape::{Stop, Tape, Var, plain_backward};
 use crate::error::Result;
@@ -19,21 +20,23 @@ use std::sync::Arc;
 pub struct Reference {
     pub hidden: Tensor,
     pub head: Tensor,
+    pub softcap: Option<f32>,
 }
 
-/// h `[U,H]`, w `[V,H]` → `[P,1]`: for each pair of `targets` the divergence at its row (nats); tokens do not matter.
-pub fn linear_kl(tape: &mut Tape, h: &Var, w: &Var, reference: &Reference, targets: &Targets) -> Result<Var> {
+/// h `[U,H]` → `[P,1]`: for each pair of `targets` the divergence at its row (nats); tokens do not matter.
+pub fn linear_kl(tape: &mut Tape, h: &Var, head: &LmHead, reference: &Reference, targets: &Targets) -> Result<Var> {
+    let (w, softcap) = (&head.weight, head.softcap);
     let (hv, wv, r, t) = (h.clone(), w.clone(), reference.clone(), targets.clone());
     let stop = tape.stop().clone();
     if !tape.fused(&h.value) || !tape.fused(&reference.hidden) {
-        let y = plain(&h.value, &w.value, reference, targets)?;
+        let y = plain([&h.value, &w.value], softcap, reference, targets)?;
         return Ok(tape.push(y, &[h, w], move |dy, grads| {
-            let [dh, dw] = plain_backward([&hv.value, &wv.value], dy, |[h, w]| plain(h, w, &r, &t))?;
+            let [dh, dw] = plain_backward([&hv.value, &wv.value], dy, |[h, w]| plain([h, w], softcap, &r, &t))?;
             grads.add_owned(&hv, dh)?;
             grads.add_owned(&wv, dw)
         }));
     }
-    let stats = Arc::new(forward(&h.value, &w.value, reference, targets.temperature, &stop)?);
+    let stats = Arc::new(forward(&h.value, head, reference, targets.temperature, &stop)?);
     // Rounding may leave a divergence just below 0; a NaN stays one.
     let value = |&row: &u32| if stats[row as usize].kl < 0.0 { 0.0 } else { stats[row as usize].kl };
     let y: Vec<f32> = targets.rows.iter().map(value).collect();
@@ -46,10 +49,12 @@ pub fn linear_kl(tape: &mut Tape, h: &Var, w: &Var, reference: &Reference, targe
         let (other, head) = (host::read(&r.hidden)?, host::read(&r.head)?);
         let scale = (1.0 / t.temperature) as f32;
         let mut dh = vec![0.0; rows * width];
-        for (own, other) in chunks(&hidden, &weight, width).zip(chunks(&other, &head, r.hidden.dim(1)?)) {
+        let others = chunks(&other, &head, r.hidden.dim(1)?, r.softcap);
+        for (own, other) in chunks(&hidden, &weight, width, softcap).zip(others) {
             stop.check()?;
             let columns = own.columns.len();
             let (mut dz, z) = (own.logits(), other.logits());
+            let capped = own.capped(&dz);
             dz.par_chunks_mut(columns).zip(z.par_chunks(columns)).with_min_len(8).enumerate().for_each(
                 |(i, (row, other))| {
                     let at = own.rows.start + i;
@@ -59,6 +64,7 @@ pub fn linear_kl(tape: &mut Tape, h: &Var, w: &Var, reference: &Reference, targe
                     }
                 },
             );
+            own.uncap(&mut dz, &capped);
             let dz = Mat::new(&dz, own.rows.len(), columns);
             let part = &mut dh[own.rows.start * width..own.rows.end * width];
             if hv.needs_grad() {
@@ -74,13 +80,13 @@ pub fn linear_kl(tape: &mut Tape, h: &Var, w: &Var, reference: &Reference, targe
 }
 
 /// The plain composition: all logits at once.
-pub fn plain(h: &Tensor, w: &Tensor, reference: &Reference, targets: &Targets) -> Result<Tensor> {
-    let logp = |h: &Tensor, w: &Tensor| -> Result<Tensor> {
-        let logits = (h.matmul(&w.t()?)? / targets.temperature)?;
+pub fn plain([h, w]: [&Tensor; 2], softcap: Option<f32>, reference: &Reference, targets: &Targets) -> Result<Tensor> {
+    let logp = |h: &Tensor, w: &Tensor, softcap: Option<f32>| -> Result<Tensor> {
+        let logits = (plain_logits(h, w, softcap)? / targets.temperature)?;
         Ok(candle_nn::ops::log_softmax(&logits, D::Minus1)?)
     };
-    let own = logp(h, w)?;
-    let other = logp(&reference.hidden, &reference.head)?.to_dtype(h.dtype())?.detach();
+    let own = logp(h, w, softcap)?;
+    let other = logp(&reference.hidden, &reference.head, reference.softcap)?.to_dtype(h.dtype())?.detach();
     let kl = (own.exp()? * (&own - other)?)?.sum_keepdim(D::Minus1)?; // [U,1]
     let rows = Tensor::new(&targets.rows[..], h.device())?;
     Ok(kl.index_select(&rows, 0)?)
@@ -94,14 +100,15 @@ struct Stats {
     kl: f32,
 }
 
-fn forward(h: &Tensor, w: &Tensor, reference: &Reference, temperature: f64, stop: &Stop) -> Result<Vec<Stats>> {
-    let (rows, width) = h.dims2()?;
-    let (h, w) = (host::read(h)?, host::read(w)?);
+fn forward(h: &Tensor, own: &LmHead, reference: &Reference, temperature: f64, stop: &Stop) -> Result<Vec<Stats>> {
+    let ((rows, width), softcap) = (h.dims2()?, own.softcap);
+    let (h, w) = (host::read(h)?, host::read(&own.weight.value)?);
     let (other, head) = (host::read(&reference.hidden)?, host::read(&reference.head)?);
     let scale = (1.0 / temperature) as f32;
     let begin = Running { top: f32::NEG_INFINITY, sum: 0.0 };
     let mut running = vec![Row { own: begin, other: begin, apart: 0.0 }; rows];
-    for (own, other) in chunks(&h, &w, width).zip(chunks(&other, &head, reference.hidden.dim(1)?)) {
+    let others = chunks(&other, &head, reference.hidden.dim(1)?, reference.softcap);
+    for (own, other) in chunks(&h, &w, width, softcap).zip(others) {
         stop.check()?;
         let columns = own.columns.len();
         own.logits()

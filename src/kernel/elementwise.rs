@@ -1,5 +1,5 @@
-//! The small operations of a decoder layer: SwiGLU, GELU, sums, scales, and taking rows (embeddings, positions) or
-//! columns (the parts of a joint projection).
+//! The small operations of a decoder layer: SwiGLU, GeGLU, GELU, sums, scales, and taking rows (embeddings, positions)
+//! or columns (the parts of a joint projection).
 
 use super::host;
 use super::simd::{exp, normal, simd};
@@ -9,17 +9,24 @@ use candle_core::Tensor;
 use std::f32::consts::FRAC_2_PI;
 use std::sync::Arc;
 
-/// silu(gate) · up (Shazeer 2020, arXiv:2002.05202), both `[N,I]`.
-pub fn swiglu(tape: &mut Tape, gate: &Var, up: &Var) -> Result<Var> {
+/// The function of the gate in a gated linear unit (Shazeer 2020, arXiv:2002.05202).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// SwiGLU.
+    Silu,
+    /// GeGLU.
+    Gelu(Gelu),
+}
+
+/// f(gate) · up, both `[N,I]`.
+pub fn gated(tape: &mut Tape, gate: &Var, up: &Var, f: Gate) -> Result<Var> {
     let fused = tape.fused(&gate.value);
-    let y = if fused { swiglu_fused(&gate.value, &up.value)? } else { swiglu_plain(&gate.value, &up.value)? };
+    let y = if fused { gated_fused(&gate.value, &up.value, f)? } else { gated_plain(&gate.value, &up.value, f)? };
     let (g, u) = (gate.clone(), up.clone());
     Ok(tape.push(y, &[gate, up], move |dy, grads| {
-        let (dg, du) = if fused {
-            swiglu_backward(&g.value, &u.value, dy)?
-        } else {
-            let [dg, du] = plain_backward([&g.value, &u.value], dy, |[g, u]| swiglu_plain(g, u))?;
-            (dg, du)
+        let [dg, du] = match fused {
+            true => gated_backward(&g.value, &u.value, dy, f)?,
+            false => plain_backward([&g.value, &u.value], dy, |[g, u]| gated_plain(g, u, f))?,
         };
         grads.add_owned(&g, dg)?;
         grads.add_owned(&u, du)
@@ -27,24 +34,38 @@ pub fn swiglu(tape: &mut Tape, gate: &Var, up: &Var) -> Result<Var> {
 }
 
 /// The plain composition.
-pub fn swiglu_plain(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    Ok((gate.silu()? * up)?)
+pub fn gated_plain(gate: &Tensor, up: &Tensor, f: Gate) -> Result<Tensor> {
+    let gate = match f {
+        Gate::Silu => gate.silu()?,
+        Gate::Gelu(form) => gelu_plain(gate, form)?,
+    };
+    Ok((gate * up)?)
 }
 
-fn swiglu_fused(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+fn gated_fused(gate: &Tensor, up: &Tensor, f: Gate) -> Result<Tensor> {
     let (g, u) = (host::read(gate)?, host::read(up)?);
-    let y = host::make_rows(g.len(), 1, |at, y| silu_times(&g[at..at + y.len()], &u[at..at + y.len()], y));
+    let y = host::make_rows(g.len(), 1, |at, y| {
+        let (g, u) = (&g[at..at + y.len()], &u[at..at + y.len()]);
+        match f {
+            Gate::Silu => silu_times(g, u, y),
+            Gate::Gelu(form) => gelu_times(g, u, form, y),
+        }
+    });
     host::tensor(y, gate.dims())
 }
 
-fn swiglu_backward(gate: &Tensor, up: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+fn gated_backward(gate: &Tensor, up: &Tensor, dy: &Tensor, f: Gate) -> Result<[Tensor; 2]> {
     let dy = dy.contiguous()?;
     let (g, u, dy) = (host::read(gate)?, host::read(up)?, host::read(&dy)?);
     let (dg, du) = host::make_rows2(g.len(), 1, |at, dg, du| {
         let end = at + dg.len();
-        silu_times_backward(&g[at..end], &u[at..end], &dy[at..end], dg, du);
+        let (g, u, dy) = (&g[at..end], &u[at..end], &dy[at..end]);
+        match f {
+            Gate::Silu => silu_times_backward(g, u, dy, dg, du),
+            Gate::Gelu(form) => gelu_times_backward(g, u, form, dy, dg, du),
+        }
     });
-    Ok((host::tensor(dg, gate.dims())?, host::tensor(du, gate.dims())?))
+    Ok([host::tensor(dg, gate.dims())?, host::tensor(du, gate.dims())?])
 }
 
 simd! {
@@ -131,12 +152,39 @@ simd! {
                 }
             }
             Gelu::Tanh => {
-                let slope = 2.0 * FRAC_2_PI.sqrt();
                 for ((&x, dy), dx) in x.iter().zip(dy).zip(dx) {
-                    let s = rise(x);
-                    *dx = dy * (s + x * s * (1.0 - s) * slope * (1.0 + 3.0 * CUBIC as f32 * x * x));
+                    *dx = dy * tanh_slope(x, rise(x));
                 }
             }
+        }
+    }
+}
+
+simd! {
+    fn gelu_times(g: &[f32], u: &[f32], form: Gelu, y: &mut [f32]) {
+        let all = y.iter_mut().zip(g).zip(u);
+        match form {
+            Gelu::Exact => all.for_each(|((y, &g), u)| *y = g * normal(g).0 * u),
+            Gelu::Tanh => all.for_each(|((y, &g), u)| *y = g * rise(g) * u),
+        }
+    }
+}
+
+simd! {
+    fn gelu_times_backward(g: &[f32], u: &[f32], form: Gelu, dy: &[f32], dg: &mut [f32], du: &mut [f32]) {
+        for ((((&g, u), dy), dg), du) in g.iter().zip(u).zip(dy).zip(dg).zip(du) {
+            let (value, slope) = match form {
+                Gelu::Exact => {
+                    let (below, density) = normal(g);
+                    (g * below, below + g * density)
+                }
+                Gelu::Tanh => {
+                    let s = rise(g);
+                    (g * s, tanh_slope(g, s))
+                }
+            };
+            *du = dy * value;
+            *dg = dy * u * slope;
         }
     }
 }
@@ -145,6 +193,13 @@ simd! {
 #[inline(always)]
 fn rise(x: f32) -> f32 {
     1.0 / (1.0 + exp(-2.0 * FRAC_2_PI.sqrt() * x * (1.0 + CUBIC as f32 * x * x)))
+}
+
+/// The derivative of x·s, s = `rise(x)`.
+#[inline(always)]
+fn tanh_slope(x: f32, s: f32) -> f32 {
+    let slope = 2.0 * FRAC_2_PI.sqrt();
+    s + x * s * (1.0 - s) * slope * (1.0 + 3.0 * CUBIC as f32 * x * x)
 }
 
 /// s·x.

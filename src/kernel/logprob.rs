@@ -1,15 +1,37 @@
-//! Linear → log-probability: log softmax(h·Wᵀ/temperature) at given tokens, and the entropy, without ever holding
-//! more than a chunk of the `[N, V]` logits, forward or backward.
+//! Linear → log-probability: log softmax(logits/temperature) at given tokens, and the entropy, without ever holding
+//! more than a chunk of the `[N, V]` logits, forward or backward. The logits are h·Wᵀ, soft-capped where the head asks.
 
 use super::gemm::{Mat, Packed, Start, matmul, product};
 use super::host;
+use super::linear::{Layout, linear};
 use super::simd::{exp, max, simd, sum_by};
+use super::softcap::{self, cap, softcap, uncap};
 use super::tape::{Stop, Tape, Var, plain_backward};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// A language-model head.
+#[derive(Debug, Clone)]
+pub struct LmHead {
+    /// `[V,H]`
+    pub weight: Var,
+    /// The logits never pass ±this.
+    pub softcap: Option<f32>,
+}
+
+impl LmHead {
+    /// h `[N,H]` → logits `[N,V]`.
+    pub fn logits(&self, tape: &mut Tape, h: &Var) -> Result<Var> {
+        let logits = linear(tape, h, &self.weight, None, Layout::OutIn)?;
+        match self.softcap {
+            Some(by) => softcap(tape, &logits, by),
+            None => Ok(logits),
+        }
+    }
+}
 
 /// Which logits are asked for: pairs of a row of h and a token, sorted by row. Rows that start several answers
 /// appear in several pairs.
@@ -34,18 +56,19 @@ impl Targets {
 const COLUMNS: usize = 4096;
 const NUMBERS: usize = 1 << 20;
 
-/// h `[U,H]`, w `[V,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats).
-pub fn linear_logprob(tape: &mut Tape, h: &Var, w: &Var, targets: &Targets) -> Result<Var> {
+/// h `[U,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats).
+pub fn linear_logprob(tape: &mut Tape, h: &Var, head: &LmHead, targets: &Targets) -> Result<Var> {
+    let (w, softcap) = (&head.weight, head.softcap);
     let (hv, wv, t, stop) = (h.clone(), w.clone(), targets.clone(), tape.stop().clone());
     if !tape.fused(&h.value) {
-        let y = plain(&h.value, &w.value, targets)?;
+        let y = plain(&h.value, &w.value, softcap, targets)?;
         return Ok(tape.push(y, &[h, w], move |dy, grads| {
-            let [dh, dw] = plain_backward([&hv.value, &wv.value], dy, |[h, w]| plain(h, w, &t))?;
+            let [dh, dw] = plain_backward([&hv.value, &wv.value], dy, |[h, w]| plain(h, w, softcap, &t))?;
             grads.add_owned(&hv, dh)?;
             grads.add_owned(&wv, dw)
         }));
     }
-    let stats = Arc::new(forward(&h.value, &w.value, targets, &stop)?);
+    let stats = Arc::new(forward(&h.value, head, targets, &stop)?);
     let pair = |i: usize| {
         let row = targets.rows[i] as usize;
         [stats.target[i] - stats.lse[row], stats.lse[row] - stats.mean[row]]
@@ -57,7 +80,7 @@ pub fn linear_logprob(tape: &mut Tape, h: &Var, w: &Var, targets: &Targets) -> R
         let (rows, width) = hv.value.dims2()?;
         let (hidden, weight) = (host::read(&hv.value)?, host::read(&wv.value)?);
         let mut dh = vec![0.0; rows * width];
-        for chunk in chunks(&hidden, &weight, width) {
+        for chunk in chunks(&hidden, &weight, width, softcap) {
             stop.check()?;
             let dz = chunk.logits_grad(&stats, &upstream, &t);
             let dz = Mat::new(&dz, chunk.rows.len(), chunk.columns.len());
@@ -74,14 +97,20 @@ pub fn linear_logprob(tape: &mut Tape, h: &Var, w: &Var, targets: &Targets) -> R
     }))
 }
 
-/// Bytes that a chunk of the logits and the packed part of W for it take.
-pub fn chunk_bytes(vocabulary: usize, width: usize) -> u64 {
-    4 * (NUMBERS + COLUMNS.min(vocabulary) * width) as u64
+/// Bytes that a chunk of the logits and the packed part of W for it take; of capped logits there are two.
+pub fn chunk_bytes(vocabulary: usize, width: usize, capped: bool) -> u64 {
+    4 * (NUMBERS * if capped { 2 } else { 1 } + COLUMNS.min(vocabulary) * width) as u64
+}
+
+/// The plain composition of a head's logits.
+pub(super) fn plain_logits(h: &Tensor, w: &Tensor, by: Option<f32>) -> Result<Tensor> {
+    let logits = h.matmul(&w.t()?)?;
+    by.map_or(Ok(logits.clone()), |by| softcap::plain(&logits, by))
 }
 
 /// The plain composition: all logits at once.
-pub fn plain(h: &Tensor, w: &Tensor, targets: &Targets) -> Result<Tensor> {
-    let logits = (h.matmul(&w.t()?)? / targets.temperature)?;
+pub fn plain(h: &Tensor, w: &Tensor, softcap: Option<f32>, targets: &Targets) -> Result<Tensor> {
+    let logits = (plain_logits(h, w, softcap)? / targets.temperature)?;
     let logp = candle_nn::ops::log_softmax(&logits, D::Minus1)?; // [U,V]
     let entropy = (logp.exp()? * &logp)?.sum_keepdim(D::Minus1)?.neg()?;
     let rows = Tensor::new(&targets.rows[..], h.device())?;
@@ -127,11 +156,17 @@ pub(super) struct Chunk<'a> {
     width: usize,
     h: &'a [f32],
     w: &'a [f32],
+    softcap: Option<f32>,
     packed: Arc<Packed>,
 }
 
 /// Columns outside, rows inside: W is packed once for all rows. The cut depends on U and V alone.
-pub(super) fn chunks<'a>(h: &'a [f32], w: &'a [f32], width: usize) -> impl Iterator<Item = Chunk<'a>> {
+pub(super) fn chunks<'a>(
+    h: &'a [f32],
+    w: &'a [f32],
+    width: usize,
+    softcap: Option<f32>,
+) -> impl Iterator<Item = Chunk<'a>> {
     let (rows, vocabulary) = (h.len() / width, w.len() / width);
     (0..vocabulary).step_by(COLUMNS).flat_map(move |from| {
         let columns = from..(from + COLUMNS).min(vocabulary);
@@ -144,6 +179,7 @@ pub(super) fn chunks<'a>(h: &'a [f32], w: &'a [f32], width: usize) -> impl Itera
             width,
             h,
             w,
+            softcap,
             packed: packed.clone(),
         })
     })
@@ -160,7 +196,23 @@ impl<'a> Chunk<'a> {
     }
 
     pub(super) fn logits(&self) -> Vec<f32> {
-        product(self.hidden(), &self.packed, Start::Zero)
+        let mut logits = product(self.hidden(), &self.packed, Start::Zero);
+        if let Some(by) = self.softcap {
+            host::for_rows(&mut logits, 1, |_, block| cap(block, by));
+        }
+        logits
+    }
+
+    /// The logits that `uncapped` will need once the chunk's own are overwritten; nothing where they are not capped.
+    pub(super) fn capped(&self, logits: &[f32]) -> Vec<f32> {
+        if self.softcap.is_some() { logits.to_vec() } else { Vec::new() }
+    }
+
+    /// ∂loss/∂logits turned, in place, into the gradient of the products before the cap.
+    pub(super) fn uncap(&self, dz: &mut [f32], capped: &[f32]) {
+        if let Some(by) = self.softcap {
+            host::for_rows(dz, 1, |at, block| uncap(block, &capped[at..at + block.len()], by));
+        }
     }
 
     /// The pairs whose row and token lie in this chunk, as (index in `out` of the logit, index of the pair).
@@ -175,9 +227,10 @@ impl<'a> Chunk<'a> {
         })
     }
 
-    /// ∂loss/∂logits of this chunk.
+    /// ∂loss/∂(h·Wᵀ) of this chunk.
     fn logits_grad(&self, stats: &Stats, upstream: &Upstream, targets: &Targets) -> Vec<f32> {
         let mut z = self.logits();
+        let capped = self.capped(&z);
         let scale = (1.0 / targets.temperature) as f32;
         let columns = self.columns.len();
         z.par_chunks_mut(columns).with_min_len(8).enumerate().for_each(|(i, row)| {
@@ -191,17 +244,18 @@ impl<'a> Chunk<'a> {
         for (at, pair) in self.pairs(targets) {
             z[at] += upstream.pairs[pair] * scale;
         }
+        self.uncap(&mut z, &capped);
         z
     }
 }
 
-fn forward(h: &Tensor, w: &Tensor, targets: &Targets, stop: &Stop) -> Result<Stats> {
+fn forward(h: &Tensor, head: &LmHead, targets: &Targets, stop: &Stop) -> Result<Stats> {
     let (rows, width) = h.dims2()?;
-    let (h, w) = (host::read(h)?, host::read(w)?);
+    let (h, w) = (host::read(h)?, host::read(&head.weight.value)?);
     let scale = (1.0 / targets.temperature) as f32;
     let mut running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0 }; rows];
     let mut target = vec![0.0; targets.len()];
-    for chunk in chunks(&h, &w, width) {
+    for chunk in chunks(&h, &w, width, head.softcap) {
         stop.check()?;
         let logits = chunk.logits();
         logits

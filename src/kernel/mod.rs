@@ -15,6 +15,7 @@ pub mod rms_norm;
 pub mod rotary;
 pub mod segments;
 pub mod simd;
+pub mod softcap;
 pub mod tape;
 mod tile;
 

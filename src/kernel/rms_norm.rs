@@ -1,27 +1,39 @@
-//! RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): y = x / sqrt(mean(x²) + eps) · w.
+//! RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): y = x / sqrt(mean(x²) + eps) · (offset + w), where the offset is
+//! 1 in Gemma and else 0.
 
 use super::host;
 use super::simd::{simd, sum_by};
 use super::tape::{Tape, Var, plain_backward};
 use crate::error::Result;
 use candle_core::{D, Tensor};
+use std::borrow::Cow;
+
+/// The constants of an RMSNorm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rms {
+    pub eps: f64,
+    /// Added to the weight.
+    pub offset: f32,
+}
 
 /// x `[N,k·W]`, w `[W]` → `[N,k·W]`: every W numbers of a row are a group of their own (k heads, or k = 1).
-pub fn rms_norm(tape: &mut Tape, x: &Var, w: &Var, eps: f64) -> Result<Var> {
+pub fn rms_norm(tape: &mut Tape, x: &Var, w: &Var, rms: Rms) -> Result<Var> {
     let width = w.value.dim(0)?;
     let n = x.value.elem_count() / width;
     let (xv, wv) = (x.clone(), w.clone());
     if !tape.fused(&x.value) {
-        let y = plain(&x.value, &w.value, eps)?;
+        let y = plain(&x.value, &w.value, rms)?;
         return Ok(tape.push(y, &[x, w], move |dy, grads| {
-            let [dx, dw] = plain_backward([&xv.value, &wv.value], dy, |[x, w]| plain(x, w, eps))?;
+            let [dx, dw] = plain_backward([&xv.value, &wv.value], dy, |[x, w]| plain(x, w, rms))?;
             grads.add_owned(&xv, dx)?;
             grads.add_owned(&wv, dw)
         }));
     }
+    let eps = rms.eps as f32;
     let y = {
         let (x, w) = (host::read(&x.value)?, host::read(&w.value)?);
-        host::make_rows(n, width, |first, y| forward(&x[first * width..][..y.len()], &w, eps as f32, y))
+        let w = moved(&w, rms.offset);
+        host::make_rows(n, width, |first, y| forward(&x[first * width..][..y.len()], &w, eps, y))
     };
     Ok(tape.push(host::tensor(y, x.value.dims())?, &[x, w], move |dy, grads| {
         let dy = dy.contiguous()?;
@@ -30,26 +42,33 @@ pub fn rms_norm(tape: &mut Tape, x: &Var, w: &Var, eps: f64) -> Result<Var> {
             grads.accumulate(&wv, |dw| {
                 host::sum_rows(dw, n, |rows, sum| {
                     let (from, to) = (rows.start * width, rows.end * width);
-                    weight_backward(&x[from..to], &dy[from..to], eps as f32, sum);
+                    weight_backward(&x[from..to], &dy[from..to], eps, sum);
                 });
             })?;
         }
         if !xv.needs_grad() {
             return Ok(());
         }
+        let w = moved(&w, rms.offset);
         let dx = host::make_rows(n, width, |first, block| {
             let (from, to) = (first * width, first * width + block.len());
-            input_backward(&x[from..to], &w, &dy[from..to], eps as f32, block);
+            input_backward(&x[from..to], &w, &dy[from..to], eps, block);
         });
         grads.add_owned(&xv, host::tensor(dx, xv.value.dims())?)
     }))
 }
 
 /// The plain composition.
-pub fn plain(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
+pub fn plain(x: &Tensor, w: &Tensor, rms: Rms) -> Result<Tensor> {
     let groups = x.reshape(((), w.dim(0)?))?;
-    let scale = (groups.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    Ok(groups.broadcast_div(&scale)?.broadcast_mul(w)?.reshape(x.dims())?)
+    let scale = (groups.sqr()?.mean_keepdim(D::Minus1)? + rms.eps)?.sqrt()?;
+    let w = if rms.offset == 0.0 { w.clone() } else { (w + f64::from(rms.offset))? };
+    Ok(groups.broadcast_div(&scale)?.broadcast_mul(&w)?.reshape(x.dims())?)
+}
+
+/// offset + w
+fn moved(w: &[f32], offset: f32) -> Cow<'_, [f32]> {
+    if offset == 0.0 { Cow::Borrowed(w) } else { w.iter().map(|w| w + offset).collect() }
 }
 
 #[inline(always)]

@@ -8,7 +8,7 @@ use candle_core::{D, Tensor};
 use std::sync::Arc;
 
 /// How the frequencies are stretched for contexts longer than those of pretraining.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Scaling {
     None,
     /// Every frequency divided by `factor` (position interpolation, Chen et al. 2023, arXiv:2306.15595).
@@ -24,6 +24,19 @@ pub enum Scaling {
         high_freq_factor: f64,
         original_max_positions: f64,
     },
+    /// LongRoPE's (Ding et al. 2024, arXiv:2402.13753): each frequency divided by a factor of its own, `[dims/2]`, and
+    /// the rotated numbers multiplied by `magnitude`.
+    Factors {
+        factors: Vec<f64>,
+        magnitude: f32,
+    },
+}
+
+impl Scaling {
+    /// What rotated numbers are multiplied by.
+    pub fn magnitude(&self) -> f32 {
+        if let Self::Factors { magnitude, .. } = self { *magnitude } else { 1.0 }
+    }
 }
 
 /// Radians per position of each pair of rotated numbers, `[⌈dims/2⌉]`: theta^(-2i/dims), then `scaling`. An odd `dims`
@@ -31,12 +44,13 @@ pub enum Scaling {
 /// In f32 and in the reference's order of operations, so that they agree to its rounding.
 pub fn frequencies(dims: usize, theta: f64, scaling: &Scaling) -> Vec<f32> {
     let base = |i: usize| 1.0 / (theta as f32).powf(2.0 * i as f32 / dims as f32);
-    (0..dims.div_ceil(2)).map(|i| scaled(base(i), scaling)).collect()
+    (0..dims.div_ceil(2)).map(|i| scaled(i, base(i), scaling)).collect()
 }
 
-fn scaled(frequency: f32, scaling: &Scaling) -> f32 {
+fn scaled(i: usize, frequency: f32, scaling: &Scaling) -> f32 {
     match *scaling {
         Scaling::None => frequency,
+        Scaling::Factors { ref factors, .. } => frequency / factors[i] as f32,
         Scaling::Linear { factor } => frequency / factor as f32,
         Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
             let wave = 1.0 / frequency * std::f32::consts::TAU; // positions per turn
@@ -62,10 +76,11 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// For tokens at `positions`; `frequencies` `[dims/2]` turn the first `dims` numbers of each head.
-    pub fn new(positions: &[u32], frequencies: &[f32]) -> Self {
+    /// For tokens at `positions`; `frequencies` `[dims/2]` turn the first `dims` numbers of each head, which then are
+    /// multiplied by `magnitude`.
+    pub fn new(positions: &[u32], frequencies: &[f32], magnitude: f32) -> Self {
         let angle = |f: fn(f32) -> f32| {
-            positions.iter().flat_map(|&p| frequencies.iter().map(move |w| f(p as f32 * w))).collect()
+            positions.iter().flat_map(|&p| frequencies.iter().map(move |w| f(p as f32 * w) * magnitude)).collect()
         };
         Self { cos: angle(f32::cos), sin: angle(f32::sin), half: frequencies.len() }
     }
@@ -83,7 +98,7 @@ pub fn rotary(tape: &mut Tape, x: &Var, angles: &Angles, head_dim: usize) -> Res
     };
     let y = turn(&x.value, angles)?;
     let (to, back) = (x.sink(), angles.clone());
-    // A rotation's transpose is the rotation back.
+    // A rotation's transpose is the rotation back; a magnitude is its own.
     Ok(tape.push(y, &[x], move |dy, grads| grads.add_owned(to, turn(&dy.contiguous()?, &back.inverse())?)))
 }
 

@@ -87,6 +87,17 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { y * scale }
 }
 
+/// tanh x to about 2 ulp: an odd polynomial near 0 (Moshier's Cephes), where 1 − e^(−2|x|) would cancel, then that.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let (t, square) = (x.abs(), x * x);
+    let near = [-5.704_988_7e-3, 2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
+    let small = (polynomial(square, near) * square).mul_add(x, x);
+    let e = exp(-2.0 * t);
+    let large = ((1.0 - e) / (1.0 + e)).copysign(x);
+    if t < 0.625 { small } else { large }
+}
+
 /// Σ cᵢ·x^(n−i): the highest power's coefficient first.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
@@ -220,6 +231,29 @@ mod tests {
         let mut edge = [(0.0, 0.0); 3];
         normal_all(&[f32::NEG_INFINITY, f32::INFINITY, 1e30], &mut edge);
         assert_eq!(edge, [(0.0, 0.0), (1.0, 0.0), (1.0, 0.0)]);
+    }
+
+    simd! {
+        fn tanh_all(x: &mut [f32]) {
+            for v in x.iter_mut() {
+                *v = tanh(*v);
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_is_within_a_few_ulp() {
+        let xs: Vec<f32> = (-9000..=9000).map(|i| i as f32 * 1e-3 + 0.000_31).chain([1e-20, -1e-7, 0.625]).collect();
+        let mut ys = xs.clone();
+        tanh_all(&mut ys);
+        for (x, y) in xs.iter().zip(&ys) {
+            let exact = f64::from(*x).tanh();
+            assert!((f64::from(*y) / exact - 1.0).abs() < 3e-7, "tanh({x}) = {y}, not {exact}");
+        }
+        let mut edge = [f32::NEG_INFINITY, f32::INFINITY, 0.0, f32::NAN];
+        tanh_all(&mut edge);
+        assert_eq!(edge[..3], [-1.0, 1.0, 0.0]);
+        assert!(edge[3].is_nan());
     }
 
     #[test]

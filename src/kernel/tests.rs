@@ -5,15 +5,16 @@ use super::attention::{self, Heads, attention};
 use super::decode::{KeyValues, attend_row};
 use super::divergence::{self, Reference, linear_kl};
 use super::elementwise::{
-    Columns, Gelu, add, columns, columns_plain, gather, gelu, gelu_plain, scale, swiglu, swiglu_plain,
+    Columns, Gate, Gelu, add, columns, columns_plain, gated, gated_plain, gather, gelu, gelu_plain, scale,
 };
 use super::gemm::{Mat, Packed};
 use super::layer_norm::{self, layer_norm};
 use super::linear::{self, Layout, linear, linear_add};
-use super::logprob::{self, Targets, linear_logprob};
-use super::rms_norm::{self, rms_norm};
+use super::logprob::{self, LmHead, Targets, linear_logprob};
+use super::rms_norm::{self, Rms, rms_norm};
 use super::rotary::{self, Angles, Scaling, frequencies, rotary};
 use super::segments::{Segment, Segments};
+use super::softcap::{self, softcap};
 use super::tape::{Packs, ParameterGrads, Side, Tape, Var, plain_backward};
 use crate::error::Result;
 use crate::tensor::rng::Key;
@@ -55,7 +56,12 @@ fn fused_equals_plain(name: &str, inputs: &[Tensor], op: impl Fn(&mut Tape, &[Va
     }
 }
 
-const HEADS: Heads = Heads { query: 4, key: 2, dim: 16, window: None };
+const HEADS: Heads = Heads { query: 4, key: 2, dim: 16, window: None, scale: 0.25, softcap: None };
+
+/// A head without a soft cap, and with one.
+fn lm_head(weight: &Var, softcap: Option<f32>) -> LmHead {
+    LmHead { weight: weight.clone(), softcap }
+}
 
 /// Random queries, keys and values for `HEADS`.
 fn qkv(tokens: usize, key: Key) -> [Tensor; 3] {
@@ -100,9 +106,9 @@ fn fused_operations_equal_their_plain_compositions() {
                 linear_add(tape, &v[0], &v[1], None, &v[2], layout)
             });
         }
-        for width in [48, 16] {
+        for (width, offset) in [(48, 0.0), (16, 0.0), (48, 1.0), (16, 1.0)] {
             fused_equals_plain("rms_norm", &[t(&[n, 48], 1), t(&[width], 2)], |tape, v| {
-                rms_norm(tape, &v[0], &v[1], 1e-6)
+                rms_norm(tape, &v[0], &v[1], Rms { eps: 1e-6, offset })
             });
         }
         fused_equals_plain("layer_norm", &[t(&[n, 45], 1), t(&[45], 2), t(&[45], 3)], |tape, v| {
@@ -118,38 +124,50 @@ fn fused_operations_equal_their_plain_compositions() {
             let x = scale(tape, &v[0], 2.0)?;
             let part = |start| Columns { start, stride: 12, width: 4, count: 3 };
             let [q, k, v] = [part(0), part(4), part(8)].map(|part| columns(tape, &x, part));
-            let y = swiglu(tape, &q?, &k?)?;
-            let y = swiglu(tape, &v?, &y)?;
+            let y = gated(tape, &q?, &k?, Gate::Silu)?;
+            let y = gated(tape, &v?, &y, Gate::Silu)?;
             let overlapping = columns(tape, &x, Columns { start: 5, stride: 1, width: 4, count: 3 })?;
             add(tape, &y, &overlapping)
         });
-        fused_equals_plain("swiglu", &[t(&[n, 30], 1), t(&[n, 30], 2)], |tape, v| swiglu(tape, &v[0], &v[1]));
+        for f in GATES {
+            fused_equals_plain("gated", &[t(&[n, 30], 1), t(&[n, 30], 2)], |tape, v| gated(tape, &v[0], &v[1], f));
+        }
+        for by in [0.5, 4.0] {
+            fused_equals_plain("softcap", &[t(&[n, 30], 1)], |tape, v| softcap(tape, &v[0], by));
+        }
         fused_equals_plain("add", &[t(&[n, 30], 1), t(&[n, 30], 2)], |tape, v| add(tape, &v[0], &v[1]));
         let positions: Vec<u32> = (0..n as u32).map(|i| i * 3).collect();
-        let angles = |dims| Angles::new(&positions, &frequencies(dims, 1e4, &Scaling::None));
-        let (full, partial) = (angles(8), angles(4));
+        let angles = |dims, magnitude| Angles::new(&positions, &frequencies(dims, 1e4, &Scaling::None), magnitude);
+        let (full, partial) = (angles(8, 1.0), angles(4, 1.3));
         fused_equals_plain("rotary", &[t(&[n, 24], 1)], |tape, v| rotary(tape, &v[0], &full, 8));
         fused_equals_plain("partial rotary", &[t(&[n, 24], 1)], |tape, v| rotary(tape, &v[0], &partial, 8));
         let ids: Arc<[u32]> = (0..n).map(|i| key.below(i as u64, 12) as u32).collect();
         fused_equals_plain("gather", &[t(&[12, 20], 1)], |tape, v| gather(tape, &v[0], ids.clone()));
         let segments = Arc::new(ragged(key));
         let tokens = segments.tokens();
-        for window in [None, Some(2), Some(13), Some(61), Some(1000)] {
-            let (inputs, heads) = (qkv(tokens, key), Heads { window, ..HEADS });
-            fused_equals_plain(&format!("attention, window {window:?}"), &inputs, |tape, v| {
+        let ways = [None, Some(2), Some(13), Some(61), Some(1000)].map(|window| (window, 0.25, None));
+        for (window, scale, softcap) in
+            ways.into_iter().chain([(None, 0.1, None), (None, 0.3, Some(1.5)), (Some(13), 0.3, Some(4.0))])
+        {
+            let (inputs, heads) = (qkv(tokens, key), Heads { window, scale, softcap, ..HEADS });
+            fused_equals_plain(&format!("attention, window {window:?}, soft cap {softcap:?}"), &inputs, |tape, v| {
                 attention(tape, &v[0], &v[1], &v[2], &segments, heads)
             });
         }
         let rows: Arc<[u32]> = (0..n as u32).flat_map(|r| vec![r; 1 + r as usize % 3]).collect();
         let tokens: Arc<[u32]> = (0..rows.len()).map(|i| key.below(i as u64, 50) as u32).collect();
         let targets = Targets { rows, tokens, temperature: 0.7 };
-        fused_equals_plain("logprob", &[t(&[n, 24], 1), t(&[50, 24], 2)], |tape, v| {
-            linear_logprob(tape, &v[0], &v[1], &targets)
-        });
-        let reference = Reference { hidden: t(&[n, 18], 3), head: t(&[50, 18], 4) };
-        fused_equals_plain("divergence", &[t(&[n, 24], 1), t(&[50, 24], 2)], |tape, v| {
-            linear_kl(tape, &v[0], &v[1], &reference, &targets)
-        });
+        for softcap in [None, Some(3.0)] {
+            fused_equals_plain("logprob", &[t(&[n, 24], 1), t(&[50, 24], 2)], |tape, v| {
+                linear_logprob(tape, &v[0], &lm_head(&v[1], softcap), &targets)
+            });
+        }
+        for softcap in [[None, None], [Some(3.0), None], [None, Some(3.0)], [Some(3.0), Some(5.0)]] {
+            let reference = Reference { hidden: t(&[n, 18], 3), head: t(&[50, 18], 4), softcap: softcap[1] };
+            fused_equals_plain("divergence", &[t(&[n, 24], 1), t(&[50, 24], 2)], |tape, v| {
+                linear_kl(tape, &v[0], &lm_head(&v[1], softcap[0]), &reference, &targets)
+            });
+        }
     }
 }
 
@@ -161,9 +179,13 @@ fn logprobs_over_several_chunks_equal_the_plain_composition() {
         tokens: (0..300).map(|i| i * 30 % 9001).collect(),
         temperature: 1.3,
     };
-    fused_equals_plain("logprob", &[random(&[300, 12], key.fold(1)), random(&[9001, 12], key.fold(2))], |tape, v| {
-        linear_logprob(tape, &v[0], &v[1], &targets)
-    });
+    for softcap in [None, Some(4.0)] {
+        fused_equals_plain(
+            "logprob",
+            &[random(&[300, 12], key.fold(1)), random(&[9001, 12], key.fold(2))],
+            |tape, v| linear_logprob(tape, &v[0], &lm_head(&v[1], softcap), &targets),
+        );
+    }
 }
 
 #[test]
@@ -173,18 +195,21 @@ fn divergences_over_several_chunks_equal_the_plain_composition() {
     let targets = Targets { rows, tokens: vec![0; 300].into(), temperature: 1.3 };
     let [h, w, hidden, head] = [(300, 12, 1), (9001, 12, 2), (300, 20, 3), (9001, 20, 4)]
         .map(|(rows, width, stream)| (random(&[rows, width], key.fold(stream)) * 0.5).expect("the operation runs"));
-    let apart = Reference { hidden, head };
-    fused_equals_plain("divergence", &[h.clone(), w.clone()], |tape, v| {
-        linear_kl(tape, &v[0], &v[1], &apart, &targets)
-    });
-    // From itself: exactly nothing, forward and backward.
-    let mut tape = Tape::recording(Packs::new(0));
-    let [hv, wv] = [&h, &w].map(|t| tape.parameter(t, usize::from(t.dims()[0] == 9001), true));
-    let out = linear_kl(&mut tape, &hv, &wv, &Reference { hidden: h, head: w }, &targets).expect("the operation runs");
-    let mut grads = ParameterGrads::default();
-    tape.backward(&out, random(&[300, 1], key), &mut grads).expect("walks back");
-    for t in [&out.value, grads.get(0).expect("a gradient"), grads.get(1).expect("a gradient")] {
-        assert_eq!(largest(t).expect("an f32 tensor that is not empty"), 0.0);
+    for softcap in [None, Some(8.0)] {
+        let apart = Reference { hidden: hidden.clone(), head: head.clone(), softcap };
+        fused_equals_plain("divergence", &[h.clone(), w.clone()], |tape, v| {
+            linear_kl(tape, &v[0], &lm_head(&v[1], softcap), &apart, &targets)
+        });
+        // From itself: exactly nothing, forward and backward.
+        let mut tape = Tape::recording(Packs::new(0));
+        let [hv, wv] = [&h, &w].map(|t| tape.parameter(t, usize::from(t.dims()[0] == 9001), true));
+        let itself = Reference { hidden: h.clone(), head: w.clone(), softcap };
+        let out = linear_kl(&mut tape, &hv, &lm_head(&wv, softcap), &itself, &targets).expect("the operation runs");
+        let mut grads = ParameterGrads::default();
+        tape.backward(&out, random(&[300, 1], key), &mut grads).expect("walks back");
+        for t in [&out.value, grads.get(0).expect("a gradient"), grads.get(1).expect("a gradient")] {
+            assert_eq!(largest(t).expect("an f32 tensor that is not empty"), 0.0);
+        }
     }
 }
 
@@ -230,8 +255,10 @@ fn plain_compositions_match_finite_differences() {
             linear::plain(x, w, Some(b), layout)
         });
     }
-    matches_finite_differences("rms_norm", [t(&[5, 6], 1), t(&[6], 2)], |[x, w]| rms_norm::plain(x, w, 1e-6));
-    matches_finite_differences("rms_norm", [t(&[5, 6], 1), t(&[3], 2)], |[x, w]| rms_norm::plain(x, w, 1e-6));
+    for (width, offset) in [(6, 0.0), (3, 0.0), (3, 1.0)] {
+        let rms = Rms { eps: 1e-6, offset };
+        matches_finite_differences("rms_norm", [t(&[5, 6], 1), t(&[width], 2)], |[x, w]| rms_norm::plain(x, w, rms));
+    }
     matches_finite_differences("layer_norm", [t(&[5, 6], 1), t(&[6], 2), t(&[6], 3)], |[x, w, b]| {
         layer_norm::plain(x, w, b, 1e-5)
     });
@@ -240,8 +267,11 @@ fn plain_compositions_match_finite_differences() {
     }
     let part = Columns { start: 1, stride: 4, width: 3, count: 2 };
     matches_finite_differences("columns", [t(&[3, 8], 1)], |[x]| columns_plain(x, part));
-    matches_finite_differences("swiglu", [t(&[5, 6], 1), t(&[5, 6], 2)], |[g, u]| swiglu_plain(g, u));
-    let angles = Angles::new(&[0, 3, 9], &frequencies(4, 100.0, &Scaling::None));
+    for f in GATES {
+        matches_finite_differences("gated", [t(&[5, 6], 1), t(&[5, 6], 2)], |[g, u]| gated_plain(g, u, f));
+    }
+    matches_finite_differences("softcap", [t(&[5, 6], 1)], |[x]| softcap::plain(x, 1.5));
+    let angles = Angles::new(&[0, 3, 9], &frequencies(4, 100.0, &Scaling::None), 1.3);
     matches_finite_differences("rotary", [t(&[3, 12], 1)], |[x]| rotary::plain(x, &angles, 6));
     let prompt = || std::iter::once(0..3).collect();
     let segments = Segments::new(vec![
@@ -251,20 +281,26 @@ fn plain_compositions_match_finite_differences() {
         Segment { start: 7, len: 1, context: vec![] },
     ])
     .expect("the operation runs");
-    for window in [None, Some(2)] {
-        let heads = Heads { query: 2, key: 1, dim: 4, window };
+    for (window, softcap) in [(None, None), (Some(2), None), (Some(2), Some(1.5))] {
+        let heads = Heads { window, softcap, ..Heads::new(2, 1, 4) };
         matches_finite_differences("attention", [t(&[8, 8], 1), t(&[8, 4], 2), t(&[8, 4], 3)], |[q, k, v]| {
             attention::plain(q, k, v, &segments, heads)
         });
     }
     let targets = Targets { rows: Arc::from([0, 0, 1, 3]), tokens: Arc::from([2, 4, 0, 6]), temperature: 0.8 };
-    matches_finite_differences("logprob", [t(&[4, 5], 1), t(&[7, 5], 2)], |[h, w]| logprob::plain(h, w, &targets));
+    for softcap in [None, Some(2.0)] {
+        matches_finite_differences("logprob", [t(&[4, 5], 1), t(&[7, 5], 2)], |[h, w]| {
+            logprob::plain(h, w, softcap, &targets)
+        });
+    }
     let [hidden, head] =
         [t(&[4, 3], 3), t(&[7, 3], 4)].map(|t| t.to_dtype(DType::F64).expect("of this type and shape"));
-    let reference = Reference { hidden, head };
-    matches_finite_differences("divergence", [t(&[4, 5], 1), t(&[7, 5], 2)], |[h, w]| {
-        divergence::plain(h, w, &reference, &targets)
-    });
+    for softcap in [None, Some(2.0)] {
+        let reference = Reference { hidden: hidden.clone(), head: head.clone(), softcap };
+        matches_finite_differences("divergence", [t(&[4, 5], 1), t(&[7, 5], 2)], |[h, w]| {
+            divergence::plain([h, w], softcap, &reference, &targets)
+        });
+    }
 }
 
 #[test]
@@ -301,8 +337,9 @@ fn a_decoded_row_has_the_bits_of_packed_attention() {
     let [q, k, v] = qkv(segments.tokens(), Key::new(8));
     let rows = |t: &Tensor| t.to_vec2::<f32>().expect("of this type and shape");
     let (queries, keys, values) = (rows(&q), rows(&k), rows(&v));
-    for window in [None, Some(1), Some(16), Some(33), Some(50), Some(90), Some(500)] {
-        let heads = Heads { window, ..HEADS };
+    let ways = [None, Some(1), Some(16), Some(33), Some(50), Some(90), Some(500)].map(|window| (window, None));
+    for (window, softcap) in ways.into_iter().chain([(None, Some(2.0)), (Some(33), Some(2.0))]) {
+        let heads = Heads { window, softcap, ..HEADS };
         let mut tape = Tape::forward_only(Packs::new(0));
         let [q, k, v] = [&q, &k, &v].map(|t| tape.constant(t.clone()));
         let packed = rows(&attention(&mut tape, &q, &k, &v, &segments, heads).expect("the operation runs").value);
@@ -314,7 +351,7 @@ fn a_decoded_row_has_the_bits_of_packed_attention() {
                 let mut out = vec![0.0; 64];
                 let seen: Vec<&KeyValues> = runs.iter().chain([&own]).collect();
                 attend_row(&queries[t], &seen, heads, &mut out, &mut scores);
-                assert_eq!(out, packed[t], "token {t}, window {window:?}");
+                assert_eq!(out, packed[t], "token {t}, window {window:?}, soft cap {softcap:?}");
             }
             runs.push(own);
             at += len;
@@ -349,6 +386,26 @@ fn keys_before_every_window_of_a_block_are_not_read() {
         ]
     };
     assert!(run(&inputs) == run(&clean));
+}
+
+const GATES: [Gate; 3] = [Gate::Silu, Gate::Gelu(Gelu::Exact), Gate::Gelu(Gelu::Tanh)];
+
+#[test]
+fn capped_logits_are_the_same_numbers_when_sampling_and_when_scoring() {
+    let key = Key::new(12);
+    let (h, w) = (random(&[5, 12], key.fold(1)), random(&[300, 12], key.fold(2)));
+    let mut tape = Tape::forward_only(Packs::new(0));
+    let (hv, head) = (tape.constant(h), lm_head(&tape.constant(w), Some(3.0)));
+    let logits = head.logits(&mut tape, &hv).expect("the operation runs").value;
+    assert!(largest(&logits).expect("numbers") <= 3.0);
+    let targets = Targets { rows: Arc::from([0, 4]), tokens: Arc::from([7, 250]), temperature: 1.0 };
+    let scored = linear_logprob(&mut tape, &hv, &head, &targets).expect("the operation runs").value;
+    for (i, (row, token)) in [(0, 7), (4, 250)].into_iter().enumerate() {
+        let z: Vec<f32> = logits.get(row).and_then(|row| row.to_vec1()).expect("a row");
+        let lse = z.iter().map(|&z| f64::from(z).exp()).sum::<f64>().ln();
+        let own: f32 = scored.get(i).and_then(|pair| pair.get(0)?.to_scalar()).expect("a number");
+        assert!((f64::from(z[token]) - lse - f64::from(own)).abs() < 2e-6, "row {row}");
+    }
 }
 
 #[test]
@@ -397,6 +454,8 @@ fn frequencies_equal_the_reference() {
         }
     }
     assert_eq!(frequencies(4, 100.0, &Scaling::None), [1.0, 0.1]);
+    let factors = Scaling::Factors { factors: vec![2.0, 4.0], magnitude: 1.5 };
+    assert_eq!((frequencies(4, 100.0, &factors), factors.magnitude()), (vec![0.5, 0.025], 1.5));
 }
 
 #[test]

@@ -7,10 +7,11 @@ use super::config::{Attention, Config, Head, Layout, Linear as Shape, Mlp, Norm,
 use super::{Adapter, Model, lora};
 use crate::error::Result;
 use crate::kernel::attention::Heads;
-use crate::kernel::elementwise::{Columns, add, columns, gather, gelu, scale, swiglu};
+use crate::kernel::elementwise::{Columns, Gate, add, columns, gated, gather, gelu, scale};
 use crate::kernel::layer_norm::layer_norm;
 use crate::kernel::linear::{linear, linear_add};
-use crate::kernel::rms_norm::rms_norm;
+use crate::kernel::logprob::LmHead;
+use crate::kernel::rms_norm::{Rms, rms_norm};
 use crate::kernel::rotary::{Angles, frequencies, rotary};
 use crate::kernel::tape::{Tape, Var};
 use candle_core::Tensor;
@@ -104,12 +105,12 @@ impl<'m> Decoder<'m> {
     /// How the heads of a layer attend.
     pub fn heads(&self, layer: usize) -> Heads {
         let c = self.config;
-        Heads { query: c.heads, key: c.kv_heads, dim: c.head_dim, window: c.windows[layer] }
+        Heads { window: c.windows[layer], ..Heads::new(c.heads, c.kv_heads, c.head_dim) }
     }
 
     /// Tokens `ids` at `positions`, both N → hidden states after the last norm `[N,H]`.
     pub fn hidden(&self, tape: &mut Tape, ids: Arc<[u32]>, positions: &[u32], attend: &mut Attend) -> Result<Var> {
-        let angles = Angles::new(positions, &self.frequencies);
+        let angles = Angles::new(positions, &self.frequencies, 1.0);
         let mut x = gather(tape, &self.embedding.var(tape), ids)?;
         if let Some(table) = &self.positions {
             let learned = gather(tape, &table.var(tape), positions.into())?;
@@ -121,9 +122,9 @@ impl<'m> Decoder<'m> {
         self.norm(tape, &x, &self.norm)
     }
 
-    /// The language-model head's weight `[V,H]`.
-    pub fn head(&self, tape: &Tape) -> Var {
-        self.head.var(tape)
+    /// The language-model head.
+    pub fn head(&self, tape: &Tape) -> LmHead {
+        LmHead { weight: self.head.var(tape), softcap: None }
     }
 
     /// A value or score head on hidden states `[N,H]` → `[N,1]`.
@@ -149,7 +150,7 @@ impl<'m> Decoder<'m> {
         let normed = self.norm(tape, if self.config.parallel { x } else { &attended }, &l.mlp_norm)?;
         let up = l.up.iter().map(|up| up.apply(tape, &normed)).collect::<Result<Vec<_>>>()?;
         let inner = match self.config.mlp {
-            Mlp::SwiGlu => swiglu(tape, &up[0], &up[1])?,
+            Mlp::SwiGlu => gated(tape, &up[0], &up[1], Gate::Silu)?,
             Mlp::Gelu(kind) => gelu(tape, &up[0], kind)?,
         };
         l.down.add_to(tape, &inner, &attended)
@@ -177,7 +178,7 @@ impl<'m> Decoder<'m> {
     /// Queries or keys normalised per head and rotated, where the family does so.
     fn turn(&self, tape: &mut Tape, x: &Var, norm: &Option<Weight>, angles: &Angles) -> Result<Var> {
         let normed = match norm {
-            Some(weight) => &rms_norm(tape, x, &weight.var(tape), self.config.norm_eps)?,
+            Some(weight) => &rms_norm(tape, x, &weight.var(tape), self.rms())?,
             None => x,
         };
         match self.config.position {
@@ -190,8 +191,12 @@ impl<'m> Decoder<'m> {
         let weight = norm.weight.var(tape);
         match &norm.bias {
             Some(bias) => layer_norm(tape, x, &weight, &bias.var(tape), self.config.norm_eps),
-            None => rms_norm(tape, x, &weight, self.config.norm_eps),
+            None => rms_norm(tape, x, &weight, self.rms()),
         }
+    }
+
+    fn rms(&self) -> Rms {
+        Rms { eps: self.config.norm_eps, offset: 0.0 }
     }
 }
 

@@ -261,12 +261,13 @@ fn windows(c: &Config) -> String {
 
 fn positions(c: &Config) -> String {
     let Position::Rotary { dims, rope } = &c.position else { return "learned".to_string() };
-    let scaling = match rope.scaling {
+    let scaling = match &rope.scaling {
         Scaling::None => String::new(),
         Scaling::Linear { factor } => format!(", scaled linearly by {factor}"),
         Scaling::Llama3 { factor, original_max_positions, .. } => {
             format!(", scaled as in Llama 3 by {factor} from {original_max_positions} tokens")
         }
+        Scaling::Factors { .. } => ", each frequency by a factor of its own".to_string(),
     };
     format!("rotary, {dims} of {} dimensions, base {}{scaling}", c.head_dim, rope.theta)
 }

@@ -4,7 +4,6 @@ use crate::common::{fixture_model, fixtures, json, largest, logprob, mask, max_g
 use candle_core::{Device, Tensor as Data};
 use rhopo::engine::{self, SampleOptions, Settings};
 use rhopo::kernel::attention::attention;
-use rhopo::kernel::linear::{Layout, linear};
 use rhopo::kernel::segments::Segments;
 use rhopo::kernel::tape::Tape;
 use rhopo::model::Model;
@@ -92,7 +91,7 @@ fn logits() {
         };
         let hidden = decoder.hidden(&mut tape, ids, &positions, attend).unwrap();
         let head = decoder.head(&tape);
-        let logits = linear(&mut tape, &hidden, &head, None, Layout::OutIn).unwrap();
+        let logits = head.logits(&mut tape, &hidden).unwrap();
         let gap = max_gap(&numbers(&logits.value), &numbers(&r.expected["logits.0"]));
         assert!(gap < 1e-4, "{name}: logits off by {gap}");
     }

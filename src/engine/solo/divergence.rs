@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernel::attention::attention;
 use crate::kernel::divergence::{Reference, linear_kl};
 use crate::kernel::elementwise::gather;
+use crate::kernel::logprob::LmHead;
 use crate::kernel::tape::{Tape, Var};
 use crate::model::decoder::Decoder;
 use crate::model::rows::Rows;
@@ -126,7 +127,8 @@ impl Forward {
         };
         let hidden = decoder.hidden(&mut tape, pack.ids.clone(), &pack.positions, attend)?;
         let hidden = gather(&mut tape, &hidden, pack.scored.clone())?.value;
-        let reference = Reference { hidden, head: decoder.head(&tape).value };
+        let LmHead { weight, softcap } = decoder.head(&tape);
+        let reference = Reference { hidden, head: weight.value, softcap };
         let head = Decoder::new(&self.model)?.head(&pass.tape);
         linear_kl(&mut pass.tape, &pass.scored, &head, &reference, &pack.targets)
     }

@@ -61,7 +61,7 @@ impl Memory {
             moments: 2 * NUMBER * sizes.trained,
             activations_per_token: NUMBER * activations(config, adapter),
             backward_per_token: NUMBER * backward(config),
-            logits: chunk_bytes(config.vocab_size, config.hidden_size),
+            logits: chunk_bytes(config.vocab_size, config.hidden_size, false),
             ..Self::sampling(config, adapter)
         }
     }

@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::kernel::attention::Heads;
-use crate::kernel::linear::{Layout, linear};
 use crate::kernel::tape::{Packs, Tape, Var};
 use crate::model::decoder::{Attend, Decoder};
 use crate::model::{Model, Tokenizer};
@@ -80,6 +79,6 @@ impl Network for Own<'_> {
 
     fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Tensor> {
         let (hidden, head) = (tape.constant(hidden.clone()), self.decoder.head(tape));
-        Ok(linear(tape, &hidden, &head, None, Layout::OutIn)?.value)
+        Ok(head.logits(tape, &hidden)?.value)
     }
 }

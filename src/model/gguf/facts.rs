@@ -91,10 +91,8 @@ impl Facts {
         let (width, query) = (required("embedding_length")?, required("attention.head_count")?);
         let dim = count("attention.key_length")?.unwrap_or(width / query);
         let heads = Heads {
-            query,
-            key: count("attention.head_count_kv")?.unwrap_or(query),
-            dim,
             window: window(file, architecture, &key("attention.sliding_window"))?,
+            ..Heads::new(query, count("attention.head_count_kv")?.unwrap_or(query), dim)
         };
         let consistent = query % heads.key == 0 && dim > 0 && dim % 2 == 0;
         let same = |name: &str| Ok::<_, Error>(count(name)?.is_none_or(|n| n == dim));

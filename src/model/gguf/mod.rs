@@ -13,8 +13,8 @@ pub use facts::{Architecture, Facts};
 use super::decoder::Attend;
 use super::{Head, ModelInfo};
 use crate::error::Result;
-use crate::kernel::elementwise::{add, swiglu};
-use crate::kernel::rms_norm::rms_norm;
+use crate::kernel::elementwise::{Gate, add, gated};
+use crate::kernel::rms_norm::{Rms, rms_norm};
 use crate::kernel::rotary::{Angles, frequencies, rotary};
 use crate::kernel::tape::{Tape, Var};
 use candle_core::quantized::{QMatMul, QTensor};
@@ -113,12 +113,12 @@ impl Frozen {
     /// Tokens `ids` at `positions`, both N → hidden states after the last norm `[N,H]`. `attend` as for
     /// [`super::decoder::Decoder::hidden`].
     pub fn hidden(&self, tape: &mut Tape, ids: &[u32], positions: &[u32], attend: &mut Attend) -> Result<Var> {
-        let angles = Angles::new(positions, &self.frequencies);
+        let angles = Angles::new(positions, &self.frequencies, 1.0);
         let mut x = tape.constant(self.embedding.embedding(&Tensor::new(ids, &self.info.device)?)?);
         for (i, layer) in self.layers.iter().enumerate() {
             x = self.layer(tape, i, layer, &x, &angles, attend)?;
         }
-        rms_norm(tape, &x, &tape.constant(self.norm.clone()), self.facts.eps)
+        rms_norm(tape, &x, &tape.constant(self.norm.clone()), Rms { eps: self.facts.eps, offset: 0.0 })
     }
 
     /// Hidden states `[N,H]` → logits `[N,V]`.
@@ -135,8 +135,8 @@ impl Frozen {
         angles: &Angles,
         attend: &mut Attend,
     ) -> Result<Var> {
-        let (dim, eps) = (self.facts.heads.dim, self.facts.eps);
-        let norm = |tape: &mut Tape, x: &Var, w: &Tensor| rms_norm(tape, x, &tape.constant(w.clone()), eps);
+        let (dim, rms) = (self.facts.heads.dim, Rms { eps: self.facts.eps, offset: 0.0 });
+        let norm = |tape: &mut Tape, x: &Var, w: &Tensor| rms_norm(tape, x, &tape.constant(w.clone()), rms);
         let normed = norm(tape, x, &layer.attention_norm)?;
         let (mut q, mut k) = (layer.q.on(tape, &normed)?, layer.k.on(tape, &normed)?);
         let v = layer.v.on(tape, &normed)?;
@@ -149,7 +149,7 @@ impl Frozen {
         let x = add(tape, x, &mixed)?;
         let normed = norm(tape, &x, &layer.mlp_norm)?;
         let (gate, up) = (layer.gate.on(tape, &normed)?, layer.up.on(tape, &normed)?);
-        let inner = swiglu(tape, &gate, &up)?;
+        let inner = gated(tape, &gate, &up, Gate::Silu)?;
         let inner = layer.down.on(tape, &inner)?;
         add(tape, &x, &inner)
     }
