@@ -3,7 +3,6 @@
 //! Owns no rendering: `script::diagnostics` adds the place in the script, `main` prints.
 
 use std::any::Any;
-use std::path::Path;
 
 /// What went wrong, coarsely: chooses the wording around an error, never its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,15 +94,6 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
-    }
-}
-
-/// # Errors
-/// There is something, and it is no file: reading a device may never end, and writing one replaces it.
-pub fn require_file(path: &Path) -> Result<()> {
-    match path.exists() && !path.is_file() {
-        true => Err(Error::file(format!("{} is no file", path.display()))),
-        false => Ok(()),
     }
 }
 

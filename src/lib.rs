@@ -3,6 +3,7 @@
 //! The layers, lowest first; each may use those above it in this list only (`tests/docs/layering.rs` holds it).
 
 pub mod error;
+pub mod files;
 pub mod tensor;
 pub mod kernel;
 pub mod rl;

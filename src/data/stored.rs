@@ -2,9 +2,9 @@
 //! columns that are tensors, the token ids, and in its metadata what is no tensor, as JSON.
 
 use super::batch::{Batch, Column};
-use crate::error::{Error, Result, require_file};
+use crate::error::{Error, Result};
+use crate::files;
 use crate::model::rows::{Row, Rows};
-use crate::model::weights::replace;
 use crate::tensor::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -56,13 +56,14 @@ pub fn save(b: &Batch, path: &Path) -> Result<()> {
         stored.extend(ids(COMPLETION, rows.iter().map(|row| &*row.completion)));
     }
     let head = Head { format: FORMAT.into(), temperature: b.temperature(), group: b.group(), lists };
+    // What is refused here is refused before anything is written.
     let failed = |e: &dyn std::fmt::Display| Error::file(format!("cannot write {}: {e}", path.display()));
     let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(&head).map_err(|e| failed(&e))?)]);
     let views = stored.iter().map(|s| Ok((s.name.as_str(), TensorView::new(s.dtype, s.shape.clone(), &s.bytes)?)));
     let views: Vec<_> =
         views.collect::<std::result::Result<_, safetensors::SafeTensorError>>().map_err(|e| failed(&e))?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))?;
-    replace(path, |out| out.write_all(&bytes))
+    files::write(path, bytes)
 }
 
 fn column_bytes(name: &str, tensor: &Tensor) -> Result<Stored> {
@@ -92,8 +93,7 @@ fn ids<'a>([name, lengths]: [&str; 2], rows: impl Iterator<Item = &'a [u32]>) ->
 /// A file that cannot be read, that is no stored batch, or whose parts do not fit each other.
 pub fn load(path: &Path, device: &Device) -> Result<Batch> {
     let shown = path.display();
-    require_file(path)?;
-    let bytes = std::fs::read(path).map_err(|e| Error::file(format!("cannot read {shown}: {e}")))?;
+    let bytes = files::bytes(path)?;
     let broken = |what: &dyn std::fmt::Display| {
         Error::file(format!("{shown} is no stored batch: {what}")).hint("load_batch reads what b.save(path) wrote")
     };
@@ -214,8 +214,6 @@ mod tests {
             assert!(e.what.contains("is no stored batch") && e.hint.is_some(), "{e:?}");
         }
         assert!(load(&dir.path().join("none"), &Device::Cpu).expect_err("refused").what.starts_with("cannot read"));
-        assert!(
-            save(&sampled(), &dir.path().join("none/b")).expect_err("refused").what.contains("could not be written")
-        );
+        assert!(save(&sampled(), &dir.path().join("none/b")).expect_err("refused").what.starts_with("cannot write"));
     }
 }

@@ -1,17 +1,15 @@
 //! Models on the Hugging Face hub: taken from its cache where they are there, else downloaded into it.
 //!
-//! Owns which files a model needs and what is said when they cannot be had. The cache is the one that transformers
-//! and the hub's own tools use. `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what
-//! they mean there.
+//! Owns which files a model needs and what is said when they cannot be had; where the cache is, and the downloads
+//! themselves, are `files::hub`'s.
 
-use super::weights::{self, INDEX, SINGLE, files};
+use super::weights::{self, INDEX, SINGLE, index};
 use crate::error::{Error, Kind, Result};
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
+use crate::files;
+use crate::files::hub::{Hub, folder_name};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const ENDPOINT: &str = "https://huggingface.co";
 const CONFIG: &str = "config.json";
 /// An adapter on its own, in PEFT's layout.
 const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
@@ -47,15 +45,15 @@ pub fn fetch_with(id: &str, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         Error::new(Kind::Name, format!("{id:?} is no hub id")).hint("a hub id is owner/name, or owner/name@revision")
     })?;
     let hub = Hub::from_env()?;
-    let kept = hub.snapshot(&id);
+    let kept = hub.cached(&id.name, &id.revision);
     if let Some(dir) = kept.as_ref().filter(|dir| is_whole(dir)) {
         return Ok(dir.clone());
     }
     let usable = kept.filter(|dir| is_usable(dir));
     if hub.offline {
-        return usable.ok_or_else(|| hub.unreachable(&id, "HF_HUB_OFFLINE is set, and it is not in the cache"));
+        return usable.ok_or_else(|| unreachable(&hub, &id, "HF_HUB_OFFLINE is set, and it is not in the cache"));
     }
-    match (hub.download(&id, tell), usable) {
+    match (download(&hub, &id, tell), usable) {
         (Ok(dir), _) => Ok(dir),
         // What is there serves as it is: some models have no tokenizer.
         (Err(_), Some(dir)) => Ok(dir),
@@ -79,10 +77,6 @@ impl Id {
         let all = part(owner) && part(model) && revision.split('/').all(part);
         all.then(|| Self { name: name.to_string(), revision: revision.to_string() })
     }
-
-    fn repo(&self, revision: &str) -> Repo {
-        Repo::with_revision(self.name.clone(), RepoType::Model, revision.to_string())
-    }
 }
 
 impl std::fmt::Display for Id {
@@ -94,110 +88,59 @@ impl std::fmt::Display for Id {
     }
 }
 
-/// Where the hub and its cache are.
-struct Hub {
-    cache: Cache,
-    endpoint: String,
-    token: Option<String>,
-    offline: bool,
+fn download(hub: &Hub, id: &Id, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let snapshot = hub.snapshot(&id.name, &id.revision).map_err(|e| failed(hub, id, &e))?;
+    let listed: BTreeSet<&str> = snapshot.files.iter().map(String::as_str).collect();
+    let mut get = |name: &str| -> Result<()> {
+        if files::is_file(&snapshot.folder.join(name)) {
+            return Ok(());
+        }
+        tell(name);
+        snapshot.download(name).map_err(|e| failed(hub, id, &e))
+    };
+    let (first, weights) = plan(id, &listed)?;
+    for name in first.iter().chain(TOKENIZER.iter().chain(&BESIDE).filter(|name| listed.contains(*name))) {
+        get(name)?;
+    }
+    get(weights)?;
+    if weights == INDEX {
+        for shard in shards(&snapshot.folder.join(INDEX))? {
+            if !listed.contains(shard.as_str()) || !files::is_plain(&shard) {
+                return Err(Error::model(format!("{id} names the shard {shard:?} in {INDEX}, but does not hold it"))
+                    .hint("the model was not uploaded as a whole: choose another revision, owner/name@revision"));
+            }
+            get(&shard)?;
+        }
+    }
+    snapshot.keep_as(&id.revision)?;
+    Ok(snapshot.folder)
 }
 
-impl Hub {
-    fn from_env() -> Result<Self> {
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let home = match set("HF_HOME") {
-            Some(home) => PathBuf::from(home),
-            None => std::env::home_dir().map(|home| home.join(".cache/huggingface")).ok_or_else(|| {
-                Error::file("there is no home folder to keep the hub's cache in").hint("set HF_HOME to a folder")
-            })?,
-        };
-        let shared = Cache::new(home.join("hub"));
-        let cache = set("HF_HUB_CACHE").map_or_else(|| shared.clone(), |path| Cache::new(path.into()));
-        let yes = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
-        Ok(Self {
-            endpoint: set("HF_ENDPOINT").unwrap_or(ENDPOINT.into()).trim_end_matches('/').to_string(),
-            token: set("HF_TOKEN").or_else(|| shared.token()),
-            offline: set("HF_HUB_OFFLINE").is_some_and(yes),
-            cache,
-        })
-    }
-
-    /// The folder in the cache that a revision stands for, if there is one: a name is looked up, a commit is one.
-    fn snapshot(&self, id: &Id) -> Option<PathBuf> {
-        let repo = id.repo(&id.revision);
-        let named = self.cache.path().join(repo.folder_name()).join("refs").join(&id.revision);
-        let commit = std::fs::read_to_string(named).map_or(id.revision.clone(), |commit| commit.trim().to_string());
-        let dir = self.cache.repo(repo).pointer_path(&commit);
-        (files::plain(&commit) && dir.is_dir()).then_some(dir)
-    }
-
-    fn download(&self, id: &Id, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-        let failed = |e: ApiError| self.failed(id, &e);
-        let builder = ApiBuilder::from_cache(self.cache.clone()).with_progress(false);
-        let builder = builder.with_endpoint(self.endpoint.clone()).with_token(self.token.clone());
-        let api: Api = builder.build().map_err(failed)?;
-        let info = api.repo(id.repo(&id.revision)).info().map_err(failed)?;
-        if !files::plain(&info.sha) {
-            return Err(self.unreachable(id, &format!("the hub names the commit {:?}", info.sha)));
+/// What is said when the hub does not give what was asked of it; `text` is its library's reason.
+fn failed(hub: &Hub, id: &Id, text: &str) -> Error {
+    let status = ["401", "403", "404"].into_iter().find(|status| text.contains(&format!("status: {status}")));
+    match status {
+        Some(status) => {
+            Error::model(format!("{} has no model {id}, or does not show it to you (status {status})", hub.endpoint))
+                .hint(format!(
+                    "{}; for a private or gated model set HF_TOKEN, after you have been given access on its page",
+                    no_folder(id)
+                ))
         }
-        // By its commit: all files are of one version, whatever is pushed meanwhile.
-        let (repo, dir) = (api.repo(id.repo(&info.sha)), self.cache.repo(id.repo(&info.sha)).pointer_path(&info.sha));
-        let listed: BTreeSet<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        let mut get = |name: &str| -> Result<()> {
-            if dir.join(name).is_file() {
-                return Ok(());
-            }
-            tell(name);
-            repo.download(name).map(|_| ()).map_err(failed)
-        };
-        let (first, weights) = plan(id, &listed)?;
-        for name in first.iter().chain(TOKENIZER.iter().chain(&BESIDE).filter(|name| listed.contains(*name))) {
-            get(name)?;
-        }
-        get(weights)?;
-        if weights == INDEX {
-            for shard in shards(&dir.join(INDEX))? {
-                if !listed.contains(shard.as_str()) || !files::plain(&shard) {
-                    return Err(Error::model(format!(
-                        "{id} names the shard {shard:?} in {INDEX}, but does not hold it"
-                    ))
-                    .hint("the model was not uploaded as a whole: choose another revision, owner/name@revision"));
-                }
-                get(&shard)?;
-            }
-        }
-        let written = self.cache.repo(id.repo(&id.revision)).create_ref(&info.sha);
-        written.map_err(|e| Error::file(format!("{} could not be written: {e}", self.cache.path().display())))?;
-        Ok(dir)
+        None => unreachable(hub, id, text),
     }
+}
 
-    fn failed(&self, id: &Id, e: &ApiError) -> Error {
-        let text = e.to_string();
-        let status = ["401", "403", "404"].into_iter().find(|status| text.contains(&format!("status: {status}")));
-        match status {
-            Some(status) => Error::model(format!(
-                "{} has no model {id}, or does not show it to you (status {status})",
-                self.endpoint
-            ))
-            .hint(format!(
-                "{}; for a private or gated model set HF_TOKEN, after you have been given access on its page",
-                no_folder(id)
-            )),
-            None => self.unreachable(id, &text),
-        }
-    }
-
-    fn unreachable(&self, id: &Id, reason: &str) -> Error {
-        let (cache, folder) = (self.cache.path().display(), id.repo("main").folder_name());
-        Error::model(format!("the model {id} could not be fetched from {}: {reason}", self.endpoint)).hint(format!(
-            "{}; without network put {CONFIG}, {SINGLE} (or {INDEX} and the shards that it names), {}, {} and, where the \
-             model has them, generation_config.json and chat_template.jinja into a folder and give its path, or copy the \
-             folder {folder} from the cache of a machine that has it to {cache}",
-            no_folder(id),
-            TOKENIZER[0],
-            TOKENIZER[1],
-        ))
-    }
+fn unreachable(hub: &Hub, id: &Id, reason: &str) -> Error {
+    let (cache, folder) = (hub.cache().display(), folder_name(&id.name));
+    Error::model(format!("the model {id} could not be fetched from {}: {reason}", hub.endpoint)).hint(format!(
+        "{}; without network put {CONFIG}, {SINGLE} (or {INDEX} and the shards that it names), {}, {} and, where the \
+         model has them, generation_config.json and chat_template.jinja into a folder and give its path, or copy the \
+         folder {folder} from the cache of a machine that has it to {cache}",
+        no_folder(id),
+        TOKENIZER[0],
+        TOKENIZER[1],
+    ))
 }
 
 /// An id looks like a path, and may have been meant as one.
@@ -219,8 +162,8 @@ fn plan<'a>(id: &Id, listed: &BTreeSet<&'a str>) -> Result<(Vec<&'a str>, &'a st
     if weights.is_some() {
         return Err(missing(CONFIG).hint("only models in the layout of transformers are read"));
     }
-    Err(missing(SINGLE).hint(match listed.iter().find(|name| files::is_pickle(name)) {
-        Some(name) => files::refuse_pickle(name),
+    Err(missing(SINGLE).hint(match listed.iter().find(|name| index::is_pickle(name)) {
+        Some(name) => index::refuse_pickle(name),
         None if listed.iter().any(|name| name.ends_with(".gguf")) => {
             "it holds GGUF files, which load_frozen(path) reads: download one of them".to_string()
         }
@@ -230,26 +173,30 @@ fn plan<'a>(id: &Id, listed: &BTreeSet<&'a str>) -> Result<(Vec<&'a str>, &'a st
 
 /// Whether nothing that a model may need can be missing.
 fn is_whole(dir: &Path) -> bool {
-    is_adapter(dir) || is_usable(dir) && TOKENIZER.iter().all(|name| dir.join(name).is_file())
+    is_adapter(dir) || is_usable(dir) && has_all(dir, &TOKENIZER)
 }
 
 /// Whether a model can be opened from the folder.
 fn is_usable(dir: &Path) -> bool {
-    let all = |shards: BTreeSet<String>| shards.iter().all(|shard| dir.join(shard).is_file());
+    let all = |shards: BTreeSet<String>| shards.iter().all(|shard| files::is_file(&dir.join(shard)));
     is_adapter(dir)
-        || dir.join(CONFIG).is_file()
+        || has_all(dir, &[CONFIG])
             && weights::exist(dir)
-            && (dir.join(SINGLE).is_file() || shards(&dir.join(INDEX)).is_ok_and(all))
+            && (has_all(dir, &[SINGLE]) || shards(&dir.join(INDEX)).is_ok_and(all))
 }
 
 fn is_adapter(dir: &Path) -> bool {
-    ADAPTER.iter().all(|name| dir.join(name).is_file())
+    has_all(dir, &ADAPTER)
+}
+
+fn has_all(dir: &Path, names: &[&str]) -> bool {
+    names.iter().all(|name| files::is_file(&dir.join(name)))
 }
 
 /// The files that an index names.
-fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    let text = std::fs::read(index).map_err(|e| Error::file(format!("{} could not be read: {e}", index.display())))?;
-    Ok(files::entries(&text, &index.display().to_string())?.into_iter().map(|(_, file)| file).collect())
+fn shards(path: &Path) -> Result<BTreeSet<String>> {
+    let entries = index::entries(&files::bytes(path)?, &path.display().to_string())?;
+    Ok(entries.into_iter().map(|(_, file)| file).collect())
 }
 
 #[cfg(test)]

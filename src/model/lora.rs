@@ -5,9 +5,11 @@
 
 use super::config::{Config, Head, Layout, Linear};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::tensor::rng::Key;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// What the names in an adapter's file begin with.
 pub const PREFIX: &str = "base_model.model.";
@@ -209,7 +211,7 @@ impl Adapter {
 
 /// A folder by its absolute path: the adapter will be opened from elsewhere.
 fn lasting(base: &str) -> String {
-    let found = std::fs::canonicalize(base).ok().and_then(|path| path.to_str().map(str::to_string));
+    let found = files::real(Path::new(base)).and_then(|path| path.to_str().map(str::to_string));
     found.unwrap_or_else(|| base.to_string())
 }
 

@@ -9,7 +9,8 @@ use super::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG, ChatTemplate, Config, Files, GENERATION, Head, Model,
     Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, builtin, hub, init, weights,
 };
-use crate::error::{Error, Result, require_file};
+use crate::error::{Error, Result};
+use crate::files;
 use crate::tensor::memory;
 use crate::tensor::rng::Key;
 use candle_core::{Device, Tensor, Var};
@@ -78,15 +79,15 @@ impl Model {
         if builtin::find(name).is_some() && !weights::exist(dir) {
             return Source::builtin(name)?.open(name.to_string(), options, device);
         }
-        if dir.join(ADAPTER_CONFIG).is_file() && !dir.join(CONFIG).is_file() {
+        if files::is_file(&dir.join(ADAPTER_CONFIG)) && !files::is_file(&dir.join(CONFIG)) {
             return open_adapted(dir, options, device);
         }
-        if dir.exists() {
+        if files::exists(dir) {
             return Source::folder(dir)?.open(name.to_string(), options, device);
         }
         if hub::is_id(name) {
             let dir = hub::fetch(name)?;
-            return match dir.join(CONFIG).is_file() {
+            return match files::is_file(&dir.join(CONFIG)) {
                 true => Source::folder(&dir)?.open(name.to_string(), options, device),
                 false => open_adapted(&dir, options, device),
             };
@@ -133,8 +134,8 @@ fn open_adapted(dir: &Path, options: &OpenOptions, device: &Device) -> Result<Mo
             .hint("load that model: load_model(name, #{ adapter: dir })")
     })?;
     // A relative path may be meant from where the adapter is, as well as from here.
-    let beside = dir.join(base);
-    let base = if !Path::new(base).exists() && beside.join(CONFIG).is_file() {
+    let beside = files::beside(&path, base);
+    let base = if !files::exists(Path::new(base)) && files::is_file(&beside.join(CONFIG)) {
         beside.display().to_string()
     } else {
         base.to_string()
@@ -171,7 +172,7 @@ enum Weights {
 
 impl Source {
     fn folder(dir: &Path) -> Result<Self> {
-        if !dir.is_dir() {
+        if !files::is_folder(dir) {
             let gguf = dir.extension().is_some_and(|ending| ending == "gguf");
             let hint = if gguf { "a GGUF file is opened by load_frozen(path)" } else { NEEDS };
             return Err(Error::model(format!("{} is not a folder", dir.display())).hint(hint));
@@ -181,18 +182,18 @@ impl Source {
                 .hint(format!("its model is in {}", dir.join("model").display())));
         }
         let path = dir.join(CONFIG);
-        if !path.is_file() {
+        if !files::is_file(&path) {
             return Err(Error::model(format!("{} holds no {CONFIG}", dir.display())).hint(NEEDS));
         }
         let config = Config::from_json(&read_json(&path)?)?;
-        let mut files = Files::new();
+        let mut carried = Files::new();
         for name in CARRIED {
             let path = dir.join(name);
-            if path.is_file() {
-                files.insert(name.to_string(), read_file(&path)?);
+            if files::is_file(&path) {
+                carried.insert(name.to_string(), files::bytes(&path)?);
             }
         }
-        Ok(Self { config, files, weights: Weights::Folder(dir.to_path_buf()) })
+        Ok(Self { config, files: carried, weights: Weights::Folder(dir.to_path_buf()) })
     }
 
     fn builtin(name: &str) -> Result<Self> {
@@ -273,7 +274,7 @@ fn add_adapter(
         return Ok(());
     };
     let path = dir.join(ADAPTER_WEIGHTS);
-    if !path.is_file() {
+    if !files::is_file(&path) {
         return Err(weights::missing(dir, ADAPTER_WEIGHTS));
     }
     wanted.extend(config.parameters().into_iter().filter(|(name, _)| heads.contains(name)));
@@ -338,13 +339,8 @@ fn with_files(mut config: Config, files: &Files) -> Result<(Config, Option<Arc<T
     Ok((config, Some(Arc::new(tokenizer))))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    require_file(path)?;
-    std::fs::read(path).map_err(|e| Error::file(format!("{} could not be read: {e}", path.display())))
-}
-
 fn read_json(path: &Path) -> Result<Value> {
-    parse_json(&read_file(path)?, &path.display().to_string())
+    parse_json(&files::bytes(path)?, &path.display().to_string())
 }
 
 fn parse_json(bytes: &[u8], label: &str) -> Result<Value> {

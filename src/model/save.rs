@@ -3,6 +3,7 @@
 use super::lora::PREFIX;
 use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION, Head, Model, SaveDtype, weights};
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -14,13 +15,13 @@ impl Model {
             return Err(Error::value("save: the folder's name is empty").hint("for instance model.save(\"out/model\")"));
         }
         self.check_place(dir)?;
-        std::fs::create_dir_all(dir).map_err(|e| Error::file(format!("{} could not be made: {e}", dir.display())))?;
+        files::create_folder(dir)?;
         match self.adapter.is_some() {
             true => self.save_adapter(dir, dtype)?,
             false => self.save_whole(dir, dtype)?,
         }
         for (name, bytes) in self.files.iter() {
-            weights::replace(&dir.join(name), |out| out.write_all(bytes))?;
+            files::write(&dir.join(name), bytes)?;
         }
         Ok(())
     }
@@ -36,7 +37,7 @@ impl Model {
                 "an adapter, beside which a whole model cannot be saved",
             ),
         };
-        match there.iter().find(|name| dir.join(name).is_file()) {
+        match there.iter().find(|name| files::is_file(&dir.join(name))) {
             None => Ok(()),
             Some(name) => {
                 Err(Error::file(format!("{} holds {what} ({name})", dir.display())).hint("save into another folder"))
@@ -83,7 +84,7 @@ impl Model {
 }
 
 pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
-    weights::replace(path, |out| {
+    files::replace(path, |out| {
         serde_json::to_writer_pretty(&mut *out, value)?;
         out.write_all(b"\n")
     })

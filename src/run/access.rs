@@ -3,7 +3,8 @@
 //!
 //! Owns the rule only; whoever opens a path that a script has named asks it first.
 
-use crate::error::{Error, Kind, Result, require_file};
+use crate::error::{Error, Kind, Result};
+use crate::files::{self, hub};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -28,7 +29,7 @@ impl Access {
     pub fn confined(out: Option<&Path>, allowed: &[PathBuf]) -> Self {
         let own = std::iter::once(Path::new(".")).chain(out).map(real);
         let writes: Vec<PathBuf> = own.collect();
-        let reads = writes.iter().cloned().chain(model_cache().into_iter().map(|path| real(&path)));
+        let reads = writes.iter().cloned().chain(hub::cache_folder().into_iter().map(|path| real(&path)));
         let reads = reads.chain(allowed.iter().map(|path| real(path))).collect();
         Self(Some(Rc::new(Folders { reads, writes })))
     }
@@ -43,7 +44,7 @@ impl Access {
     /// A path that may not be written, or where there is something that is neither a file nor a folder.
     pub fn write(&self, path: &Path) -> Result<()> {
         self.check("write", path, |folders| &folders.writes)?;
-        if path.is_dir() { Ok(()) } else { require_file(path) }
+        if files::is_folder(path) { Ok(()) } else { files::require_file(path) }
     }
 
     fn check(&self, what: &str, path: &Path, of: impl Fn(&Folders) -> &[PathBuf]) -> Result<()> {
@@ -65,7 +66,7 @@ impl Access {
 fn real(path: &Path) -> PathBuf {
     // The folder of a bare file name; below "" everything would be.
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    if let Ok(whole) = path.canonicalize() {
+    if let Some(whole) = files::real(path) {
         return whole;
     }
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -74,7 +75,7 @@ fn real(path: &Path) -> PathBuf {
     while let Some(parent) = front.parent() {
         rest.push(front.components().next_back().unwrap_or(Component::CurDir));
         front = parent;
-        if let Ok(mut known) = front.canonicalize() {
+        if let Some(mut known) = files::real(front) {
             for part in rest.iter().rev() {
                 match part {
                     Component::ParentDir => {
@@ -88,14 +89,6 @@ fn real(path: &Path) -> PathBuf {
         }
     }
     absolute
-}
-
-/// Where models from the hub are kept.
-fn model_cache() -> Option<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    var("HF_HUB_CACHE")
-        .or_else(|| Some(var("HF_HOME")?.join("hub")))
-        .or_else(|| Some(std::env::home_dir()?.join(".cache/huggingface/hub")))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! Owns no metrics and no weights: it only says where they go.
 
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::{Value, json};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,12 +20,11 @@ impl Folder {
             Some(path) => path.to_path_buf(),
             None => free(&Path::new("runs").join(format!("{name}-{}", timestamp(SystemTime::now())))),
         };
-        if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+        if files::entries(&path).is_ok_and(|entries| !entries.is_empty()) {
             return Err(Error::file(format!("the run folder {} is not empty", path.display()))
                 .hint("a run never overwrites another: choose a new folder with --out, or remove this one"));
         }
-        fs::create_dir_all(&path)
-            .map_err(|e| Error::file(format!("cannot make the run folder {}: {e}", path.display())))?;
+        files::create_folder(&path)?;
         Ok(Self { path })
     }
 
@@ -39,30 +38,23 @@ impl Folder {
     }
 
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.file(name);
-        fs::write(&path, text).map_err(|e| Error::file(format!("cannot write {}: {e}", path.display())))
+        files::write(&self.file(name), text)
     }
 
     /// Fills `name/` through `fill`, and puts it in its place only when it is whole.
     pub fn replace(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-        let (part, whole) = (self.file(&format!("{name}.part")), self.file(name));
-        let failed = |e: std::io::Error| Error::file(format!("cannot write {}: {e}", whole.display()));
-        clear(&part).map_err(failed)?;
-        fs::create_dir_all(&part).map_err(failed)?;
-        fill(&part)?;
-        clear(&whole).map_err(failed)?;
-        fs::rename(&part, &whole).map_err(failed)?;
+        let whole = self.file(name);
+        files::replace_folder(&whole, fill)?;
         Ok(whole)
     }
 }
 
-fn clear(path: &Path) -> std::io::Result<()> {
-    if path.exists() { fs::remove_dir_all(path) } else { Ok(()) }
-}
-
 fn free(path: &Path) -> PathBuf {
     let numbered = (2_u32..).map(|n| path.with_file_name(format!("{}-{n}", file_name(path))));
-    std::iter::once(path.to_path_buf()).chain(numbered).find(|p| !p.exists()).unwrap_or_else(|| path.to_path_buf())
+    std::iter::once(path.to_path_buf())
+        .chain(numbered)
+        .find(|p| !files::exists(p))
+        .unwrap_or_else(|| path.to_path_buf())
 }
 
 fn file_name(path: &Path) -> String {
@@ -104,6 +96,7 @@ fn locked(package: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::time::Duration;
 
     #[test]

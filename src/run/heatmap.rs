@@ -1,6 +1,7 @@
 //! Numbers `[B,T]` as coloured cells, a panel for each tensor: red below 0, blue above, white at 0.
 
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -31,7 +32,8 @@ pub fn write(panels: &[Panel], path: &Path) -> Result<()> {
     let wide = |panel: &Panel| CELL * panel.rows.first().map_or(0, Vec::len) as u32;
     let width = panels.iter().map(wide).max().unwrap_or(0).max(NARROWEST) + 2 * MARGIN;
     let height = panels.iter().map(tall).sum::<u32>() + MARGIN;
-    let area = SVGBackend::new(path, (width, height)).into_drawing_area();
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
     let mut top = MARGIN as i32;
     for panel in panels {
@@ -48,7 +50,9 @@ pub fn write(panels: &[Panel], path: &Path) -> Result<()> {
         }
         top += tall(panel) as i32;
     }
-    area.present().map_err(failed)
+    area.present().map_err(failed)?;
+    drop(area);
+    files::write(path, svg)
 }
 
 /// Grey where there is no number.

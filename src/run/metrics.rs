@@ -1,11 +1,10 @@
 //! One line of numbers per step: merging, averaging, and `metrics.jsonl`.
 //! Owns no meaning of the names; `plot.rs` and the reporter pick theirs out.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::Log;
 use serde_json::{Map, Value, json};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// A number being averaged over the calls of one step.
@@ -64,8 +63,7 @@ impl Line {
 /// The metrics of a run, written to disk line by line.
 #[derive(Debug)]
 pub struct Metrics {
-    path: PathBuf,
-    file: File,
+    log: Log,
     started: Instant,
     open: Line,
     closed: Vec<Line>,
@@ -74,9 +72,8 @@ pub struct Metrics {
 impl Metrics {
     /// Creates the file; step 0 is open.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|e| cannot_write(path, &e))?;
-        let (started, open) = (Instant::now(), Line::default());
-        Ok(Self { path: path.to_path_buf(), file, started, open, closed: Vec::new() })
+        let log = Log::create(path)?;
+        Ok(Self { log, started: Instant::now(), open: Line::default(), closed: Vec::new() })
     }
 
     /// Adds a number to the open step; a name that comes again within it is averaged.
@@ -95,10 +92,9 @@ impl Metrics {
         if done.means.is_empty() {
             return Ok(());
         }
-        let text = format!("{}\n", done.to_json(self.started.elapsed().as_secs_f64()));
+        let text = done.to_json(self.started.elapsed().as_secs_f64()).to_string();
         self.closed.push(done);
-        // One write and no buffer: a line is on its way to the disk when its step ends.
-        self.file.write_all(text.as_bytes()).map_err(|e| cannot_write(&self.path, &e))
+        self.log.line(&text)
     }
 
     /// Writes what is open. Nothing more is expected, but later numbers would make a further line.
@@ -111,10 +107,6 @@ impl Metrics {
         let point = |line: &Line| Some((line.step as f64, line.get(name)?));
         self.closed.iter().filter_map(point).collect()
     }
-}
-
-fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
-    Error::file(format!("cannot write {}: {e}", path.display()))
 }
 
 #[cfg(test)]

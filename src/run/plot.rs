@@ -1,6 +1,7 @@
 //! `curves.svg`: what a run's numbers did over its steps, one panel per quantity that was logged.
 
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::run::metrics::Metrics;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -30,12 +31,16 @@ pub fn write(metrics: &Metrics, path: &Path) -> Result<bool> {
     }
     let columns = if panels.len() == 1 { 1 } else { 2 };
     let rows = panels.len().div_ceil(columns);
-    let area = SVGBackend::new(path, (WIDTH * columns as u32, HEIGHT * rows as u32)).into_drawing_area();
+    let mut svg = String::new();
+    let size = (WIDTH * columns as u32, HEIGHT * rows as u32);
+    let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
     for (area, (title, points)) in area.split_evenly((rows, columns)).iter().zip(&panels) {
         draw(area, title, points)?;
     }
     area.present().map_err(failed)?;
+    drop(area);
+    files::write(path, svg)?;
     Ok(true)
 }
 

@@ -2,6 +2,7 @@
 //! Keeps the text of everything that was loaded, so that errors can show their lines.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::run::access::Access;
 use rhai::{AST, Engine, EvalAltResult, FnNamespace, Module, ModuleResolver, Position, Scope, Shared};
 use std::cell::{Cell, RefCell};
@@ -132,7 +133,7 @@ impl Loader {
     /// `noun` is what errors call it.
     fn find_as(&self, noun: &str, name: &str) -> Result<Source> {
         let places = [PathBuf::from(name), with_extension(name), Path::new("scripts").join(with_extension(name))];
-        if let Some(path) = places.iter().find(|path| path.is_file()) {
+        if let Some(path) = places.iter().find(|path| files::is_file(path)) {
             return self.read(path);
         }
         let bare = name.strip_suffix(".rhai").unwrap_or(name);
@@ -164,7 +165,7 @@ impl Loader {
         let known = self.files.borrow().clone();
         let edited = |(label, text): (String, String)| {
             let path = Path::new(&label);
-            (path.is_file() && self.read(path).is_ok_and(|now| now.text != text)).then_some(label)
+            (files::is_file(path) && self.read(path).is_ok_and(|now| now.text != text)).then_some(label)
         };
         let changed: Vec<String> = known.into_iter().filter_map(edited).collect();
         if !changed.is_empty() {
@@ -191,7 +192,7 @@ impl Loader {
     fn begin_module(&self, label: &str) -> Result<Loading<'_>> {
         const DEEPEST: usize = 32;
         // Links and dots give one file many names.
-        let path = Path::new(label).canonicalize().unwrap_or_else(|_| PathBuf::from(label));
+        let path = files::real(Path::new(label)).unwrap_or_else(|| PathBuf::from(label));
         let mut loading = self.loading.borrow_mut();
         if loading.contains(&path) {
             return Err(Error::value(format!("{label} imports itself, or modules that import it"))
@@ -206,15 +207,13 @@ impl Loader {
 
     fn read(&self, path: &Path) -> Result<Source> {
         self.access.borrow().read(path)?;
-        let size = path.metadata().map_or(0, |about| about.len());
+        let file = files::open(path)?;
+        let size = file.size();
         if size > LARGEST {
             let what = format!("{} is too long for a script: {size} bytes, at most {LARGEST}", path.display());
             return Err(Error::file(what).hint("data goes into a file for load_data"));
         }
-        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::InvalidData => Error::file(format!("{} is not a text file (UTF-8)", path.display())),
-            _ => Error::file(format!("cannot read {}: {e}", path.display())),
-        })?;
+        let text = file.text()?;
         let label = path.display().to_string();
         self.files.borrow_mut().insert(label.clone(), text.clone());
         Ok(self.keep(label, text))
@@ -225,9 +224,8 @@ impl Loader {
         if let Some(name) = path.strip_prefix("std/") {
             return self.standard(name);
         }
-        let folder = from.map(Path::new).and_then(Path::parent).unwrap_or(Path::new(""));
-        let beside = folder.join(with_extension(path));
-        if beside.is_file() {
+        let beside = files::beside(Path::new(from.unwrap_or_default()), with_extension(path));
+        if files::is_file(&beside) {
             return self.read(&beside);
         }
         self.find_as("module", path).map_err(|e| {
@@ -239,7 +237,7 @@ impl Loader {
 
     fn standard(&self, name: &str) -> Result<Source> {
         let own = self.stdlib.as_ref().map(|folder| folder.join(with_extension(name)));
-        if let Some(path) = own.filter(|path| path.is_file()) {
+        if let Some(path) = own.filter(|path| files::is_file(path)) {
             return self.read(&path);
         }
         let found = STDLIB.iter().find(|(known, _)| *known == name);
@@ -255,9 +253,9 @@ pub fn list() -> Vec<Source> {
     for (name, text) in SCRIPTS {
         found.insert((*name).to_string(), Source { label: format!("{name}.rhai"), text: (*text).to_string() });
     }
-    let entries = std::fs::read_dir("scripts").into_iter().flatten().flatten();
-    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "rhai")) {
-        if let Ok(text) = std::fs::read_to_string(&path) {
+    let entries = files::entries(Path::new("scripts")).unwrap_or_default();
+    for path in entries.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rhai")) {
+        if let Ok(text) = files::text(&path) {
             let source = Source { label: path.display().to_string(), text };
             found.insert(source.stem(), source);
         }

@@ -2,7 +2,7 @@
 //! it.
 
 use crate::engine::Settings;
-use crate::error::Error;
+use crate::files;
 use crate::run::report::{Reporter, Status, Table};
 use crate::run::{Launch, Session};
 use crate::script::diagnostics::Diagnostic;
@@ -46,8 +46,7 @@ pub fn page(entry: &Entry) -> std::result::Result<String, Diagnostic> {
 
 /// Runs an entry's example in a run folder of its own, and returns what it prints.
 fn run(entry: &Entry) -> std::result::Result<String, Diagnostic> {
-    let file = |e: std::io::Error| Error::file(format!("no folder for examples: {e}"));
-    let folder = tempfile::tempdir().map_err(file)?;
+    let folder = files::temporary_folder()?;
     let printed = Rc::new(Printed::default());
     let launch = Launch::new(Device::Cpu, Settings::default());
     let out = Some(folder.path().join("run"));

@@ -2,6 +2,7 @@
 //! the same random numbers in whatever order they run.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::run::{Launch, Session};
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::Host;
@@ -18,23 +19,23 @@ const PASSED_OVER: [&str; 2] = ["runs", "target"];
 ///
 /// # Errors
 /// No such path, or one that cannot be read.
-pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
+pub fn sources(path: &Path) -> Result<Vec<PathBuf>> {
+    if files::is_file(path) {
         return Ok(vec![path.to_path_buf()]);
     }
     let mut found = Vec::new();
-    collect(path, &mut found).map_err(|e| Error::file(format!("cannot read {}: {e}", path.display())))?;
+    collect(path, &mut found)?;
     found.sort();
     Ok(found)
 }
 
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for path in files::entries(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() && !path.is_symlink() && !name.starts_with('.') && !PASSED_OVER.contains(&&*name) {
+        if files::is_folder(&path) && !files::is_link(&path) && !name.starts_with('.') && !PASSED_OVER.contains(&&*name)
+        {
             collect(&path, found)?;
-        } else if path.is_file() && path.extension().is_some_and(|extension| extension == "rhai") {
+        } else if files::is_file(&path) && path.extension().is_some_and(|extension| extension == "rhai") {
             found.push(path);
         }
     }
@@ -85,7 +86,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use super::{files, run, tests as names};
+    use super::{run, sources, tests as names};
     use crate::engine::Settings;
     use crate::tensor::Device;
     use std::fs;
@@ -98,10 +99,10 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(path, "").expect("written");
         }
-        let found = files(dir.path()).expect("found");
+        let found = sources(dir.path()).expect("found");
         let names: Vec<_> = found.iter().map(|path| path.strip_prefix(dir.path()).expect("below")).collect();
         assert_eq!(names, [Path::new("b.rhai"), Path::new("sub/a.rhai")]);
-        files(&dir.path().join("none")).expect_err("there is none");
+        sources(&dir.path().join("none")).expect_err("there is none");
     }
 
     #[test]

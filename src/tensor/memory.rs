@@ -4,7 +4,8 @@
 //! Owns no accounting: what is free is read from the system (Linux; elsewhere nothing is known and nothing refused).
 
 use crate::error::{Error, Kind, Result};
-use std::fs;
+use crate::files;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What stays free whatever a script does, for the rest of the machine.
@@ -62,15 +63,19 @@ fn size(bytes: u64) -> String {
 
 /// What the machine can still give: its own, or what the control group leaves.
 fn free() -> Option<u64> {
-    let kib = field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
-    let group = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    let kib = field(&system("/proc/meminfo")?, "MemAvailable:")?;
+    let group = |name: &str| system(&format!("/sys/fs/cgroup/{name}"))?.trim().parse::<u64>().ok();
     let grouped = group("memory.max").zip(group("memory.current")).map(|(most, now)| most.saturating_sub(now));
     Some((kib << 10).min(grouped.unwrap_or(u64::MAX)))
 }
 
 /// What this process holds.
 fn held() -> Option<u64> {
-    field(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:").map(|kib| kib << 10)
+    field(&system("/proc/self/status")?, "VmRSS:").map(|kib| kib << 10)
+}
+
+fn system(path: &str) -> Option<String> {
+    files::text(Path::new(path)).ok()
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {

@@ -1,7 +1,7 @@
 //! `rhopo doc`: the functions that scripts can call, one of them, or all as pages.
 
 use crate::engine::Settings;
-use crate::error::Error;
+use crate::files;
 use crate::run::{Launch, Session};
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::Host;
@@ -13,7 +13,6 @@ use crate::ui::list::section;
 use crate::ui::out;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,12 +77,11 @@ fn write(folder: &Path) -> Result<(), Diagnostic> {
     save(folder, pages::pages(&entries())?)
 }
 
-fn save(folder: &Path, files: Vec<(String, String)>) -> Result<(), Diagnostic> {
-    let failed = |path: &Path, e: std::io::Error| Error::file(format!("cannot write {}: {e}", path.display()));
-    fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
-    for (name, text) in files {
+fn save(folder: &Path, pages: Vec<(String, String)>) -> Result<(), Diagnostic> {
+    files::create_folder(folder)?;
+    for (name, text) in pages {
         let path = folder.join(name);
-        fs::write(&path, text).map_err(|e| failed(&path, e))?;
+        files::write(&path, text)?;
         out::line(&path.display().to_string());
     }
     Ok(())

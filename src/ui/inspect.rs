@@ -4,6 +4,7 @@
 
 use crate::engine::memory::Memory;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::kernel::elementwise::Gelu;
 use crate::kernel::rotary::Scaling;
 use crate::model::builtin::{self, Builtin};
@@ -52,11 +53,11 @@ fn find(target: &str) -> Result<Source> {
     let dir = Path::new(target);
     match builtin::find(target) {
         Some(model) if !weights::exist(dir) => Ok(Source::Inside(model)),
-        _ if dir.is_dir() => Ok(Source::Folder(dir.to_path_buf())),
-        _ if dir.is_file() => Err(Error::model(format!("{target} is a file")).hint(
+        _ if files::is_folder(dir) => Ok(Source::Folder(dir.to_path_buf())),
+        _ if files::is_file(dir) => Err(Error::model(format!("{target} is a file")).hint(
             "give the folder of a model; a GGUF file is opened by load_frozen(path) in a script, whose value prints what it is",
         )),
-        _ if !dir.exists() && hub::is_id(target) => {
+        _ if !files::exists(dir) && hub::is_id(target) => {
             hub::fetch_with(target, &mut |file| out::note(&format!("fetching {file}"))).map(Source::Folder)
         }
         _ => {
@@ -82,11 +83,7 @@ impl Source {
             Self::Inside(model) => Ok(model.files.iter().find(|(file, _)| *file == name).map(|(_, b)| b.to_vec())),
             Self::Folder(dir) => {
                 let path = dir.join(name);
-                if !path.is_file() {
-                    return Ok(None);
-                }
-                let read = std::fs::read(&path);
-                read.map(Some).map_err(|e| Error::file(format!("{} could not be read: {e}", path.display())))
+                if files::is_file(&path) { files::bytes(&path).map(Some) } else { Ok(None) }
             }
         }
     }

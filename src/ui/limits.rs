@@ -1,6 +1,7 @@
 //! Options that `rhopo run` and `rhopo repl` share: with what scripts run, what they may use and reach.
 
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::run::access::Access;
 use crate::script::limits::Limits;
 use crate::tensor::memory;
@@ -49,7 +50,7 @@ impl LimitArgs {
         sets: &[(String, String)],
         stdlib: Option<&Path>,
     ) -> Access {
-        let named = sets.iter().map(|(_, value)| Path::new(value)).filter(|path| path.exists());
+        let named = sets.iter().map(|(_, value)| Path::new(value)).filter(|path| files::exists(path));
         let folders = scripts.iter().filter_map(|script| own_folder(script));
         let allowed = self.allow.iter().map(PathBuf::as_path).chain(named).chain(stdlib).map(Path::to_path_buf);
         Access::confined(out, &allowed.chain(folders).collect::<Vec<_>>())
@@ -95,8 +96,8 @@ pub(super) fn threads(wanted: Option<u16>) -> Result<usize> {
 
 /// The folder of a script that is a file.
 pub fn own_folder(script: &str) -> Option<PathBuf> {
-    let path =
-        [script.to_string(), format!("{script}.rhai")].into_iter().map(PathBuf::from).find(|path| path.is_file())?;
+    let mut paths = [script.to_string(), format!("{script}.rhai")].into_iter().map(PathBuf::from);
+    let path = paths.find(|path| files::is_file(path))?;
     // A script in the current folder has the folder "".
     path.parent().map(|folder| Path::new(".").join(folder))
 }

@@ -1,6 +1,7 @@
 //! `rhopo new`: a script of one's own, begun from another.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::script::loader::Loader;
 use crate::ui::out;
 use crate::ui::terminal::report;
@@ -37,12 +38,12 @@ fn write(loader: &Loader, args: &NewArgs) -> Result<()> {
     }
     let source = loader.find(&args.from)?;
     let path = Path::new(name).with_extension("rhai");
-    if path.exists() {
+    if files::exists(&path) {
         let e = Error::file(format!("{} exists already", path.display()));
         return Err(e.hint("choose another name, or remove the file first"));
     }
     let text = source.text.replace(&format!("rhopo run {} ", source.stem()), &format!("rhopo run {name} "));
-    std::fs::write(&path, text).map_err(|e| Error::file(format!("cannot write {}: {e}", path.display())))?;
+    files::write(&path, text)?;
     out::line(&format!("{0} is {1} under a new name: edit it, then rhopo run {name}", path.display(), source.label));
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::Settings;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::run::interrupt::{Interrupt, Press};
 use crate::run::{Launch, Session, device};
 use crate::script::diagnostics::Diagnostic;
@@ -110,7 +111,7 @@ fn stay(host: Host, args: &RunArgs, talker: &Talker) -> std::result::Result<(), 
 }
 
 fn session(args: &RunArgs, settings: Settings, interrupt: &Interrupt, progress: &Rc<Progress>) -> Result<Rc<Session>> {
-    if let Some(folder) = args.engine.stdlib.as_ref().filter(|folder| !folder.is_dir()) {
+    if let Some(folder) = args.engine.stdlib.as_ref().filter(|folder| !files::is_folder(folder)) {
         return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
     }
     let device = device::parse(&args.engine.device)?;

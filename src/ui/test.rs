@@ -76,7 +76,7 @@ impl Runner {
     fn all(&self, args: &TestArgs) -> Result<u8, Diagnostic> {
         let begun = Instant::now();
         let (mut passed, mut failed) = (0, Vec::new());
-        for file in args.paths.iter().map(|path| testing::files(path)).collect::<Result<Vec<_>, _>>()?.concat() {
+        for file in args.paths.iter().map(|path| testing::sources(path)).collect::<Result<Vec<_>, _>>()?.concat() {
             let label = file.display().to_string();
             let label = label.strip_prefix("./").unwrap_or(&label);
             let source = self.loader.find(label)?;

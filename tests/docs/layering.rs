@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first: a layer may use those before it.
-const LAYERS: [&str; 11] =
-    ["error", "tensor", "kernel", "rl", "model", "engine", "data", "run", "script", "ui", "main"];
+const LAYERS: [&str; 12] =
+    ["error", "files", "tensor", "kernel", "rl", "model", "engine", "data", "run", "script", "ui", "main"];
 
 /// Operations of candle without a backward pass: they cut the gradient silently.
 const CUTTING: [&str; 8] = [
@@ -18,6 +18,37 @@ const CUTTING: [&str; 8] = [
     "softmax_last_dim",
     "rotary_emb::",
 ];
+
+/// What looks at paths and opens files, in the standard library and in those that we use.
+const OPENERS: [&str; 24] = [
+    "std::fs",
+    "fs::",
+    ".exists()",
+    ".try_exists()",
+    ".is_file()",
+    ".is_dir()",
+    ".is_symlink()",
+    ".metadata()",
+    ".symlink_metadata()",
+    ".canonicalize()",
+    ".read_dir()",
+    ".read_link()",
+    "::from_file(",
+    "SVGBackend::new",
+    "BitMapBackend::new",
+    "hf_hub",
+    "tempfile",
+    "memmap",
+    "Mmap",
+    "mmaped",
+    ".load_history(",
+    ".append_history(",
+    ".save_history(",
+    "Command::new",
+];
+
+/// Words of `OPENERS` that mean something else where they stand: the metadata of formats.
+const NO_OPENERS: [(&str, &str); 2] = [("data/dataset/parquet.rs", ".metadata()"), ("data/stored.rs", ".metadata()")];
 
 pub(super) struct File {
     pub(super) path: PathBuf,
@@ -123,7 +154,9 @@ fn groups_in_use_lines_are_read() {
 fn outside(layers: &[&str], words: &[&str]) -> Vec<String> {
     let elsewhere = files().into_iter().filter(|file| !layers.contains(&file.layer.as_str()));
     let names = |code: &str, word: &str| {
-        code.match_indices(word).any(|(at, _)| !code[..at].chars().next_back().is_some_and(is_name))
+        // `fs::` does not stand in `offs::x`, but `.exists()` follows a name.
+        let begins = |at: usize| !word.starts_with(is_name) || !code[..at].ends_with(is_name);
+        code.match_indices(word).any(|(at, _)| begins(at))
     };
     elsewhere
         .flat_map(|file| {
@@ -148,6 +181,22 @@ fn candle_stays_where_numbers_are_made() {
 fn printing_stays_in_ui() {
     let printing = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "stdout()", "stderr()"];
     assert_eq!(outside(&["ui", "main"], &printing), [""; 0]);
+}
+
+#[test]
+fn files_are_opened_in_one_place() {
+    let mut found = outside(&["files"], &OPENERS);
+    for (file, word) in NO_OPENERS {
+        let known = found.iter().position(|found| found.ends_with(&format!("{file} has {word}")));
+        found.remove(known.unwrap_or_else(|| panic!("{file} has no {word} any more: strike it out of the list")));
+    }
+    for file in files().into_iter().filter(|file| file.layer != "files") {
+        let groups = file.code.match_indices("std::{").map(|(at, group)| tops(&file.code[at + group.len()..]));
+        if groups.flatten().any(|name| name == "fs") {
+            found.push(format!("{} has std::{{fs}}", file.path.display()));
+        }
+    }
+    assert_eq!(found, [""; 0]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rhopo::script::check::{Finding, check};
 use rhopo::script::host::Host;
 use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
-use rhopo::script::testing::files;
+use rhopo::script::testing;
 use rhopo::tensor::Device;
 use std::path::Path;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ fn findings(loader: &Rc<Loader>, source: &Source) -> Vec<Finding> {
 
 fn sources(folder: &str) -> (Rc<Loader>, Vec<Source>) {
     let loader = Loader::new(None);
-    let found = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder");
+    let found = testing::sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder");
     let sources = found.iter().map(|path| loader.find(&path.display().to_string()).expect("found")).collect();
     (loader, sources)
 }

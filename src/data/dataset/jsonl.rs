@@ -2,8 +2,8 @@
 
 use super::{Place, Take};
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::Value;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -14,8 +14,8 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// # Errors
 /// A file that cannot be read, is not UTF-8 or not JSON, and what `take` refuses.
 pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
-    let failed = |e: std::io::Error| Error::file(format!("cannot read {}: {e}", path.display()));
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let failed = |e: std::io::Error| files::unreadable(path, &e);
+    let mut file = BufReader::new(files::open(path)?);
     if file.fill_buf().map_err(failed)?.starts_with(BYTE_ORDER_MARK) {
         file.consume(BYTE_ORDER_MARK.len());
     }

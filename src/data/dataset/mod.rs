@@ -3,19 +3,20 @@
 //! Owns the rows, their order and the cursor. What a row must look like is `format`'s affair, which files are read
 //! `files`', and how `jsonl`'s and `parquet`'s.
 
-mod files;
 mod format;
 mod jsonl;
+mod layout;
 mod parquet;
 
 pub use format::Format;
 pub(super) use format::describe;
 
 use crate::data::{Content, Prompt, Prompts};
-use crate::error::{Error, Result, require_file};
+use crate::error::{Error, Result};
+use crate::files;
 use crate::tensor::rng::Key;
-use files::FileType;
 use format::Shape;
+use layout::FileType;
 use serde_json::Value;
 use std::fmt;
 use std::io::Read;
@@ -72,7 +73,7 @@ impl Dataset {
     /// What is not there or not supported; a row that is not what the first row says all are, by file, line and field.
     pub fn open(path: &Path, reading: &Reading, key: Option<Key>) -> Result<Self> {
         let mut intake = Intake::new(reading)?;
-        for file in files::find(path, reading.split.as_deref())? {
+        for file in layout::find(path, reading.split.as_deref())? {
             refuse_pointer(&file)?;
             let mut take = |place, row| intake.take(place, row);
             let more = match FileType::of(&file)? {
@@ -345,11 +346,9 @@ impl<'a> Intake<'a> {
 }
 
 fn refuse_pointer(path: &Path) -> Result<()> {
-    let failed = |e: std::io::Error| Error::file(format!("cannot read {}: {e}", path.display()));
-    require_file(path)?;
     let mut start = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(LFS_POINTER.len() as u64).read_to_end(&mut start).map_err(failed)?;
+    let read = files::open(path)?.take(LFS_POINTER.len() as u64).read_to_end(&mut start);
+    read.map_err(|e| files::unreadable(path, &e))?;
     if start != LFS_POINTER {
         return Ok(());
     }

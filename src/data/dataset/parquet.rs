@@ -2,14 +2,13 @@
 
 use super::{Place, Take};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::guard::guarded;
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
-use std::fs::File;
 use std::path::Path;
 
 /// Decimals of up to this many digits are numbers: a float holds them exactly enough. Longer ones are texts.
@@ -24,7 +23,7 @@ const DAY_MILLIS: i64 = 86_400_000;
 /// A file that cannot be read or is no Parquet, a value that JSON cannot hold (named by row and field), and what `take`
 /// refuses.
 pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
-    let file = File::open(path).map_err(|e| Error::file(format!("cannot read {}: {e}", path.display())))?;
+    let file = files::open(path)?.into_std();
     let broken = |e: String| {
         let e = e.strip_prefix("Parquet error: ").unwrap_or(&e);
         Error::file(format!("{} cannot be read as Parquet: {e}", path.display())).hint("was the download complete?")
@@ -32,7 +31,7 @@ pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
     let reader = sound(|| SerializedFileReader::new(file)).map_err(broken)?;
     check_types(path, &reader)?;
     let schema = reader.metadata().file_metadata().schema();
-    let mut rows = sound(|| RowIter::from_file(None, &reader)).map_err(broken)?;
+    let mut rows = sound(|| reader.get_row_iter(None)).map_err(broken)?;
     for number in 1.. {
         let Some(row) = sound(|| rows.next().transpose()).map_err(broken)? else { break };
         let place = Place::row(path, number);

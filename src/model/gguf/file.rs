@@ -4,12 +4,12 @@
 //! What the keys and tensors mean is `facts.rs`' and `weights.rs`' affair.
 
 use super::walk;
-use crate::error::{Error, Result, require_file};
+use crate::error::{Error, Result};
+use crate::files;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::quantized::{GgmlDType, QTensor, ggml_file};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ const DAMAGED: &str = "the file may be cut short or damaged: compare its size wi
 pub struct File {
     pub path: PathBuf,
     content: Content,
-    reader: BufReader<fs::File>,
+    reader: BufReader<files::File>,
     /// Tensors that were asked for: `finish` refuses the others.
     used: BTreeSet<String>,
 }
@@ -44,14 +44,12 @@ pub struct File {
 impl File {
     /// Reads the header of `path`: a GGUF file, or a folder that holds one.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = if path.is_dir() { only_file(path)? } else { path.to_path_buf() };
-        let fail = |e: std::io::Error| Error::file(format!("{} could not be read: {e}", path.display()));
-        if !path.exists() {
+        let path = if files::is_folder(path) { only_file(path)? } else { path.to_path_buf() };
+        if !files::exists(&path) {
             return Err(Error::file(format!("{} does not exist", path.display()))
                 .hint("load_frozen takes the path of a GGUF file, or of a folder that holds one"));
         }
-        require_file(&path)?;
-        let mut reader = BufReader::new(fs::File::open(&path).map_err(fail)?);
+        let mut reader = BufReader::new(files::open(&path)?);
         let mut magic = [0; 4];
         if reader.read_exact(&mut magic).is_err() || magic != *MAGIC {
             return Err(Error::model(format!("{} is not a GGUF file: it does not begin with `GGUF`", path.display()))
@@ -60,7 +58,7 @@ impl File {
         if walk::alignment_is_zero(&mut reader) {
             return Err(Error::model(format!("{}: general.alignment is 0", path.display())).hint(DAMAGED));
         }
-        reader.rewind().map_err(fail)?;
+        reader.rewind().map_err(|e| files::unreadable(&path, &e))?;
         let content = Content::read(&mut reader).map_err(|e| unreadable(&path, e))?;
         let file = Self { path, content, reader, used: BTreeSet::new() };
         file.check_extent()?;
@@ -198,8 +196,7 @@ impl File {
 
     /// Every tensor must have numbers, whole blocks, a format that can be computed with, and lie inside the file.
     fn check_extent(&self) -> Result<()> {
-        let length = self.reader.get_ref().metadata();
-        let length = length.map_err(|e| Error::file(format!("{}: {e}", self.path.display())))?.len();
+        let length = self.reader.get_ref().size();
         let mut infos: Vec<_> = self.content.tensor_infos.iter().collect();
         infos.sort_unstable_by_key(|(name, _)| *name);
         for (name, info) in infos {
@@ -264,15 +261,8 @@ fn unreadable(path: &Path, e: candle_core::Error) -> Error {
 
 /// The one `*.gguf` of a folder.
 fn only_file(dir: &Path) -> Result<PathBuf> {
-    let fail = |e: std::io::Error| Error::file(format!("{} could not be read: {e}", dir.display()));
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
-            found.push(path);
-        }
-    }
-    found.sort_unstable();
+    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    let found: Vec<PathBuf> = files::entries(dir)?.into_iter().filter(is_gguf).collect();
     match &found[..] {
         [one] => Ok(one.clone()),
         [] => Err(Error::model(format!("{} holds no GGUF file", dir.display()))

@@ -6,10 +6,11 @@
 
 use super::file::File;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const TOKENIZER: &str = "tokenizer.json";
 const GENERATION: &str = "generation_config.json";
@@ -28,11 +29,11 @@ const TURN_ENDS: [&str; 2] = ["<|im_end|>", "<|eot_id|>"];
 
 /// `given` is a `tokenizer.json` or its folder; `vocabulary` the rows of the embedding.
 pub fn read(file: &File, given: Option<&Path>, vocabulary: usize) -> Result<(Tokenizer, Vec<u32>)> {
-    let beside = |name: &str| file.path.with_file_name(name);
+    let beside = |name: &str| files::beside(&file.path, name);
     let place = match given {
-        Some(path) if path.is_dir() => Some(path.join(TOKENIZER)),
+        Some(path) if files::is_folder(path) => Some(path.join(TOKENIZER)),
         Some(path) => Some(path.to_path_buf()),
-        None => Some(beside(TOKENIZER)).filter(|path| path.is_file()),
+        None => Some(beside(TOKENIZER)).filter(|path| files::is_file(path)),
     };
     let vocab = Vocab::read(file)?;
     let tokenizer = match &place {
@@ -81,8 +82,7 @@ impl<'a> Vocab<'a> {
 }
 
 fn from_file(file: &File, path: &Path, vocab: Option<&Vocab>) -> Result<Tokenizer> {
-    let fail = |e: std::io::Error| Error::file(format!("{} could not be read: {e}", path.display()));
-    let tokenizer = Tokenizer::from_bytes(&std::fs::read(path).map_err(fail)?, None)
+    let tokenizer = Tokenizer::from_bytes(&files::bytes(path)?, None)
         .map_err(|e| Error { what: format!("{}: {}", path.display(), e.what), ..e })?;
     let other = |&(id, token): &(usize, &str)| tokenizer.id(token) != Some(id as u32);
     match vocab.and_then(|vocab| vocab.of_kind(kind::NORMAL).find(other)) {
@@ -271,15 +271,14 @@ pub fn chat(file: &File) -> Result<Option<ChatTemplate>> {
 }
 
 /// The ids that the metadata names, those of `generation_config.json` beside the file, and turn ends.
-fn end_tokens(file: &File, vocab: Option<&Vocab>, generation: &PathBuf, vocabulary: usize) -> Result<Vec<u32>> {
+fn end_tokens(file: &File, vocab: Option<&Vocab>, generation: &Path, vocabulary: usize) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
         ids.extend(file.count(key)?);
     }
-    if generation.is_file() {
-        let fail = |e: &dyn std::fmt::Display| Error::model(format!("{} could not be read: {e}", generation.display()));
-        let bytes = std::fs::read(generation).map_err(|e| fail(&e))?;
-        let config: Value = serde_json::from_slice(&bytes).map_err(|e| fail(&e))?;
+    if files::is_file(generation) {
+        let config: Value = serde_json::from_slice(&files::bytes(generation)?)
+            .map_err(|e| Error::model(format!("{} could not be read: {e}", generation.display())))?;
         let id = |id: &Value| id.as_u64().and_then(|id| usize::try_from(id).ok());
         match &config["eos_token_id"] {
             Value::Array(list) => ids.extend(list.iter().filter_map(id)),

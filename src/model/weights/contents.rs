@@ -1,12 +1,12 @@
 //! What weight files hold, known from their headers; matched with what is wanted, then read block by block.
 
-use super::header::{self, Entry, check_layout, unreadable};
-use super::{Naming, Wanted, files};
+use super::header::{self, Entry, check_layout};
+use super::{Naming, Wanted, index};
 use crate::error::{Error, Result};
+use crate::files::{self, File, unreadable};
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ struct Plan {
 impl Contents<File> {
     /// The weights of a folder.
     pub fn folder(dir: &Path) -> Result<Self> {
-        let found = files::find(dir)?;
+        let found = index::find(dir)?;
         let mut contents = Self::empty();
         for path in found.paths {
             contents.open(path)?;
@@ -78,7 +78,7 @@ impl Contents<File> {
     }
 
     fn open(&mut self, path: PathBuf) -> Result<()> {
-        let file = File::open(&path).map_err(|e| unreadable(&path, &e))?;
+        let file = files::open(&path)?;
         self.add(path, file)
     }
 }

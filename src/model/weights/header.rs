@@ -4,6 +4,7 @@
 //! Owns no folders and no names: what should be in a file is the caller's affair.
 
 use crate::error::{Error, Result};
+use crate::files::unreadable;
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -100,10 +101,6 @@ impl<'de, V: Keyed> Deserialize<'de> for Unique<V> {
 /// What to say of a file that is not as the format wants it.
 pub(super) fn broken(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::model(format!("{}: {what}", path.display())).hint("the file is damaged or incomplete: fetch it again")
-}
-
-pub(super) fn unreadable(path: &Path, e: &std::io::Error) -> Error {
-    Error::file(format!("{} could not be read: {e}", path.display()))
 }
 
 /// Reads the header of the file at `path`, which is number `index` of several.

@@ -4,16 +4,17 @@
 //! configuration is an error that names the tensor, the file, what was expected and what was found.
 
 mod contents;
-pub(crate) mod files;
 mod header;
+pub(crate) mod index;
 mod write;
 
 pub use contents::Contents;
-pub use files::{missing, remove_shards};
-pub use write::{replace, write};
+pub use index::{missing, remove_shards};
+pub use write::write;
 
 use super::Config;
 use crate::error::{Error, Result};
+use crate::files;
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
 use std::path::Path;
@@ -23,7 +24,7 @@ pub const INDEX: &str = "model.safetensors.index.json";
 
 /// Whether a folder holds safetensors weights under one of the names that are read.
 pub fn exist(dir: &Path) -> bool {
-    dir.join(SINGLE).is_file() || dir.join(INDEX).is_file()
+    [SINGLE, INDEX].iter().any(|name| files::is_file(&dir.join(name)))
 }
 
 /// The type that numbers are stored as.

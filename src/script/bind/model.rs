@@ -2,6 +2,7 @@
 
 use super::convert::Answer;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::{Adaptation, Head, LoraOptions, Model, OpenOptions, SaveDtype};
 use crate::run::device;
 use crate::run::{Session, Stream};
@@ -83,7 +84,7 @@ fn open(session: &Session, name: &str, options: Dynamic) -> Result<Arc<Model>> {
         SaveDtype::parse(&name)?.check_trainable()?;
     }
     let place = place.map_or(Ok(session.device()), |name| device::parse(&name))?;
-    if Path::new(name).exists() {
+    if files::exists(Path::new(name)) {
         session.access().read(Path::new(name))?;
     }
     if let Adaptation::Stored(dir) = &adaptation {

@@ -4,11 +4,13 @@
 
 use super::show;
 use crate::data::{Batch, task};
+use crate::files;
 use crate::model::builtin;
 use crate::script::lex::{self, Kind, Piece};
 use crate::script::loader;
 use crate::script::reference::Entry;
 use rhai::{Dynamic, Engine};
+use std::path::{Path, PathBuf};
 
 /// A variable in reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +126,7 @@ fn of_command(before: &str, start: usize, known: &Known) -> (usize, Vec<String>)
             own.chain(library).chain(loader::list().iter().map(loader::Source::stem)).collect()
         }
         ":set" => ["device", "seed"].map(str::to_string).to_vec(),
-        ":load" | ":save" => files(word),
+        ":load" | ":save" => paths(word),
         _ => return candidates_of_expression(before, space + start + 1, known),
     };
     (word_at, sorted(found, word))
@@ -136,15 +138,14 @@ fn candidates_of_expression(before: &str, from: usize, known: &Known) -> (usize,
     (start + from, found)
 }
 
-fn files(word: &str) -> Vec<String> {
+fn paths(word: &str) -> Vec<String> {
     let folder = word.rfind('/').map_or("", |i| &word[..=i]);
-    let entries = std::fs::read_dir(if folder.is_empty() { "." } else { folder }).into_iter().flatten().flatten();
-    let named = |entry: std::fs::DirEntry| {
-        let is_dir = entry.path().is_dir();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        (!name.starts_with('.')).then(|| format!("{folder}{name}{}", if is_dir { "/" } else { "" }))
+    let entries = files::entries(Path::new(if folder.is_empty() { "." } else { folder })).unwrap_or_default();
+    let named = |path: PathBuf| {
+        let name = path.file_name()?.to_string_lossy();
+        (!name.starts_with('.')).then(|| format!("{folder}{name}{}", if files::is_folder(&path) { "/" } else { "" }))
     };
-    entries.filter_map(named).collect()
+    entries.into_iter().filter_map(named).collect()
 }
 
 /// Names of models, tasks, scripts and modules, where one is expected between quotes.
@@ -154,12 +155,12 @@ fn in_text(pieces: &[Piece<'_>], last: &Piece<'_>, known: &Known) -> (usize, Vec
         pieces.iter().rev().skip(1).filter(|p| p.kind != Kind::Space).map(|p| p.text).take(2).collect();
     let scripts = || loader::list().iter().map(loader::Source::stem).collect();
     let found = match call[..] {
-        ["(", "load_model"] => [builtin::CATALOG.iter().map(|m| m.name.to_string()).collect(), files(word)].concat(),
+        ["(", "load_model"] => [builtin::CATALOG.iter().map(|m| m.name.to_string()).collect(), paths(word)].concat(),
         ["(", "load_task"] => task::CATALOG.iter().map(|(name, _)| name.to_string()).collect(),
-        ["(", "script" | "defaults"] => [scripts(), files(word)].concat(),
+        ["(", "script" | "defaults"] => [scripts(), paths(word)].concat(),
         ["import", ..] => loader::STDLIB.iter().map(|(name, _)| format!("std/{name}")).collect(),
-        ["(", "load_data" | "load_batch" | "load_frozen"] => files(word),
-        ["(", name] if known.entries.iter().any(|e| e.path == name && e.signature.contains("path")) => files(word),
+        ["(", "load_data" | "load_batch" | "load_frozen"] => paths(word),
+        ["(", name] if known.entries.iter().any(|e| e.path == name && e.signature.contains("path")) => paths(word),
         _ => Vec::new(),
     };
     (last.start + 1, sorted(found, word))

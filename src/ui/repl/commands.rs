@@ -2,6 +2,7 @@
 
 use super::plot;
 use crate::error::Error;
+use crate::files;
 use crate::run::{Table, device};
 use crate::script::console::{Desk, SAVED};
 use crate::script::diagnostics::Diagnostic;
@@ -205,11 +206,12 @@ fn reload(desk: &mut Desk<'_, '_>) -> Outcome {
 
 fn save(desk: &Desk<'_, '_>, name: &str) -> Outcome {
     let name = if name.ends_with(".rhai") { name.to_string() } else { format!("{name}.rhai") };
-    let own = std::fs::read_to_string(&name).is_ok_and(|text| text.starts_with(SAVED));
-    if Path::new(&name).exists() && !own {
+    let path = Path::new(&name);
+    let own = files::text(path).is_ok_and(|text| text.starts_with(SAVED));
+    if files::exists(path) && !own {
         return Err(Error::file(format!("{name} exists already")).hint("choose another name, or remove it").into());
     }
-    std::fs::write(&name, desk.script()).map_err(|e| Error::file(format!("cannot write {name}: {e}")))?;
+    files::write(path, desk.script())?;
     say(&format!("{name} written; rhopo run {name} does it all again"));
     Ok(())
 }

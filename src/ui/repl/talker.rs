@@ -3,6 +3,7 @@
 use super::commands::{self, Done};
 use super::draw::{draw, width};
 use super::typist::{Place, Typist};
+use crate::files::{self, history};
 use crate::script::between::{Prompt, Verdict};
 use crate::script::console::Desk;
 use crate::script::diagnostics::Diagnostic;
@@ -47,8 +48,9 @@ impl Talker {
             .build();
         let mut editor = Editor::with_config(config)?;
         editor.set_helper(Some(Typist::new(colours(&std::io::stdout()))));
-        // The first time there is none.
-        let _ = self.history.as_ref().map(|path| editor.load_history(path));
+        if let Some(path) = &self.history {
+            history::load(editor.history_mut(), path);
+        }
         Ok(editor)
     }
 
@@ -97,12 +99,11 @@ impl Talker {
             typist.know(desk, place);
         }
         let line = editor.readline(&prompt)?;
-        // A history that cannot be kept is no reason to stop somebody's work.
         if !line.trim().is_empty()
             && editor.add_history_entry(line.trim_end()).unwrap_or(false)
             && let Some(path) = &self.history
         {
-            let _ = editor.append_history(path);
+            history::append(editor.history_mut(), path);
         }
         Ok(line)
     }
@@ -155,6 +156,6 @@ fn history() -> Option<PathBuf> {
     }
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = state.or_else(|| Some(std::env::home_dir()?.join(".local/state")))?.join("rhopo");
-    std::fs::create_dir_all(&folder).ok()?;
+    files::create_folder(&folder).ok()?;
     Some(folder.join("history"))
 }

@@ -2,9 +2,10 @@
 //!
 //! Owns no headers.
 
-use super::header::{Unique, unreadable};
+use super::header::Unique;
 use super::{INDEX, SINGLE};
 use crate::error::{Error, Result};
+use crate::files;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -29,20 +30,19 @@ struct Index {
 /// The single file, or the shards that the index names. As in transformers, the single file goes first.
 pub(super) fn find(dir: &Path) -> Result<Files> {
     let single = dir.join(SINGLE);
-    if single.is_file() {
+    if files::is_file(&single) {
         return Ok(Files { paths: vec![single], index: None });
     }
     let index = dir.join(INDEX);
-    if !index.is_file() {
+    if !files::is_file(&index) {
         return Err(missing(dir, &format!("{SINGLE} (nor {INDEX})")));
     }
-    let text = std::fs::read(&index).map_err(|e| unreadable(&index, &e))?;
-    let entries = entries(&text, &index.display().to_string())?;
+    let entries = entries(&files::bytes(&index)?, &index.display().to_string())?;
     let mut names: Vec<&str> = entries.iter().map(|(_, file)| file.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     for name in &names {
-        if !plain(name) || !dir.join(name).is_file() {
+        if !files::is_plain(name) || !files::is_file(&files::beside(&index, name)) {
             return Err(Error::model(format!(
                 "{} names the file {name:?}, which is not in the folder",
                 index.display()
@@ -52,7 +52,7 @@ pub(super) fn find(dir: &Path) -> Result<Files> {
     }
     let place = |file: &str| names.binary_search(&file).expect("every file is among the names");
     let entries = entries.iter().map(|(tensor, file)| (tensor.clone(), place(file))).collect();
-    Ok(Files { paths: names.iter().map(|name| dir.join(name)).collect(), index: Some((index, entries)) })
+    Ok(Files { paths: names.iter().map(|name| files::beside(&index, name)).collect(), index: Some((index, entries)) })
 }
 
 /// The tensors that an index lists, each with the name of its file.
@@ -70,11 +70,6 @@ pub(crate) fn entries(text: &[u8], label: &str) -> Result<Vec<(String, String)>>
         }
     };
     map.0.into_iter().map(pair).collect()
-}
-
-/// Whether a file name names a file of the folder itself.
-pub(crate) fn plain(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != ".."
 }
 
 /// Whether the name is that of weights in a pickle.
@@ -97,26 +92,20 @@ pub(crate) fn refuse_pickle(name: &str) -> String {
 /// A file that cannot be removed.
 pub fn remove_shards(dir: &Path) -> Result<()> {
     let index = dir.join(INDEX);
-    let Ok(text) = std::fs::read(&index) else { return Ok(()) };
+    let Ok(text) = files::bytes(&index) else { return Ok(()) };
     let shards = entries(&text, INDEX).unwrap_or_default().into_iter().map(|(_, file)| file);
-    let names: BTreeSet<String> = shards.filter(|name| plain(name) && name != SINGLE).collect();
-    for path in names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).chain([index]) {
-        std::fs::remove_file(&path).map_err(|e| {
-            Error::file(format!("{}, which is out of date now, could not be removed: {e}", path.display()))
-        })?;
-    }
-    Ok(())
+    let names: BTreeSet<String> = shards.filter(|name| files::is_plain(name) && name != SINGLE).collect();
+    let shards = names.iter().map(|name| files::beside(&index, name)).filter(|path| files::is_file(path));
+    shards.chain([index.clone()]).try_for_each(|path| files::remove_file(&path))
 }
 
 /// That `dir` does not hold `file`; a pickle that is there instead is named with the reason why it is not read.
 pub fn missing(dir: &Path, file: &str) -> Error {
-    let listing = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let mut pickles: Vec<String> =
-        listing.filter_map(|name| name.into_string().ok()).filter(|name| is_pickle(name)).collect();
-    pickles.sort();
+    let listing = files::entries(dir).unwrap_or_default().into_iter();
+    let mut names = listing.filter_map(|path| path.file_name()?.to_str().map(str::to_string));
     let missing = Error::model(format!("{} holds no {file}", dir.display()));
-    match pickles.first() {
-        Some(name) => missing.hint(refuse_pickle(name)),
+    match names.find(|name| is_pickle(name)) {
+        Some(name) => missing.hint(refuse_pickle(&name)),
         None if file.starts_with("adapter") => {
             missing.hint("an adapter's folder holds adapter_config.json and its weights")
         }

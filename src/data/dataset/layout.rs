@@ -2,6 +2,7 @@
 //! Face hub. Owns names only; nothing is read but folders.
 
 use crate::error::{Error, Result};
+use crate::files;
 use std::path::{Path, PathBuf};
 
 /// What a file's name says about how to read it.
@@ -60,7 +61,7 @@ pub fn find(path: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
         let e = Error::value(format!("`load_data`: slices of a split, like {name:?}, are not supported"));
         return Err(e.hint(format!("the first rows are #{{ split: {whole:?}, limit: 100 }}")));
     }
-    if path.is_file() {
+    if files::is_file(path) {
         FileType::of(path)?;
         return match split {
             None => Ok(vec![path.to_path_buf()]),
@@ -68,7 +69,7 @@ pub fn find(path: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
                 .hint("leave `split` out, or give the folder that holds the files of all splits")),
         };
     }
-    if !path.is_dir() {
+    if !files::is_folder(path) {
         let e = Error::file(format!("there is no file or folder {}", path.display()));
         return Err(e.hint(
             "data is read from disk; a data set of the Hugging Face hub comes there by \
@@ -114,7 +115,7 @@ fn parts(folder: &Path) -> Result<Vec<Part>> {
         return Ok(own);
     }
     let mut inside = Vec::new();
-    for folder in entries(folder)?.into_iter().filter(|entry| entry.is_dir()) {
+    for folder in entries(folder)?.into_iter().filter(|entry| files::is_folder(entry)) {
         let found = files_of(&folder)?;
         if !found.is_empty() {
             inside.push((folder, found));
@@ -146,7 +147,7 @@ fn parts(folder: &Path) -> Result<Vec<Part>> {
 /// The data files directly in a folder. A file's split is its name up to the first `-` or `.`.
 fn files_of(folder: &Path) -> Result<Vec<Part>> {
     let is_data = |path: &PathBuf| {
-        DATA.contains(&extension(path).as_str()) && path.is_file() && !DESCRIPTIONS.contains(&name(path).as_str())
+        DATA.contains(&extension(path).as_str()) && files::is_file(path) && !DESCRIPTIONS.contains(&name(path).as_str())
     };
     let part = |path: PathBuf| {
         let split = name(&path).split(['-', '.']).next().unwrap_or_default().to_string();
@@ -157,14 +158,7 @@ fn files_of(folder: &Path) -> Result<Vec<Part>> {
 
 /// What is in a folder, sorted, without hidden files.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |e: std::io::Error| Error::file(format!("cannot read the folder {}: {e}", folder.display()));
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        found.push(entry.map_err(failed)?.path());
-    }
-    found.retain(|path| !name(path).starts_with('.'));
-    found.sort();
-    Ok(found)
+    Ok(files::entries(folder)?.into_iter().filter(|path| !name(path).starts_with('.')).collect())
 }
 
 fn extension(path: &Path) -> String {

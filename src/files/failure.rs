@@ -1,0 +1,38 @@
+//! What is said when something cannot be done with a path: one wording, with a hint by the kind of failure.
+
+use crate::error::Error;
+use std::io;
+use std::path::Path;
+
+/// That something could not be done with a path, and what may help.
+pub(super) fn failed(doing: &str, path: &Path, e: &io::Error) -> Error {
+    let error = Error::file(format!("cannot {doing} {}: {e}", path.display()));
+    match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            error.hint("is it spelled right? A relative path is taken from the current folder")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            error.hint("the permissions of the file, or of a folder above it, forbid it")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => error.hint("make room, or choose another disk"),
+        _ => error,
+    }
+}
+
+/// That a file that is there could not be read.
+pub fn unreadable(path: &Path, e: &io::Error) -> Error {
+    failed("read", path, e)
+}
+
+/// That a file could not be written.
+pub fn unwritable(path: &Path, e: &io::Error) -> Error {
+    failed("write", path, e)
+}
+
+/// That there is something else in a file's place.
+pub(super) fn no_file(path: &Path, folder: bool) -> Error {
+    Error::file(format!("{} is no file", path.display())).hint(match folder {
+        true => "it is a folder: give a file in it",
+        false => "it is a device or a pipe: give an ordinary file",
+    })
+}

@@ -1,0 +1,135 @@
+//! The cache of the Hugging Face hub on disk, and what is downloaded into it.
+//!
+//! Owns where both are and the library that opens the cache's files. The cache is the one that transformers and the
+//! hub's own tools use; `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean
+//! there, and one that is set to nothing is not set. Which files a model needs is `model::hub`'s affair.
+
+use super::failure::unwritable;
+use super::path::{is_folder, is_plain};
+use super::read;
+use crate::error::{Error, Result};
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// Where the hub and its cache are.
+pub struct Hub {
+    cache: Cache,
+    pub endpoint: String,
+    token: Option<String>,
+    /// Nothing is to be downloaded.
+    pub offline: bool,
+}
+
+/// A repository at one commit, as the hub lists it.
+pub struct Snapshot<'a> {
+    hub: &'a Hub,
+    repo: ApiRepo,
+    name: String,
+    commit: String,
+    /// Where its files are in the cache, once they are there.
+    pub folder: PathBuf,
+    /// Names of its files.
+    pub files: BTreeSet<String>,
+}
+
+impl Hub {
+    /// # Errors
+    /// No home folder, and nothing that says where else the cache is.
+    pub fn from_env() -> Result<Self> {
+        let home = home().ok_or_else(|| {
+            Error::file("there is no home folder to keep the hub's cache in").hint("set HF_HOME to a folder")
+        })?;
+        let shared = Cache::new(home.join("hub"));
+        let yes = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
+        Ok(Self {
+            endpoint: set("HF_ENDPOINT").unwrap_or(ENDPOINT.into()).trim_end_matches('/').to_string(),
+            token: set("HF_TOKEN").or_else(|| shared.token()),
+            offline: set("HF_HUB_OFFLINE").is_some_and(yes),
+            cache: cache_folder().map_or(shared, Cache::new),
+        })
+    }
+
+    /// The cache's folder.
+    pub fn cache(&self) -> &Path {
+        self.cache.path()
+    }
+
+    /// The folder in the cache that a revision stands for, if there is one: a name is looked up, a commit is one.
+    pub fn cached(&self, name: &str, revision: &str) -> Option<PathBuf> {
+        let repo = repo(name, revision);
+        let named = self.cache().join(repo.folder_name()).join("refs").join(revision);
+        let commit = read::text(&named).map_or(revision.to_string(), |commit| commit.trim().to_string());
+        let folder = self.cache.repo(repo).pointer_path(&commit);
+        (is_plain(&commit) && is_folder(&folder)).then_some(folder)
+    }
+
+    /// Asks the hub for a revision.
+    ///
+    /// # Errors
+    /// The reason why it could not be had, in the library's words.
+    pub fn snapshot(&self, name: &str, revision: &str) -> std::result::Result<Snapshot<'_>, String> {
+        let failed = |e: ApiError| e.to_string();
+        let builder = ApiBuilder::from_cache(self.cache.clone()).with_progress(false);
+        let builder = builder.with_endpoint(self.endpoint.clone()).with_token(self.token.clone());
+        let api = builder.build().map_err(failed)?;
+        let info = api.repo(repo(name, revision)).info().map_err(failed)?;
+        if !is_plain(&info.sha) {
+            return Err(format!("the hub names the commit {:?}", info.sha));
+        }
+        // By its commit: all files are of one version, whatever is pushed meanwhile.
+        Ok(Snapshot {
+            hub: self,
+            repo: api.repo(repo(name, &info.sha)),
+            name: name.to_string(),
+            folder: self.cache.repo(repo(name, &info.sha)).pointer_path(&info.sha),
+            commit: info.sha,
+            files: info.siblings.into_iter().map(|file| file.rfilename).collect(),
+        })
+    }
+}
+
+impl Snapshot<'_> {
+    /// Downloads a file into the cache.
+    ///
+    /// # Errors
+    /// The reason why it could not be had, in the library's words.
+    pub fn download(&self, file: &str) -> std::result::Result<(), String> {
+        self.repo.download(file).map(|_| ()).map_err(|e| e.to_string())
+    }
+
+    /// Notes in the cache that `revision` stands for this commit.
+    ///
+    /// # Errors
+    /// A cache that cannot be written.
+    pub fn keep_as(&self, revision: &str) -> Result<()> {
+        let kept = self.hub.cache.repo(repo(&self.name, revision)).create_ref(&self.commit);
+        kept.map_err(|e| unwritable(self.hub.cache(), &e))
+    }
+}
+
+fn repo(name: &str, revision: &str) -> Repo {
+    Repo::with_revision(name.to_string(), RepoType::Model, revision.to_string())
+}
+
+/// The name of a repository's folder in the cache.
+pub fn folder_name(name: &str) -> String {
+    Repo::model(name.to_string()).folder_name()
+}
+
+/// Where models from the hub are kept.
+pub fn cache_folder() -> Option<PathBuf> {
+    set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home()?.join("hub")))
+}
+
+/// The folder of the hub's tools.
+fn home() -> Option<PathBuf> {
+    set("HF_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache/huggingface")))
+}
+
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}

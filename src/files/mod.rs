@@ -1,0 +1,23 @@
+//! The one door to the file system: whatever looks at a path, opens a file or writes one does it here, and what
+//! libraries would open by themselves is opened here for them.
+//!
+//! Owns how files are opened and what is refused in their place (folders, devices, pipes), that a file is written whole
+//! or not at all, and the wording of what goes wrong. Owns no formats, and not which paths a script may name: that is
+//! `run::access`, which whoever opens a path for a script asks first.
+
+mod failure;
+mod folder;
+pub mod history;
+pub mod hub;
+mod path;
+mod read;
+mod write;
+
+pub use failure::{unreadable, unwritable};
+pub use folder::{create_folder, entries, remove_file, replace_folder, temporary_folder};
+pub use path::{beside, exists, is_file, is_folder, is_link, is_plain, real, require_file};
+pub use read::{File, bytes, open, text};
+pub use write::{Log, replace, write};
+
+#[cfg(test)]
+mod tests;

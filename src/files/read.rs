@@ -1,0 +1,93 @@
+//! Opening files, and reading whole ones.
+
+use super::failure::{no_file, unreadable};
+use super::path::require_file;
+use crate::error::{Error, Result};
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// A file opened for reading, not buffered.
+#[derive(Debug)]
+pub struct File {
+    file: fs::File,
+    path: PathBuf,
+    size: u64,
+}
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// No file at `path`, or one that may not be read; something else than a file (a device may never end).
+pub fn open(path: &Path) -> Result<File> {
+    // Before it is opened, as opening a pipe waits for its other end.
+    require_file(path)?;
+    let file = fs::File::open(path).map_err(|e| unreadable(path, &e))?;
+    let about = file.metadata().map_err(|e| unreadable(path, &e))?;
+    // What is open may be something else than what was there a moment ago.
+    match about.is_file() {
+        true => Ok(File { file, path: path.to_path_buf(), size: about.len() }),
+        false => Err(no_file(path, about.is_dir())),
+    }
+}
+
+/// All bytes of a file.
+///
+/// # Errors
+/// Those of `open`; a read that fails.
+pub fn bytes(path: &Path) -> Result<Vec<u8>> {
+    open(path)?.bytes()
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// Those of `bytes`; a file that is not UTF-8.
+pub fn text(path: &Path) -> Result<String> {
+    open(path)?.text()
+}
+
+impl File {
+    /// Bytes, when it was opened.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What is left of it.
+    ///
+    /// # Errors
+    /// A read that fails.
+    pub fn bytes(mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes).map_err(|e| unreadable(&self.path, &e))?;
+        Ok(bytes)
+    }
+
+    /// What is left of it, as text.
+    ///
+    /// # Errors
+    /// A read that fails; a file that is not UTF-8.
+    pub fn text(self) -> Result<String> {
+        let path = self.path.clone();
+        String::from_utf8(self.bytes()?).map_err(|_| {
+            Error::file(format!("{} is not a text file (UTF-8)", path.display())).hint("convert the file to UTF-8")
+        })
+    }
+
+    /// For libraries that take a file of the standard library.
+    pub fn into_std(self) -> fs::File {
+        self.file
+    }
+}
+
+impl Read for File {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
+
+impl Seek for File {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}

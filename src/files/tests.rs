@@ -1,0 +1,203 @@
+use super::*;
+use crate::error::Error;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use tempfile::TempDir;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let name = |path: &std::path::PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
+    entries(folder).expect("listed").iter().map(name).collect()
+}
+
+/// What an error says, with the folder's own name taken out.
+fn said(e: &Error, folder: &TempDir) -> (String, String) {
+    let plain = |text: &str| text.replace(&folder.path().display().to_string(), "DIR");
+    (plain(&e.what), plain(e.hint.as_deref().unwrap_or_default()))
+}
+
+#[test]
+fn a_file_is_read_as_it_is() {
+    let dir = folder();
+    let path = dir.path().join("a");
+    fs::write(&path, "one two").expect("written");
+    assert_eq!((bytes(&path).expect("read"), text(&path).expect("read")), (b"one two".to_vec(), "one two".into()));
+    let mut file = open(&path).expect("opened");
+    assert_eq!(file.size(), 7);
+    let mut word = [0; 3];
+    file.seek(SeekFrom::Start(4)).and_then(|_| file.read_exact(&mut word)).expect("read");
+    assert_eq!(&word, b"two");
+    file.seek(SeekFrom::Start(3)).expect("inside");
+    assert_eq!(file.text().expect("the rest"), " two");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let dir = folder();
+    let path = dir.path().join("none");
+    for e in [open(&path).map(drop), bytes(&path).map(drop), text(&path).map(drop)] {
+        let (what, hint) = said(&e.expect_err("missing"), &dir);
+        assert!(what.starts_with("cannot read DIR/none: "), "{what}");
+        assert!(hint.starts_with("is it spelled right?"), "{hint}");
+    }
+    let (what, _) = said(&entries(&path).expect_err("missing"), &dir);
+    assert!(what.starts_with("cannot read the folder DIR/none: "), "{what}");
+    let (what, _) = said(&write(&path.join("a"), "x").expect_err("no folder"), &dir);
+    assert!(what.starts_with("cannot write DIR/none/a: "), "{what}");
+    let (what, _) = said(&remove_file(&path).expect_err("missing"), &dir);
+    assert!(what.starts_with("cannot remove DIR/none: "), "{what}");
+}
+
+#[test]
+fn a_folder_is_no_file_and_a_file_no_folder() {
+    let dir = folder();
+    let (file, inside) = (dir.path().join("file"), dir.path().join("folder"));
+    fs::write(&file, "x").expect("written");
+    fs::create_dir(&inside).expect("made");
+    for e in [open(&inside).map(drop), write(&inside, "x"), Log::create(&inside).map(drop), require_file(&inside)] {
+        let expected = ("DIR/folder is no file".into(), "it is a folder: give a file in it".into());
+        assert_eq!(said(&e.expect_err("a folder"), &dir), expected);
+    }
+    assert!(entries(&file).expect_err("a file").what.starts_with("cannot read the folder"));
+    assert!(create_folder(&file.join("sub")).expect_err("a file").what.starts_with("cannot make the folder"));
+    assert!(is_file(&file) && !is_folder(&file) && is_folder(&inside) && !is_file(&inside));
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_and_pipes_are_neither_read_nor_written() {
+    let dir = folder();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+    assert!(made.success());
+    for path in [pipe.as_path(), Path::new("/dev/null"), Path::new("/dev/zero")] {
+        for e in [open(path).map(drop), text(path).map(drop), write(path, "x"), Log::create(path).map(drop)] {
+            let e = e.expect_err("no file");
+            assert_eq!(e.what, format!("{} is no file", path.display()));
+            assert_eq!(e.hint.as_deref(), Some("it is a device or a pipe: give an ordinary file"));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_the_permissions_forbid_is_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+    let e = unreadable(Path::new("a/b"), &denied);
+    assert!(e.what.starts_with("cannot read a/b: "), "{e}");
+    assert_eq!(e.hint.as_deref(), Some("the permissions of the file, or of a folder above it, forbid it"));
+    let dir = folder();
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).expect("made");
+    fs::write(closed.join("a"), "x").expect("written");
+    let close = |mode: u32| fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).expect("its owner may");
+    close(0);
+    // Root is refused nothing.
+    if fs::read_dir(&closed).is_err() {
+        for e in [text(&closed.join("a")).map(drop), write(&closed.join("b"), "x"), entries(&closed).map(drop)] {
+            let (_, hint) = said(&e.expect_err("forbidden"), &dir);
+            assert!(hint.starts_with("the permissions of the file"), "{hint}");
+        }
+    }
+    close(0o700);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_as_text() {
+    let dir = folder();
+    let path = dir.path().join("a");
+    fs::write(&path, b"caf\xe9").expect("written");
+    assert_eq!(bytes(&path).expect("bytes").len(), 4);
+    let expected = ("DIR/a is not a text file (UTF-8)".into(), "convert the file to UTF-8".into());
+    assert_eq!(said(&text(&path).expect_err("no text"), &dir), expected);
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
+    let dir = folder();
+    let path = dir.path().join("a");
+    write(&path, "old").expect("written");
+    let e = replace(&path, |out| {
+        out.write_all(&[b'x'; 1 << 20])?;
+        Err(io::Error::other("the power went"))
+    });
+    let (what, _) = said(&e.expect_err("interrupted"), &dir);
+    assert_eq!(what, "cannot write DIR/a: the power went");
+    let stopped = std::panic::catch_unwind(|| replace(&path, |_| panic!("stopped")));
+    assert!(stopped.is_err());
+    assert_eq!((text(&path).expect("kept"), names(dir.path())), ("old".into(), vec!["a".to_string()]));
+    write(&path, "new").expect("written");
+    assert_eq!((text(&path).expect("new"), names(dir.path())), ("new".into(), vec!["a".to_string()]));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_replaced_and_never_written_through() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = folder();
+    let (victim, link) = (dir.path().join("victim"), dir.path().join("link"));
+    fs::write(&victim, "mine").expect("written");
+    symlink(&victim, &link).expect("linked");
+    // The names that a file in the making takes, held by links.
+    for n in 0..3 {
+        symlink(&victim, dir.path().join(format!(".part-{}-{n}", std::process::id()))).expect("linked");
+    }
+    assert!(is_link(&link) && is_file(&link) && !is_link(&victim));
+    assert_eq!(text(&link).expect("reading follows it"), "mine");
+    write(&link, "other").expect("written");
+    assert!(!is_link(&link));
+    assert_eq!((text(&victim).expect("there"), text(&link).expect("there")), ("mine".into(), "other".into()));
+    let lost = dir.path().join("lost");
+    symlink(dir.path().join("nowhere"), &lost).expect("linked");
+    assert!(is_link(&lost) && !exists(&lost));
+    assert!(open(&lost).is_err());
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).expect("its owner may");
+    write(&victim, "again").expect("written");
+    assert_eq!(fs::metadata(&victim).expect("there").permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn a_folder_that_fails_leaves_the_old_one() {
+    let dir = folder();
+    let whole = dir.path().join("model");
+    let fill = |text: &'static str| move |part: &Path| write(&part.join("a"), text);
+    replace_folder(&whole, fill("one")).expect("first");
+    replace_folder(&whole, fill("two")).expect("second");
+    let failing = |part: &Path| fill("three")(part).and(Err(Error::value("no")));
+    replace_folder(&whole, failing).expect_err("third");
+    assert_eq!(text(&whole.join("a")).expect("kept"), "two");
+    replace_folder(&whole, fill("four")).expect("what the third left is cleared");
+    assert_eq!((text(&whole.join("a")).expect("new"), names(dir.path())), ("four".into(), vec!["model".to_string()]));
+}
+
+#[test]
+fn a_log_begins_empty_and_grows_by_lines() {
+    let dir = folder();
+    let path = dir.path().join("log");
+    fs::write(&path, "older and longer").expect("written");
+    let mut log = Log::create(&path).expect("begun");
+    log.line("one").expect("written");
+    assert_eq!(text(&path).expect("there"), "one\n", "nothing waits in a buffer");
+    log.line("two").expect("written");
+    assert_eq!(text(&path).expect("there"), "one\ntwo\n");
+}
+
+#[test]
+fn names_in_files_lead_from_where_the_file_is() {
+    let at = |path: &str, name: &str| beside(Path::new(path), name).display().to_string();
+    assert_eq!(at("m/model.index.json", "shard-1"), "m/shard-1");
+    assert_eq!(at("own.rhai", "other.rhai"), "other.rhai");
+    assert_eq!(at("m/adapter_config.json", "../base"), "m/../base");
+    assert_eq!(at("m/adapter_config.json", "/base"), "/base");
+    assert!(["a", "a.b", "..."].iter().all(|name| is_plain(name)));
+    assert!(["", ".", "..", "a/b", "/a", "../a", "a\\b"].iter().all(|name| !is_plain(name)));
+    let dir = folder();
+    fs::write(dir.path().join("a"), "").expect("written");
+    assert_eq!(real(&dir.path().join("x/../a")), None, "x is not there");
+    assert_eq!(real(&dir.path().join("./a")), real(&dir.path().join("a")));
+}
