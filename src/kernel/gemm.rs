@@ -341,6 +341,10 @@ mod tests {
 
     #[test]
     fn products_match_a_double_loop_for_every_layout() {
+        crate::kernel::simd::forced::at_every_level(|_| matches_a_double_loop());
+    }
+
+    fn matches_a_double_loop() {
         for (m, n, k) in [(1, 1, 1), (1, 33, 7), (13, 31, 300), (25, 64, 257), (120, 40, 16), (3, 100, 0)] {
             let (a, b, c) = (random(m * k, 1), random(k * n, 2), random(m * n, 3));
             let expect = |i: usize, j: usize, from: f32| {

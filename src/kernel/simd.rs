@@ -31,8 +31,8 @@ macro_rules! simd {
 }
 pub(crate) use simd;
 
-/// What the processor can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the processor can do; each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Portable,
     Avx2,
@@ -41,8 +41,48 @@ pub enum Level {
 
 /// The widest instruction set of this processor that the kernels are written for.
 pub fn level() -> Level {
+    #[cfg(test)]
+    if let Some(level) = forced::level() {
+        return level;
+    }
     static LEVEL: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
     *LEVEL.get_or_init(detect)
+}
+
+/// Narrower levels than the processor's, for tests of all the code that is compiled.
+#[cfg(test)]
+pub(crate) mod forced {
+    use super::{Level, detect};
+    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::{Mutex, PoisonError};
+
+    const LEVELS: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+
+    /// 1 + the forced level; 0 for none. Of the whole process: kernels run on rayon's threads. Every level computes the
+    /// same bits, so tests that run beside a forced one see nothing of it.
+    static FORCED: AtomicU8 = AtomicU8::new(0);
+
+    pub(super) fn level() -> Option<Level> {
+        FORCED.load(Ordering::Relaxed).checked_sub(1).map(|i| LEVELS[usize::from(i)])
+    }
+
+    /// What `f` returns at each level that this processor has, narrowest first.
+    pub(crate) fn at_every_level<T>(mut f: impl FnMut(Level) -> T) -> Vec<T> {
+        struct Undo;
+        impl Drop for Undo {
+            fn drop(&mut self) {
+                FORCED.store(0, Ordering::Relaxed);
+            }
+        }
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _undo = Undo;
+        let mut run = |(i, level): (usize, Level)| {
+            FORCED.store(i as u8 + 1, Ordering::Relaxed);
+            f(level)
+        };
+        LEVELS.into_iter().filter(|level| *level <= detect()).enumerate().map(&mut run).collect()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -169,6 +209,7 @@ pub fn max(x: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use super::forced::at_every_level;
     use super::*;
 
     simd! {
@@ -181,6 +222,10 @@ mod tests {
 
     #[test]
     fn exp_is_within_two_ulp() {
+        at_every_level(|_| exp_is_close());
+    }
+
+    fn exp_is_close() {
         let xs: Vec<f32> = (-8700..=8800).map(|i| i as f32 * 0.01 + 0.0037).filter(|x| *x < 88.6).collect();
         let mut ys = xs.clone();
         exp_all(&mut ys);
@@ -215,6 +260,10 @@ mod tests {
 
     #[test]
     fn the_normal_distribution_is_within_a_few_ulp() {
+        at_every_level(|_| normal_is_close());
+    }
+
+    fn normal_is_close() {
         let tail = (-130..=130).map(|i| i as f32 * 0.1 + 0.0037);
         let middle = (-4500..=4500).map(|i| i as f32 * 1e-3 + 0.000_31);
         let xs: Vec<f32> = tail.chain(middle).chain([0.0, 1.0, -1.0, 1e-20]).collect();
@@ -243,6 +292,10 @@ mod tests {
 
     #[test]
     fn tanh_is_within_a_few_ulp() {
+        at_every_level(|_| tanh_is_close());
+    }
+
+    fn tanh_is_close() {
         let xs: Vec<f32> = (-9000..=9000).map(|i| i as f32 * 1e-3 + 0.000_31).chain([1e-20, -1e-7, 0.625]).collect();
         let mut ys = xs.clone();
         tanh_all(&mut ys);
