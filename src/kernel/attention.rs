@@ -6,10 +6,11 @@
 
 use super::gemm::{Mat, Packed, Start, matmul_serial};
 use super::host;
+use super::op::Operation;
 use super::segments::{Segment, Segments, before_window};
 use super::simd::{exp, max, simd, sum_by};
 use super::softcap::{self, cap, uncap};
-use super::tape::{Tape, Var, plain_backward};
+use super::tape::{Grads, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
@@ -55,30 +56,44 @@ impl Heads {
 
 /// q `[N, query*dim]`, k and v `[N, key*dim]` → `[N, query*dim]`.
 pub fn attention(tape: &mut Tape, q: &Var, k: &Var, v: &Var, segments: &Arc<Segments>, heads: Heads) -> Result<Var> {
-    let (qv, kv, vv, layout) = (q.clone(), k.clone(), v.clone(), segments.clone());
-    if !tape.fused(&q.value) {
-        let y = plain(&q.value, &k.value, &v.value, segments, heads)?;
-        return Ok(tape.push(y, &[q, k, v], move |dy, grads| {
-            let [dq, dk, dv] =
-                plain_backward([&qv.value, &kv.value, &vv.value], dy, |[q, k, v]| plain(q, k, v, &layout, heads))?;
-            grads.add_owned(&qv, dq)?;
-            grads.add_owned(&kv, dk)?;
-            grads.add_owned(&vv, dv)
-        }));
-    }
-    let (y, lse) = forward(&q.value, &k.value, &v.value, segments, heads)?;
-    let out = y.clone();
-    Ok(tape.push(y, &[q, k, v], move |dy, grads| {
-        let [dq, dk, dv] = backward([&qv.value, &kv.value, &vv.value], &out, &lse, dy, &layout, heads)?;
-        grads.add_owned(&qv, dq)?;
-        grads.add_owned(&kv, dk)?;
-        grads.add_owned(&vv, dv)
-    }))
+    tape.apply(Attention { segments: segments.clone(), heads }, [q, k, v])
 }
 
-/// The plain composition, with one mask over all tokens.
-pub fn plain(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads) -> Result<Tensor> {
-    attention_over(q, k, v, segments.visible(heads.window), heads)
+#[derive(Clone)]
+pub(super) struct Attention {
+    pub(super) segments: Arc<Segments>,
+    pub(super) heads: Heads,
+}
+
+impl Operation<3> for Attention {
+    type Saved = Saved;
+
+    fn host(&self, _: &Tape, inputs: [&Var; 3]) -> Result<(Tensor, Saved)> {
+        let (out, lse) = forward(inputs.map(|v| &v.value), &self.segments, self.heads)?;
+        Ok((out.clone(), Saved { inputs: inputs.map(Var::clone), out, lse }))
+    }
+
+    fn backward(&self, saved: &Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let [dq, dk, dv] = backward(saved, dy, &self.segments, self.heads)?;
+        let [q, k, v] = &saved.inputs;
+        grads.add_owned(q, dq)?;
+        grads.add_owned(k, dk)?;
+        grads.add_owned(v, dv)
+    }
+
+    /// With one mask over all tokens.
+    fn plain(&self, [q, k, v]: &[Tensor; 3]) -> Result<Tensor> {
+        attention_over(q, k, v, self.segments.visible(self.heads.window), self.heads)
+    }
+}
+
+/// What the backward pass needs beside the gradient.
+pub(super) struct Saved {
+    /// q, k and v
+    inputs: [Var; 3],
+    out: Tensor,
+    /// The log-sum-exp of each row of scores, `[N, query]`.
+    lse: Vec<f32>,
 }
 
 /// Queries `[Q, query*dim]` over keys and values `[K, key*dim]`; `visible` `[Q,K]` holds 1 where a query sees a key.
@@ -179,7 +194,7 @@ impl Block<'_> {
     }
 }
 
-fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads) -> Result<(Tensor, Vec<f32>)> {
+fn forward([q, k, v]: [&Tensor; 3], segments: &Segments, heads: Heads) -> Result<(Tensor, Vec<f32>)> {
     let n = segments.tokens();
     let (q, k, v) = (host::read(q)?, host::read(k)?, host::read(v)?);
     let pieces = pieces(segments, heads);
@@ -285,24 +300,16 @@ simd! {
     }
 }
 
-fn backward(
-    inputs: [&Tensor; 3],
-    out: &Tensor,
-    lse: &[f32],
-    dy: &Tensor,
-    segments: &Segments,
-    heads: Heads,
-) -> Result<[Tensor; 3]> {
+fn backward(saved: &Saved, dy: &Tensor, segments: &Segments, heads: Heads) -> Result<[Tensor; 3]> {
     let n = segments.tokens();
-    let dy = dy.contiguous()?;
-    let [q, k, v] = inputs;
-    let saved = Saved {
-        q: &host::read(q)?,
-        k: &host::read(k)?,
-        v: &host::read(v)?,
-        out: &host::read(out)?,
-        dy: &host::read(&dy)?,
-        lse,
+    let [q, k, v] = &saved.inputs;
+    let saved = Read {
+        q: &host::read(&q.value)?,
+        k: &host::read(&k.value)?,
+        v: &host::read(&v.value)?,
+        out: &host::read(&saved.out)?,
+        dy: &host::read(dy)?,
+        lse: &saved.lse,
     };
     let pieces = pieces(segments, heads);
     let done: Vec<[Vec<f32>; 3]> = pieces.par_iter().map(|piece| piece_backward(&saved, piece, heads)).collect();
@@ -313,8 +320,8 @@ fn backward(
     Ok([dq, dk, dv])
 }
 
-/// What the backward pass reads.
-struct Saved<'a> {
+/// The numbers that the backward pass reads.
+struct Read<'a> {
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
@@ -323,7 +330,7 @@ struct Saved<'a> {
     lse: &'a [f32],
 }
 
-fn piece_backward(saved: &Saved, piece: &Piece, heads: Heads) -> [Vec<f32>; 3] {
+fn piece_backward(saved: &Read, piece: &Piece, heads: Heads) -> [Vec<f32>; 3] {
     let (group, dim, first) = (heads.group(), heads.dim, piece.tokens.start);
     let tokens = piece.tokens.len();
     let (mut dq, mut dk, mut dv) = (vec![0.0; tokens * group * dim], vec![0.0; tokens * dim], vec![0.0; tokens * dim]);

@@ -8,12 +8,12 @@
 use super::gemm::{Mat, Start, matmul};
 use super::host;
 use super::logprob::{LmHead, Targets, chunks, plain_logits};
+use super::op::Operation;
 use super::simd::{exp, max, simd, sum_by};
-use super::tape::{Stop, Tape, Var, plain_backward};
+use super::tape::{Grads, Stop, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
-use std::sync::Arc;
 
 /// The reference's side: h′ `[U,H′]` and W′ `[V,H′]`.
 #[derive(Clone)]
@@ -25,33 +25,44 @@ pub struct Reference {
 
 /// h `[U,H]` → `[P,1]`: for each pair of `targets` the divergence at its row (nats); tokens do not matter.
 pub fn linear_kl(tape: &mut Tape, h: &Var, head: &LmHead, reference: &Reference, targets: &Targets) -> Result<Var> {
-    let (w, softcap) = (&head.weight, head.softcap);
-    let (hv, wv, r, t) = (h.clone(), w.clone(), reference.clone(), targets.clone());
-    let stop = tape.stop().clone();
-    if !tape.fused(&h.value) || !tape.fused(&reference.hidden) {
-        let y = plain([&h.value, &w.value], softcap, reference, targets)?;
-        return Ok(tape.push(y, &[h, w], move |dy, grads| {
-            let [dh, dw] = plain_backward([&hv.value, &wv.value], dy, |[h, w]| plain([h, w], softcap, &r, &t))?;
-            grads.add_owned(&hv, dh)?;
-            grads.add_owned(&wv, dw)
-        }));
+    let op = LinearKl { targets: targets.clone(), softcap: head.softcap, other: reference.softcap };
+    let (hidden, weight) = (tape.constant(reference.hidden.clone()), tape.constant(reference.head.clone()));
+    tape.apply(op, [h, &head.weight, &hidden, &weight])
+}
+
+/// Over h and W, and the reference's h′ and W′, which get no gradient.
+#[derive(Clone)]
+pub(super) struct LinearKl {
+    pub(super) targets: Targets,
+    pub(super) softcap: Option<f32>,
+    /// The reference's soft cap.
+    pub(super) other: Option<f32>,
+}
+
+impl Operation<4> for LinearKl {
+    /// The inputs, and what each row came to.
+    type Saved = ([Var; 4], Vec<Stats>);
+
+    fn host(&self, tape: &Tape, inputs: [&Var; 4]) -> Result<(Tensor, Self::Saved)> {
+        let stats = self.forward(inputs.map(|v| &v.value), tape.stop())?;
+        // Rounding may leave a divergence just below 0; a NaN stays one.
+        let value = |&row: &u32| if stats[row as usize].kl < 0.0 { 0.0 } else { stats[row as usize].kl };
+        let y: Vec<f32> = self.targets.rows.iter().map(value).collect();
+        Ok((host::tensor(y, &[self.targets.len(), 1])?, (inputs.map(Var::clone), stats)))
     }
-    let stats = Arc::new(forward(&h.value, head, reference, targets.temperature, &stop)?);
-    // Rounding may leave a divergence just below 0; a NaN stays one.
-    let value = |&row: &u32| if stats[row as usize].kl < 0.0 { 0.0 } else { stats[row as usize].kl };
-    let y: Vec<f32> = targets.rows.iter().map(value).collect();
-    Ok(tape.push(host::tensor(y, &[targets.len(), 1])?, &[h, w], move |dy, grads| {
-        let dy = dy.contiguous()?;
+
+    fn backward(&self, (inputs, stats): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
         let mut upstream = vec![0.0; stats.len()];
-        t.rows.iter().zip(&*host::read(&dy)?).for_each(|(&row, dy)| upstream[row as usize] += dy);
-        let (rows, width) = hv.value.dims2()?;
+        self.targets.rows.iter().zip(&*host::read(dy)?).for_each(|(&row, dy)| upstream[row as usize] += dy);
+        let [hv, wv, other, head] = inputs;
+        let ((rows, width), other_width) = (hv.value.dims2()?, other.value.dim(1)?);
         let (hidden, weight) = (host::read(&hv.value)?, host::read(&wv.value)?);
-        let (other, head) = (host::read(&r.hidden)?, host::read(&r.head)?);
-        let scale = (1.0 / t.temperature) as f32;
+        let (other, head) = (host::read(&other.value)?, host::read(&head.value)?);
+        let scale = (1.0 / self.targets.temperature) as f32;
         let mut dh = vec![0.0; rows * width];
-        let others = chunks(&other, &head, r.hidden.dim(1)?, r.softcap);
-        for (own, other) in chunks(&hidden, &weight, width, softcap).zip(others) {
-            stop.check()?;
+        let others = chunks(&other, &head, other_width, self.other);
+        for (own, other) in chunks(&hidden, &weight, width, self.softcap).zip(others) {
+            grads.tape().stop().check()?;
             let columns = own.columns.len();
             let (mut dz, z) = (own.logits(), other.logits());
             let capped = own.capped(&dz);
@@ -70,59 +81,59 @@ pub fn linear_kl(tape: &mut Tape, h: &Var, head: &LmHead, reference: &Reference,
             if hv.needs_grad() {
                 matmul(dz, own.weight(), part, width, Start::Accumulate);
             }
-            grads.accumulate(&wv, |dw| {
+            grads.accumulate(wv, |dw| {
                 let part = &mut dw[own.columns.start * width..own.columns.end * width];
                 matmul(dz.t(), own.hidden(), part, width, Start::Accumulate);
             })?;
         }
-        grads.add_owned(&hv, host::tensor(dh, &[rows, width])?)
-    }))
+        grads.add_owned(hv, host::tensor(dh, &[rows, width])?)
+    }
+
+    /// All logits at once.
+    fn plain(&self, [h, w, other, head]: &[Tensor; 4]) -> Result<Tensor> {
+        let logp = |h: &Tensor, w: &Tensor, softcap: Option<f32>| -> Result<Tensor> {
+            let logits = (plain_logits(h, w, softcap)? / self.targets.temperature)?;
+            Ok(candle_nn::ops::log_softmax(&logits, D::Minus1)?)
+        };
+        let (own, other) = (logp(h, w, self.softcap)?, logp(other, head, self.other)?);
+        let kl = (own.exp()? * (&own - other)?)?.sum_keepdim(D::Minus1)?; // [U,1]
+        let rows = Tensor::new(&self.targets.rows[..], h.device())?;
+        Ok(kl.index_select(&rows, 0)?)
+    }
 }
 
-/// The plain composition: all logits at once.
-pub fn plain([h, w]: [&Tensor; 2], softcap: Option<f32>, reference: &Reference, targets: &Targets) -> Result<Tensor> {
-    let logp = |h: &Tensor, w: &Tensor, softcap: Option<f32>| -> Result<Tensor> {
-        let logits = (plain_logits(h, w, softcap)? / targets.temperature)?;
-        Ok(candle_nn::ops::log_softmax(&logits, D::Minus1)?)
-    };
-    let own = logp(h, w, softcap)?;
-    let other = logp(&reference.hidden, &reference.head, reference.softcap)?.to_dtype(h.dtype())?.detach();
-    let kl = (own.exp()? * (&own - other)?)?.sum_keepdim(D::Minus1)?; // [U,1]
-    let rows = Tensor::new(&targets.rows[..], h.device())?;
-    Ok(kl.index_select(&rows, 0)?)
+impl LinearKl {
+    fn forward(&self, [h, w, other, head]: [&Tensor; 4], stop: &Stop) -> Result<Vec<Stats>> {
+        let ((rows, width), other_width) = (h.dims2()?, other.dim(1)?);
+        let (h, w, other, head) = (host::read(h)?, host::read(w)?, host::read(other)?, host::read(head)?);
+        let scale = (1.0 / self.targets.temperature) as f32;
+        let begin = Running { top: f32::NEG_INFINITY, sum: 0.0 };
+        let mut running = vec![Row { own: begin, other: begin, apart: 0.0 }; rows];
+        let others = chunks(&other, &head, other_width, self.other);
+        for (own, other) in chunks(&h, &w, width, self.softcap).zip(others) {
+            stop.check()?;
+            let columns = own.columns.len();
+            own.logits()
+                .par_chunks(columns)
+                .zip(other.logits().par_chunks(columns))
+                .zip(&mut running[own.rows.clone()])
+                .with_min_len(8)
+                .for_each(|((own, other), row)| absorb(own, other, scale, row));
+        }
+        let finish = |row: &Row| {
+            let [lse, other] = [row.own, row.other].map(|side| side.top + side.sum.ln());
+            Stats { lse, other, kl: row.apart / row.own.sum - (lse - other) }
+        };
+        Ok(running.iter().map(finish).collect())
+    }
 }
 
 /// What a row comes to: log Σ exp z of the policy and of the reference, and the divergence.
 #[derive(Clone, Copy)]
-struct Stats {
+pub(super) struct Stats {
     lse: f32,
     other: f32,
     kl: f32,
-}
-
-fn forward(h: &Tensor, own: &LmHead, reference: &Reference, temperature: f64, stop: &Stop) -> Result<Vec<Stats>> {
-    let ((rows, width), softcap) = (h.dims2()?, own.softcap);
-    let (h, w) = (host::read(h)?, host::read(&own.weight.value)?);
-    let (other, head) = (host::read(&reference.hidden)?, host::read(&reference.head)?);
-    let scale = (1.0 / temperature) as f32;
-    let begin = Running { top: f32::NEG_INFINITY, sum: 0.0 };
-    let mut running = vec![Row { own: begin, other: begin, apart: 0.0 }; rows];
-    let others = chunks(&other, &head, reference.hidden.dim(1)?, reference.softcap);
-    for (own, other) in chunks(&h, &w, width, softcap).zip(others) {
-        stop.check()?;
-        let columns = own.columns.len();
-        own.logits()
-            .par_chunks(columns)
-            .zip(other.logits().par_chunks(columns))
-            .zip(&mut running[own.rows.clone()])
-            .with_min_len(8)
-            .for_each(|((own, other), row)| absorb(own, other, scale, row));
-    }
-    let finish = |row: &Row| {
-        let [lse, other] = [row.own, row.other].map(|side| side.top + side.sum.ln());
-        Stats { lse, other, kl: row.apart / row.own.sum - (lse - other) }
-    };
-    Ok(running.iter().map(finish).collect())
 }
 
 /// A softmax under way: the largest z so far and Σ exp(z − top).

@@ -2,8 +2,9 @@
 //! or columns (the parts of a joint projection).
 
 use super::host;
+use super::op::Operation;
 use super::simd::{exp, normal, simd};
-use super::tape::{Tape, Var, plain_backward};
+use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::{Error, Kind, Result};
 use candle_core::Tensor;
 use std::f32::consts::FRAC_2_PI;
@@ -20,52 +21,48 @@ pub enum Gate {
 
 /// f(gate) · up, both `[N,I]`.
 pub fn gated(tape: &mut Tape, gate: &Var, up: &Var, f: Gate) -> Result<Var> {
-    let fused = tape.fused(&gate.value);
-    let y = if fused { gated_fused(&gate.value, &up.value, f)? } else { gated_plain(&gate.value, &up.value, f)? };
-    let (g, u) = (gate.clone(), up.clone());
-    Ok(tape.push(y, &[gate, up], move |dy, grads| {
-        let [dg, du] = match fused {
-            true => gated_backward(&g.value, &u.value, dy, f)?,
-            false => plain_backward([&g.value, &u.value], dy, |[g, u]| gated_plain(g, u, f))?,
+    tape.apply(f, [gate, up])
+}
+
+impl Operation<2> for Gate {
+    /// gate and up
+    type Saved = [Var; 2];
+
+    fn host(&self, _: &Tape, [gate, up]: [&Var; 2]) -> Result<(Tensor, [Var; 2])> {
+        let y = {
+            let (g, u) = (host::read(&gate.value)?, host::read(&up.value)?);
+            host::make_rows(g.len(), 1, |at, y| {
+                let (g, u) = (&g[at..at + y.len()], &u[at..at + y.len()]);
+                match *self {
+                    Self::Silu => silu_times(g, u, y),
+                    Self::Gelu(form) => gelu_times(g, u, form, y),
+                }
+            })
         };
-        grads.add_owned(&g, dg)?;
-        grads.add_owned(&u, du)
-    }))
-}
+        Ok((host::tensor(y, gate.value.dims())?, [gate.clone(), up.clone()]))
+    }
 
-/// The plain composition.
-pub fn gated_plain(gate: &Tensor, up: &Tensor, f: Gate) -> Result<Tensor> {
-    let gate = match f {
-        Gate::Silu => gate.silu()?,
-        Gate::Gelu(form) => gelu_plain(gate, form)?,
-    };
-    Ok((gate * up)?)
-}
+    fn backward(&self, [gate, up]: &[Var; 2], dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let (g, u, dy) = (host::read(&gate.value)?, host::read(&up.value)?, host::read(dy)?);
+        let (dg, du) = host::make_rows2(g.len(), 1, |at, dg, du| {
+            let end = at + dg.len();
+            let (g, u, dy) = (&g[at..end], &u[at..end], &dy[at..end]);
+            match *self {
+                Self::Silu => silu_times_backward(g, u, dy, dg, du),
+                Self::Gelu(form) => gelu_times_backward(g, u, form, dy, dg, du),
+            }
+        });
+        grads.add_owned(gate, host::tensor(dg, gate.value.dims())?)?;
+        grads.add_owned(up, host::tensor(du, gate.value.dims())?)
+    }
 
-fn gated_fused(gate: &Tensor, up: &Tensor, f: Gate) -> Result<Tensor> {
-    let (g, u) = (host::read(gate)?, host::read(up)?);
-    let y = host::make_rows(g.len(), 1, |at, y| {
-        let (g, u) = (&g[at..at + y.len()], &u[at..at + y.len()]);
-        match f {
-            Gate::Silu => silu_times(g, u, y),
-            Gate::Gelu(form) => gelu_times(g, u, form, y),
-        }
-    });
-    host::tensor(y, gate.dims())
-}
-
-fn gated_backward(gate: &Tensor, up: &Tensor, dy: &Tensor, f: Gate) -> Result<[Tensor; 2]> {
-    let dy = dy.contiguous()?;
-    let (g, u, dy) = (host::read(gate)?, host::read(up)?, host::read(&dy)?);
-    let (dg, du) = host::make_rows2(g.len(), 1, |at, dg, du| {
-        let end = at + dg.len();
-        let (g, u, dy) = (&g[at..end], &u[at..end], &dy[at..end]);
-        match f {
-            Gate::Silu => silu_times_backward(g, u, dy, dg, du),
-            Gate::Gelu(form) => gelu_times_backward(g, u, form, dy, dg, du),
-        }
-    });
-    Ok([host::tensor(dg, gate.dims())?, host::tensor(du, gate.dims())?])
+    fn plain(&self, [gate, up]: &[Tensor; 2]) -> Result<Tensor> {
+        let gate = match self {
+            Self::Silu => gate.silu()?,
+            Self::Gelu(form) => form.plain(std::array::from_ref(gate))?,
+        };
+        Ok((gate * up)?)
+    }
 }
 
 simd! {
@@ -99,38 +96,40 @@ const CUBIC: f64 = 0.044715;
 
 /// GELU of each number of x.
 pub fn gelu(tape: &mut Tape, x: &Var, form: Gelu) -> Result<Var> {
-    let xv = x.clone();
-    if !tape.fused(&x.value) {
-        return Ok(tape.push(gelu_plain(&x.value, form)?, &[x], move |dy, grads| {
-            let [dx] = plain_backward([&xv.value], dy, |[x]| gelu_plain(x, form))?;
-            grads.add_owned(&xv, dx)
-        }));
-    }
-    let y = {
-        let x = host::read(&x.value)?;
-        host::make_rows(x.len(), 1, |at, y| gelu_forward(&x[at..at + y.len()], form, y))
-    };
-    Ok(tape.push(host::tensor(y, x.value.dims())?, &[x], move |dy, grads| {
-        let dy = dy.contiguous()?;
-        let (dy, x) = (host::read(&dy)?, host::read(&xv.value)?);
-        let dx = host::make_rows(x.len(), 1, |at, dx| {
-            let end = at + dx.len();
-            gelu_backward(&x[at..end], form, &dy[at..end], dx);
-        });
-        grads.add_owned(&xv, host::tensor(dx, xv.value.dims())?)
-    }))
+    tape.apply(form, [x])
 }
 
-/// The plain composition. (Written out: candle's own `gelu` differentiates with constants of six digits.)
-pub fn gelu_plain(x: &Tensor, form: Gelu) -> Result<Tensor> {
-    let rise = match form {
-        Gelu::Exact => (x * std::f64::consts::FRAC_1_SQRT_2)?.erf()?,
-        Gelu::Tanh => {
-            let slope = ((x.sqr()? * CUBIC)? + 1.0)?;
-            (x * slope)?.affine(std::f64::consts::FRAC_2_PI.sqrt(), 0.0)?.tanh()?
-        }
-    };
-    Ok((x * (rise + 1.0)?)?.affine(0.5, 0.0)?)
+impl Operation<1> for Gelu {
+    type Saved = Var;
+
+    fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Var)> {
+        let y = {
+            let x = host::read(&x.value)?;
+            host::make_rows(x.len(), 1, |at, y| gelu_forward(&x[at..at + y.len()], *self, y))
+        };
+        Ok((host::tensor(y, x.value.dims())?, x.clone()))
+    }
+
+    fn backward(&self, xv: &Var, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let (dy, x) = (host::read(dy)?, host::read(&xv.value)?);
+        let dx = host::make_rows(x.len(), 1, |at, dx| {
+            let end = at + dx.len();
+            gelu_backward(&x[at..end], *self, &dy[at..end], dx);
+        });
+        grads.add_owned(xv, host::tensor(dx, xv.value.dims())?)
+    }
+
+    /// Written out: candle's own `gelu` differentiates with constants of six digits.
+    fn plain(&self, [x]: &[Tensor; 1]) -> Result<Tensor> {
+        let rise = match self {
+            Self::Exact => (x * std::f64::consts::FRAC_1_SQRT_2)?.erf()?,
+            Self::Tanh => {
+                let slope = ((x.sqr()? * CUBIC)? + 1.0)?;
+                (x * slope)?.affine(std::f64::consts::FRAC_2_PI.sqrt(), 0.0)?.tanh()?
+            }
+        };
+        Ok((x * (rise + 1.0)?)?.affine(0.5, 0.0)?)
+    }
 }
 
 simd! {
@@ -204,72 +203,111 @@ fn tanh_slope(x: f32, s: f32) -> f32 {
 
 /// s·x.
 pub fn scale(tape: &mut Tape, x: &Var, s: f32) -> Result<Var> {
-    let fused = tape.fused(&x.value);
-    let times = move |x: &Tensor| -> Result<Tensor> {
-        if !fused {
-            return Ok((x * f64::from(s))?);
-        }
+    tape.apply(Scale(s), [x])
+}
+
+#[derive(Clone)]
+pub(super) struct Scale(pub(super) f32);
+
+impl Scale {
+    fn times(&self, x: &Tensor) -> Result<Tensor> {
         let data = host::read(x)?;
         let y = host::make_rows(data.len(), 1, |at, y| {
-            y.iter_mut().zip(&data[at..]).for_each(|(y, x)| *y = s * x);
+            y.iter_mut().zip(&data[at..]).for_each(|(y, x)| *y = self.0 * x);
         });
         host::tensor(y, x.dims())
-    };
-    let to = x.sink();
-    Ok(tape.push(times(&x.value)?, &[x], move |dy, grads| grads.add_owned(to, times(&dy.contiguous()?)?)))
+    }
+}
+
+impl Operation<1> for Scale {
+    type Saved = Sink;
+
+    fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Sink)> {
+        Ok((self.times(&x.value)?, x.sink()))
+    }
+
+    fn backward(&self, x: &Sink, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        grads.add_owned(*x, self.times(dy)?)
+    }
+
+    fn plain(&self, [x]: &[Tensor; 1]) -> Result<Tensor> {
+        Ok((x * f64::from(self.0))?)
+    }
 }
 
 /// x + y of the same shape.
 pub fn add(tape: &mut Tape, x: &Var, y: &Var) -> Result<Var> {
-    let sum = if tape.fused(&x.value) {
-        let (a, b) = (host::read(&x.value)?, host::read(&y.value)?);
-        let sum = host::make_rows(a.len(), 1, |at, block| {
-            let end = at + block.len();
-            block.iter_mut().zip(&a[at..end]).zip(&b[at..end]).for_each(|((s, a), b)| *s = a + b);
-        });
-        host::tensor(sum, x.value.dims())?
-    } else {
-        (&x.value + &y.value)?
-    };
-    let (to_x, to_y) = (x.sink(), y.sink());
-    Ok(tape.push(sum, &[x, y], move |dy, grads| {
-        grads.add_shared(to_x, dy)?;
-        grads.add_shared(to_y, dy)
-    }))
+    tape.apply(Add, [x, y])
+}
+
+#[derive(Clone)]
+pub(super) struct Add;
+
+impl Operation<2> for Add {
+    type Saved = [Sink; 2];
+
+    fn host(&self, _: &Tape, [x, y]: [&Var; 2]) -> Result<(Tensor, [Sink; 2])> {
+        let sum = {
+            let (a, b) = (host::read(&x.value)?, host::read(&y.value)?);
+            host::make_rows(a.len(), 1, |at, block| {
+                let end = at + block.len();
+                block.iter_mut().zip(&a[at..end]).zip(&b[at..end]).for_each(|((s, a), b)| *s = a + b);
+            })
+        };
+        Ok((host::tensor(sum, x.value.dims())?, [x.sink(), y.sink()]))
+    }
+
+    fn backward(&self, [x, y]: &[Sink; 2], dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        grads.add_shared(*x, dy)?;
+        grads.add_shared(*y, dy)
+    }
+
+    fn plain(&self, [x, y]: &[Tensor; 2]) -> Result<Tensor> {
+        Ok((x + y)?)
+    }
 }
 
 /// Rows `ids` of `table` `[V,H]` → `[N,H]`: token embeddings, or the positions whose next token is scored.
 pub fn gather(tape: &mut Tape, table: &Var, ids: Arc<[u32]>) -> Result<Var> {
-    let (_, width) = table.value.dims2()?;
-    if !tape.fused(&table.value) {
-        let index = Tensor::new(&ids[..], table.value.device())?;
-        let rows = table.value.index_select(&index, 0)?;
-        let t = table.clone();
-        return Ok(tape.push(rows, &[table], move |dy, grads| {
-            let grad = t.value.zeros_like()?.index_add(&index, &dy.contiguous()?, 0)?;
-            grads.add_owned(&t, grad)
-        }));
+    tape.apply(Gather { ids }, [table])
+}
+
+#[derive(Clone)]
+pub(super) struct Gather {
+    pub(super) ids: Arc<[u32]>,
+}
+
+impl Operation<1> for Gather {
+    type Saved = Var;
+
+    fn host(&self, _: &Tape, [table]: [&Var; 1]) -> Result<(Tensor, Var)> {
+        let (_, width) = table.value.dims2()?;
+        let rows = {
+            let data = host::read(&table.value)?;
+            host::make_rows(self.ids.len(), width, |first, block| {
+                for (row, &id) in block.chunks_exact_mut(width).zip(&self.ids[first..]) {
+                    row.copy_from_slice(&data[id as usize * width..][..width]);
+                }
+            })
+        };
+        Ok((host::tensor(rows, &[self.ids.len(), width])?, table.clone()))
     }
-    let rows = {
-        let data = host::read(&table.value)?;
-        host::make_rows(ids.len(), width, |first, block| {
-            for (row, &id) in block.chunks_exact_mut(width).zip(&ids[first..]) {
-                row.copy_from_slice(&data[id as usize * width..][..width]);
-            }
-        })
-    };
-    let t = table.clone();
-    Ok(tape.push(host::tensor(rows, &[ids.len(), width])?, &[table], move |dy, grads| {
-        let dy = dy.contiguous()?;
-        let dy = host::read(&dy)?;
+
+    fn backward(&self, table: &Var, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let (_, width) = table.value.dims2()?;
+        let dy = host::read(dy)?;
         // In row order on one thread: ids repeat, and the order of additions must not depend on threads.
-        grads.accumulate(&t, |sum| {
-            for (row, &id) in dy.chunks_exact(width).zip(ids.iter()) {
+        grads.accumulate(table, |sum| {
+            for (row, &id) in dy.chunks_exact(width).zip(self.ids.iter()) {
                 let sum = &mut sum[id as usize * width..][..width];
                 sum.iter_mut().zip(row).for_each(|(s, g)| *s += g);
             }
         })
-    }))
+    }
+
+    fn plain(&self, [table]: &[Tensor; 1]) -> Result<Tensor> {
+        Ok(table.index_select(&Tensor::new(&self.ids[..], table.device())?, 0)?)
+    }
 }
 
 /// Blocks of columns: block i of `count` is the columns `start + i·stride ..` of that, `width` of them.
@@ -297,45 +335,47 @@ impl Columns {
 
 /// The columns `part` of x `[N,W]` side by side → `[N, count·width]`.
 pub fn columns(tape: &mut Tape, x: &Var, part: Columns) -> Result<Var> {
-    let (n, width) = x.value.dims2()?;
-    part.check(width)?;
-    let xv = x.clone();
-    if !tape.fused(&x.value) {
-        return Ok(tape.push(columns_plain(&x.value, part)?, &[x], move |dy, grads| {
-            let [dx] = plain_backward([&xv.value], dy, |[x]| columns_plain(x, part))?;
-            grads.add_owned(&xv, dx)
-        }));
-    }
-    let taken = part.count * part.width;
-    let y = {
-        let x = host::read(&x.value)?;
-        host::make_rows(n, taken, |first, block| {
-            for (y, x) in block.chunks_exact_mut(taken).zip(x[first * width..].chunks_exact(width)) {
-                for (y, from) in y.chunks_exact_mut(part.width).zip(part.starts()) {
-                    y.copy_from_slice(&x[from..from + part.width]);
+    part.check(x.value.dim(1)?)?;
+    tape.apply(part, [x])
+}
+
+impl Operation<1> for Columns {
+    type Saved = Var;
+
+    fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Var)> {
+        let (n, width) = x.value.dims2()?;
+        let taken = self.count * self.width;
+        let y = {
+            let x = host::read(&x.value)?;
+            host::make_rows(n, taken, |first, block| {
+                for (y, x) in block.chunks_exact_mut(taken).zip(x[first * width..].chunks_exact(width)) {
+                    for (y, from) in y.chunks_exact_mut(self.width).zip(self.starts()) {
+                        y.copy_from_slice(&x[from..from + self.width]);
+                    }
                 }
-            }
-        })
-    };
-    Ok(tape.push(host::tensor(y, &[n, taken])?, &[x], move |dy, grads| {
-        let dy = dy.contiguous()?;
-        let dy = host::read(&dy)?;
+            })
+        };
+        Ok((host::tensor(y, &[n, taken])?, x.clone()))
+    }
+
+    fn backward(&self, x: &Var, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let (width, taken) = (x.value.dim(1)?, self.count * self.width);
+        let dy = host::read(dy)?;
         // Into one gradient of x, to which its other columns add theirs.
-        grads.accumulate(&xv, |sum| {
+        grads.accumulate(x, |sum| {
             host::for_rows(sum, width, |first, block| {
                 for (sum, dy) in block.chunks_exact_mut(width).zip(dy[first * taken..].chunks_exact(taken)) {
-                    for (dy, from) in dy.chunks_exact(part.width).zip(part.starts()) {
-                        sum[from..from + part.width].iter_mut().zip(dy).for_each(|(s, g)| *s += g);
+                    for (dy, from) in dy.chunks_exact(self.width).zip(self.starts()) {
+                        sum[from..from + self.width].iter_mut().zip(dy).for_each(|(s, g)| *s += g);
                     }
                 }
             });
         })
-    }))
-}
+    }
 
-/// The plain composition.
-pub fn columns_plain(x: &Tensor, part: Columns) -> Result<Tensor> {
-    let blocks: Vec<Tensor> =
-        part.starts().map(|from| x.narrow(1, from, part.width)).collect::<candle_core::Result<_>>()?;
-    Ok(Tensor::cat(&blocks, 1)?)
+    fn plain(&self, [x]: &[Tensor; 1]) -> Result<Tensor> {
+        let blocks: Vec<Tensor> =
+            self.starts().map(|from| x.narrow(1, from, self.width)).collect::<candle_core::Result<_>>()?;
+        Ok(Tensor::cat(&blocks, 1)?)
+    }
 }

@@ -3,7 +3,7 @@
 //! Owns no arithmetic.
 
 use crate::error::{Error, Result};
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -27,11 +27,6 @@ impl Deref for Host<'_> {
             _ => unreachable!("`read` checked the device and type"),
         }
     }
-}
-
-/// Whether the fused kernels take this tensor.
-pub fn is_host(t: &Tensor) -> bool {
-    t.device().is_cpu() && t.dtype() == DType::F32
 }
 
 /// The numbers of `t`, which must be a contiguous f32 CPU tensor.

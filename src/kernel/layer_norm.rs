@@ -2,34 +2,43 @@
 //! biased variance.
 
 use super::host;
+use super::op::Operation;
 use super::simd::{simd, sum_by};
-use super::tape::{Tape, Var, plain_backward};
+use super::tape::{Grads, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 
 /// x `[N,H]`, w and b `[H]` → `[N,H]`.
 pub fn layer_norm(tape: &mut Tape, x: &Var, w: &Var, b: &Var, eps: f64) -> Result<Var> {
-    let (n, width) = x.value.dims2()?;
-    let (xv, wv, bv) = (x.clone(), w.clone(), b.clone());
-    if !tape.fused(&x.value) {
-        let y = plain(&x.value, &w.value, &b.value, eps)?;
-        return Ok(tape.push(y, &[x, w, b], move |dy, grads| {
-            let [dx, dw, db] = plain_backward([&xv.value, &wv.value, &bv.value], dy, |[x, w, b]| plain(x, w, b, eps))?;
-            grads.add_owned(&xv, dx)?;
-            grads.add_owned(&wv, dw)?;
-            grads.add_owned(&bv, db)
-        }));
+    tape.apply(LayerNorm { eps }, [x, w, b])
+}
+
+#[derive(Clone)]
+pub(super) struct LayerNorm {
+    pub(super) eps: f64,
+}
+
+impl Operation<3> for LayerNorm {
+    /// x, w and b
+    type Saved = [Var; 3];
+
+    fn host(&self, _: &Tape, inputs: [&Var; 3]) -> Result<(Tensor, [Var; 3])> {
+        let [x, w, b] = inputs.map(|v| &v.value);
+        let (n, width) = x.dims2()?;
+        let y = {
+            let (x, w, b) = (host::read(x)?, host::read(w)?, host::read(b)?);
+            host::make_rows(n, width, |first, y| {
+                forward(&x[first * width..][..y.len()], &w, &b, self.eps as f32, y);
+            })
+        };
+        Ok((host::tensor(y, &[n, width])?, inputs.map(Var::clone)))
     }
-    let eps = eps as f32;
-    let y = {
-        let (x, w, b) = (host::read(&x.value)?, host::read(&w.value)?, host::read(&b.value)?);
-        host::make_rows(n, width, |first, y| forward(&x[first * width..][..y.len()], &w, &b, eps, y))
-    };
-    Ok(tape.push(host::tensor(y, &[n, width])?, &[x, w, b], move |dy, grads| {
-        let dy = dy.contiguous()?;
-        let (dy, x, w) = (host::read(&dy)?, host::read(&xv.value)?, host::read(&wv.value)?);
+
+    fn backward(&self, [xv, wv, bv]: &[Var; 3], dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let (n, width) = xv.value.dims2()?;
+        let (dy, x, w, eps) = (host::read(dy)?, host::read(&xv.value)?, host::read(&wv.value)?, self.eps as f32);
         if wv.needs_grad() {
-            grads.accumulate(&wv, |dw| {
+            grads.accumulate(wv, |dw| {
                 host::sum_rows(dw, n, |rows, sum| {
                     let (from, to) = (rows.start * width, rows.end * width);
                     weight_backward(&x[from..to], &dy[from..to], eps, sum);
@@ -37,7 +46,7 @@ pub fn layer_norm(tape: &mut Tape, x: &Var, w: &Var, b: &Var, eps: f64) -> Resul
             })?;
         }
         if bv.needs_grad() {
-            grads.accumulate(&bv, |db| {
+            grads.accumulate(bv, |db| {
                 host::sum_rows(db, n, |rows, sum| bias_backward(&dy[rows.start * width..rows.end * width], sum))
             })?;
         }
@@ -48,15 +57,14 @@ pub fn layer_norm(tape: &mut Tape, x: &Var, w: &Var, b: &Var, eps: f64) -> Resul
             let (from, to) = (first * width, first * width + block.len());
             input_backward(&x[from..to], &w, &dy[from..to], eps, block);
         });
-        grads.add_owned(&xv, host::tensor(dx, &[n, width])?)
-    }))
-}
+        grads.add_owned(xv, host::tensor(dx, &[n, width])?)
+    }
 
-/// The plain composition.
-pub fn plain(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    Ok(centred.broadcast_div(&scale)?.broadcast_mul(w)?.broadcast_add(b)?)
+    fn plain(&self, [x, w, b]: &[Tensor; 3]) -> Result<Tensor> {
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
+        Ok(centred.broadcast_div(&scale)?.broadcast_mul(w)?.broadcast_add(b)?)
+    }
 }
 
 /// The mean, and 1 / the standard deviation.

@@ -4,7 +4,8 @@
 use super::elementwise::add;
 use super::gemm::{Mat, Packed, Start, matmul, product};
 use super::host;
-use super::tape::{Side, Tape, Var, plain_backward};
+use super::op::Operation;
+use super::tape::{Grads, Side, Sink, Tape, Var};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -38,121 +39,147 @@ impl Layout {
 
 /// x `[N,in]`, w as `layout` says, b `[out]` → `[N,out]`.
 pub fn linear(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, layout: Layout) -> Result<Var> {
-    if tape.fused(&x.value) { fused(tape, x, w, Extra::of(b), layout) } else { fallback(tape, x, w, b, layout) }
+    match b {
+        Some(b) => tape.apply(LinearAdd { layout, addend: Addend::Bias }, [x, w, b]),
+        None => tape.apply(Linear { layout }, [x, w]),
+    }
 }
 
 /// As `linear`, added to `residual` `[N,out]`: without a bias the product's sums start from it.
 pub fn linear_add(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, residual: &Var, layout: Layout) -> Result<Var> {
-    if b.is_none() && tape.fused(&x.value) {
-        return fused(tape, x, w, Extra::Residual(residual), layout);
+    if b.is_none() {
+        return tape.apply(LinearAdd { layout, addend: Addend::Residual }, [x, w, residual]);
     }
     let y = linear(tape, x, w, b, layout)?;
     add(tape, residual, &y)
 }
 
-/// What the product's sums start from.
-enum Extra<'a> {
-    Nothing,
-    Bias(&'a Var),
-    Residual(&'a Var),
+/// x·W
+#[derive(Clone)]
+pub(super) struct Linear {
+    pub(super) layout: Layout,
 }
 
-impl<'a> Extra<'a> {
-    fn of(bias: Option<&'a Var>) -> Self {
-        bias.map_or(Self::Nothing, Self::Bias)
+impl Operation<2> for Linear {
+    type Saved = Operands;
+
+    fn host(&self, tape: &Tape, [x, w]: [&Var; 2]) -> Result<(Tensor, Operands)> {
+        Ok((multiply(tape, x, w, self.layout, Start::Zero)?, Operands::of(x, w)))
     }
 
-    fn var(&self) -> Option<&'a Var> {
-        match self {
-            Self::Nothing => None,
-            Self::Bias(v) | Self::Residual(v) => Some(v),
-        }
+    fn backward(&self, saved: &Operands, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        saved.backward(self.layout, dy, grads)
+    }
+
+    fn plain(&self, [x, w]: &[Tensor; 2]) -> Result<Tensor> {
+        Ok(match self.layout {
+            Layout::OutIn => x.matmul(&w.t()?)?,
+            Layout::InOut => x.matmul(w)?,
+        })
     }
 }
 
-/// The plain composition.
-pub fn plain(x: &Tensor, w: &Tensor, b: Option<&Tensor>, layout: Layout) -> Result<Tensor> {
-    let y = match layout {
-        Layout::OutIn => x.matmul(&w.t()?)?,
-        Layout::InOut => x.matmul(w)?,
-    };
-    Ok(match b {
-        Some(b) => y.broadcast_add(b)?,
-        None => y,
-    })
+/// What is added to a product.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Addend {
+    /// `[out]`, to every row.
+    Bias,
+    /// `[N,out]`
+    Residual,
 }
 
-fn fused(tape: &mut Tape, x: &Var, w: &Var, extra: Extra, layout: Layout) -> Result<Var> {
+/// x·W + the third input, from which the product's sums start.
+#[derive(Clone)]
+pub(super) struct LinearAdd {
+    pub(super) layout: Layout,
+    pub(super) addend: Addend,
+}
+
+impl Operation<3> for LinearAdd {
+    /// The product's operands, and the bias; of a residual only where its gradient goes.
+    type Saved = (Operands, Option<Var>, Sink);
+
+    fn host(&self, tape: &Tape, [x, w, addend]: [&Var; 3]) -> Result<(Tensor, Self::Saved)> {
+        let y = {
+            let addend = host::read(&addend.value)?;
+            let start = match self.addend {
+                Addend::Bias => Start::Bias(&addend),
+                Addend::Residual => Start::Rows(&addend),
+            };
+            multiply(tape, x, w, self.layout, start)?
+        };
+        let bias = matches!(self.addend, Addend::Bias).then(|| addend.clone());
+        Ok((y, (Operands::of(x, w), bias, addend.sink())))
+    }
+
+    fn backward(&self, (operands, bias, addend): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let Some(bias) = bias else {
+            grads.add_shared(*addend, dy)?;
+            return operands.backward(self.layout, dy, grads);
+        };
+        operands.backward(self.layout, dy, grads)?;
+        let (n, outputs) = dy.dims2()?;
+        let dy = host::read(dy)?;
+        grads.accumulate(bias, |db| {
+            host::sum_rows(db, n, |rows, sum| {
+                for row in dy[rows.start * outputs..rows.end * outputs].chunks_exact(outputs) {
+                    sum.iter_mut().zip(row).for_each(|(s, g)| *s += g);
+                }
+            });
+        })
+    }
+
+    fn plain(&self, [x, w, addend]: &[Tensor; 3]) -> Result<Tensor> {
+        let y = Linear { layout: self.layout }.plain(&[x.clone(), w.clone()])?;
+        Ok(match self.addend {
+            Addend::Bias => y.broadcast_add(addend)?,
+            Addend::Residual => (y + addend)?,
+        })
+    }
+}
+
+fn multiply(tape: &Tape, x: &Var, w: &Var, layout: Layout, start: Start) -> Result<Tensor> {
     let n = x.value.dim(0)?;
     let (inputs, outputs) = layout.sizes(&w.value)?;
     let packed =
         tape.packed(w, Side::Forward, || Ok(Packed::new(layout.mat(&host::read(&w.value)?, inputs, outputs))))?;
-    let y = {
-        let x = host::read(&x.value)?;
-        let from = extra.var().map(|v| host::read(&v.value)).transpose()?;
-        let start = match (&extra, from.as_deref()) {
-            (Extra::Bias(_), Some(bias)) => Start::Bias(bias),
-            (Extra::Residual(_), Some(rows)) => Start::Rows(rows),
-            _ => Start::Zero,
-        };
-        product(Mat::new(&x, n, inputs), &packed, start)
-    };
-    let y = host::tensor(y, &[n, outputs])?;
-    let (to, wv, packs) = (x.sink(), w.clone(), tape.packs());
-    // The weight's gradient alone reads x again.
-    let kept = w.needs_grad().then(|| x.value.clone());
-    let (bias, residual) = match extra {
-        Extra::Nothing => (None, None),
-        Extra::Bias(b) => (Some(b.clone()), None),
-        Extra::Residual(r) => (None, Some(r.sink())),
-    };
-    let operands: Vec<&Var> = [Some(x), Some(w), extra.var()].into_iter().flatten().collect();
-    Ok(tape.push(y, &operands, move |dy, grads| {
-        let dy = dy.contiguous()?;
-        if let Some(residual) = residual {
-            grads.add_shared(residual, &dy)?;
-        }
-        let dy = host::read(&dy)?;
-        if to.needs_grad() {
-            let tape = Tape::forward_only(packs.clone());
-            let packed = tape.packed(&wv, Side::Backward, || {
-                Ok(Packed::new(layout.mat(&host::read(&wv.value)?, inputs, outputs).t()))
+    let x = host::read(&x.value)?;
+    host::tensor(product(Mat::new(&x, n, inputs), &packed, start), &[n, outputs])
+}
+
+/// What a product keeps of its operands.
+pub(super) struct Operands {
+    /// Where the gradient of x goes.
+    to: Sink,
+    /// x itself, which the weight's gradient alone reads again.
+    x: Option<Tensor>,
+    w: Var,
+}
+
+impl Operands {
+    fn of(x: &Var, w: &Var) -> Self {
+        Self { to: x.sink(), x: w.needs_grad().then(|| x.value.clone()), w: w.clone() }
+    }
+
+    fn backward(&self, layout: Layout, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let n = dy.dim(0)?;
+        let (inputs, outputs) = layout.sizes(&self.w.value)?;
+        let dy = host::read(dy)?;
+        let dy = Mat::new(&dy, n, outputs);
+        if self.to.needs_grad() {
+            let packed = grads.tape().packed(&self.w, Side::Backward, || {
+                Ok(Packed::new(layout.mat(&host::read(&self.w.value)?, inputs, outputs).t()))
             })?;
-            let dx = product(Mat::new(&dy, n, outputs), &packed, Start::Zero);
-            grads.add_owned(to, host::tensor(dx, &[n, inputs])?)?;
+            grads.add_owned(self.to, host::tensor(product(dy, &packed, Start::Zero), &[n, inputs])?)?;
         }
-        if let Some(x) = &kept {
+        if let Some(x) = &self.x {
             let x = host::read(x)?;
-            let (x, dy) = (Mat::new(&x, n, inputs), Mat::new(&dy, n, outputs));
-            grads.accumulate(&wv, |dw| match layout {
+            let x = Mat::new(&x, n, inputs);
+            grads.accumulate(&self.w, |dw| match layout {
                 Layout::OutIn => matmul(dy.t(), x, dw, inputs, Start::Accumulate),
                 Layout::InOut => matmul(x.t(), dy, dw, outputs, Start::Accumulate),
             })?;
         }
-        if let Some(b) = &bias {
-            grads.accumulate(b, |db| {
-                host::sum_rows(db, n, |rows, sum| {
-                    for row in dy[rows.start * outputs..rows.end * outputs].chunks_exact(outputs) {
-                        sum.iter_mut().zip(row).for_each(|(s, g)| *s += g);
-                    }
-                });
-            })?;
-        }
         Ok(())
-    }))
-}
-
-fn fallback(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, layout: Layout) -> Result<Var> {
-    let y = plain(&x.value, &w.value, b.map(|b| &b.value), layout)?;
-    let (xv, wv, bv) = (x.clone(), w.clone(), b.cloned());
-    let operands: Vec<&Var> = [Some(x), Some(w), b].into_iter().flatten().collect();
-    Ok(tape.push(y, &operands, move |dy, grads| {
-        let [dx, dw] = plain_backward([&xv.value, &wv.value], dy, |[x, w]| plain(x, w, None, layout))?;
-        grads.add_owned(&xv, dx)?;
-        grads.add_owned(&wv, dw)?;
-        match &bv {
-            Some(b) => grads.add_owned(b, dy.sum(0)?),
-            None => Ok(()),
-        }
-    }))
+    }
 }

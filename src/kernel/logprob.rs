@@ -4,9 +4,10 @@
 use super::gemm::{Mat, Packed, Start, matmul, product};
 use super::host;
 use super::linear::{Layout, linear};
+use super::op::Operation;
 use super::simd::{exp, max, simd, sum_by};
 use super::softcap::{self, cap, softcap, uncap};
-use super::tape::{Stop, Tape, Var, plain_backward};
+use super::tape::{Grads, Stop, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
@@ -58,43 +59,86 @@ const NUMBERS: usize = 1 << 20;
 
 /// h `[U,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats).
 pub fn linear_logprob(tape: &mut Tape, h: &Var, head: &LmHead, targets: &Targets) -> Result<Var> {
-    let (w, softcap) = (&head.weight, head.softcap);
-    let (hv, wv, t, stop) = (h.clone(), w.clone(), targets.clone(), tape.stop().clone());
-    if !tape.fused(&h.value) {
-        let y = plain(&h.value, &w.value, softcap, targets)?;
-        return Ok(tape.push(y, &[h, w], move |dy, grads| {
-            let [dh, dw] = plain_backward([&hv.value, &wv.value], dy, |[h, w]| plain(h, w, softcap, &t))?;
-            grads.add_owned(&hv, dh)?;
-            grads.add_owned(&wv, dw)
-        }));
+    tape.apply(LinearLogprob { targets: targets.clone(), softcap: head.softcap }, [h, &head.weight])
+}
+
+#[derive(Clone)]
+pub(super) struct LinearLogprob {
+    pub(super) targets: Targets,
+    pub(super) softcap: Option<f32>,
+}
+
+impl Operation<2> for LinearLogprob {
+    /// h and W, and what the softmax of each row came to.
+    type Saved = ([Var; 2], Stats);
+
+    fn host(&self, tape: &Tape, inputs: [&Var; 2]) -> Result<(Tensor, Self::Saved)> {
+        let stats = self.forward(inputs.map(|v| &v.value), tape.stop())?;
+        let pair = |i: usize| {
+            let row = self.targets.rows[i] as usize;
+            [stats.target[i] - stats.lse[row], stats.lse[row] - stats.mean[row]]
+        };
+        let y: Vec<f32> = (0..self.targets.len()).flat_map(pair).collect();
+        Ok((host::tensor(y, &[self.targets.len(), 2])?, (inputs.map(Var::clone), stats)))
     }
-    let stats = Arc::new(forward(&h.value, head, targets, &stop)?);
-    let pair = |i: usize| {
-        let row = targets.rows[i] as usize;
-        [stats.target[i] - stats.lse[row], stats.lse[row] - stats.mean[row]]
-    };
-    let y: Vec<f32> = (0..targets.len()).flat_map(pair).collect();
-    Ok(tape.push(host::tensor(y, &[targets.len(), 2])?, &[h, w], move |dy, grads| {
-        let up = dy.contiguous()?;
-        let upstream = Upstream::new(&t, &host::read(&up)?, stats.lse.len());
+
+    fn backward(&self, ([hv, wv], stats): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let upstream = Upstream::new(&self.targets, &host::read(dy)?, stats.lse.len());
         let (rows, width) = hv.value.dims2()?;
         let (hidden, weight) = (host::read(&hv.value)?, host::read(&wv.value)?);
         let mut dh = vec![0.0; rows * width];
-        for chunk in chunks(&hidden, &weight, width, softcap) {
-            stop.check()?;
-            let dz = chunk.logits_grad(&stats, &upstream, &t);
+        for chunk in chunks(&hidden, &weight, width, self.softcap) {
+            grads.tape().stop().check()?;
+            let dz = chunk.logits_grad(stats, &upstream, &self.targets);
             let dz = Mat::new(&dz, chunk.rows.len(), chunk.columns.len());
             let part = &mut dh[chunk.rows.start * width..chunk.rows.end * width];
             if hv.needs_grad() {
                 matmul(dz, chunk.weight(), part, width, Start::Accumulate);
             }
-            grads.accumulate(&wv, |dw| {
+            grads.accumulate(wv, |dw| {
                 let part = &mut dw[chunk.columns.start * width..chunk.columns.end * width];
                 matmul(dz.t(), chunk.hidden(), part, width, Start::Accumulate);
             })?;
         }
-        grads.add_owned(&hv, host::tensor(dh, &[rows, width])?)
-    }))
+        grads.add_owned(hv, host::tensor(dh, &[rows, width])?)
+    }
+
+    /// All logits at once.
+    fn plain(&self, [h, w]: &[Tensor; 2]) -> Result<Tensor> {
+        let logits = (plain_logits(h, w, self.softcap)? / self.targets.temperature)?;
+        let logp = candle_nn::ops::log_softmax(&logits, D::Minus1)?; // [U,V]
+        let entropy = (logp.exp()? * &logp)?.sum_keepdim(D::Minus1)?.neg()?;
+        let rows = Tensor::new(&self.targets.rows[..], h.device())?;
+        let tokens = Tensor::new(&self.targets.tokens[..], h.device())?.unsqueeze(1)?;
+        let at = logp.index_select(&rows, 0)?.gather(&tokens, 1)?;
+        Ok(Tensor::cat(&[at, entropy.index_select(&rows, 0)?], 1)?)
+    }
+}
+
+impl LinearLogprob {
+    fn forward(&self, [h, w]: [&Tensor; 2], stop: &Stop) -> Result<Stats> {
+        let Self { targets, softcap } = self;
+        let (rows, width) = h.dims2()?;
+        let (h, w) = (host::read(h)?, host::read(w)?);
+        let scale = (1.0 / targets.temperature) as f32;
+        let mut running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0 }; rows];
+        let mut target = vec![0.0; targets.len()];
+        for chunk in chunks(&h, &w, width, *softcap) {
+            stop.check()?;
+            let logits = chunk.logits();
+            logits
+                .par_chunks(chunk.columns.len())
+                .zip(&mut running[chunk.rows.clone()])
+                .with_min_len(8)
+                .for_each(|(row, running)| absorb(row, scale, running));
+            for (at, pair) in chunk.pairs(targets) {
+                target[pair] = logits[at] * scale;
+            }
+        }
+        let lse = running.iter().map(|r| r.top + r.sum.ln()).collect();
+        let mean = running.iter().map(|r| r.weighted / r.sum).collect();
+        Ok(Stats { lse, mean, target })
+    }
 }
 
 /// Bytes that a chunk of the logits and the packed part of W for it take; of capped logits there are two.
@@ -108,19 +152,8 @@ pub(super) fn plain_logits(h: &Tensor, w: &Tensor, by: Option<f32>) -> Result<Te
     by.map_or(Ok(logits.clone()), |by| softcap::plain(&logits, by))
 }
 
-/// The plain composition: all logits at once.
-pub fn plain(h: &Tensor, w: &Tensor, softcap: Option<f32>, targets: &Targets) -> Result<Tensor> {
-    let logits = (plain_logits(h, w, softcap)? / targets.temperature)?;
-    let logp = candle_nn::ops::log_softmax(&logits, D::Minus1)?; // [U,V]
-    let entropy = (logp.exp()? * &logp)?.sum_keepdim(D::Minus1)?.neg()?;
-    let rows = Tensor::new(&targets.rows[..], h.device())?;
-    let tokens = Tensor::new(&targets.tokens[..], h.device())?.unsqueeze(1)?;
-    let at = logp.index_select(&rows, 0)?.gather(&tokens, 1)?;
-    Ok(Tensor::cat(&[at, entropy.index_select(&rows, 0)?], 1)?)
-}
-
 /// What the softmax of each row of h comes to.
-struct Stats {
+pub(super) struct Stats {
     /// log Σ exp z, `[U]`; z = logits / temperature.
     lse: Vec<f32>,
     /// Σ p·z, `[U]`.
@@ -247,29 +280,6 @@ impl<'a> Chunk<'a> {
         self.uncap(&mut z, &capped);
         z
     }
-}
-
-fn forward(h: &Tensor, head: &LmHead, targets: &Targets, stop: &Stop) -> Result<Stats> {
-    let (rows, width) = h.dims2()?;
-    let (h, w) = (host::read(h)?, host::read(&head.weight.value)?);
-    let scale = (1.0 / targets.temperature) as f32;
-    let mut running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0 }; rows];
-    let mut target = vec![0.0; targets.len()];
-    for chunk in chunks(&h, &w, width, head.softcap) {
-        stop.check()?;
-        let logits = chunk.logits();
-        logits
-            .par_chunks(chunk.columns.len())
-            .zip(&mut running[chunk.rows.clone()])
-            .with_min_len(8)
-            .for_each(|(row, running)| absorb(row, scale, running));
-        for (at, pair) in chunk.pairs(targets) {
-            target[pair] = logits[at] * scale;
-        }
-    }
-    let lse = running.iter().map(|r| r.top + r.sum.ln()).collect();
-    let mean = running.iter().map(|r| r.weighted / r.sum).collect();
-    Ok(Stats { lse, mean, target })
 }
 
 /// A softmax under way: the largest z so far, Σ exp(z − top) and Σ exp(z − top)·z.

@@ -1,16 +1,22 @@
-//! Fused differentiable operations on packed rows, each beside its plain composition, and the tape that joins them.
+//! Differentiable operations on packed rows, each in its own file with a fused form for the host and its plain
+//! composition, and the tape that joins them.
 //!
-//! A fused kernel serves f32 on the CPU; elsewhere, and on a `Tape::plain`, the plain composition runs.
+//! The fused form serves f32 in the host's memory; elsewhere, and on a `Tape::plain`, the plain composition runs. `form.rs`
+//! decides, and nobody else does.
 
+pub mod adamw;
 pub mod attention;
 pub mod decode;
 pub mod divergence;
+pub mod dot;
 pub mod elementwise;
+pub mod form;
 pub mod gemm;
 pub mod host;
 pub mod layer_norm;
 pub mod linear;
 pub mod logprob;
+pub mod op;
 pub mod rms_norm;
 pub mod rotary;
 pub mod segments;
@@ -19,5 +25,9 @@ pub mod softcap;
 pub mod tape;
 mod tile;
 
+#[cfg(test)]
+mod entries_tests;
+#[cfg(test)]
+mod suite_tests;
 #[cfg(test)]
 mod tests;

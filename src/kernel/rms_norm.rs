@@ -2,13 +2,14 @@
 //! 1 in Gemma and else 0.
 
 use super::host;
+use super::op::Operation;
 use super::simd::{simd, sum_by};
-use super::tape::{Tape, Var, plain_backward};
+use super::tape::{Grads, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use std::borrow::Cow;
 
-/// The constants of an RMSNorm.
+/// An RMSNorm's constants.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rms {
     pub eps: f64,
@@ -18,28 +19,30 @@ pub struct Rms {
 
 /// x `[N,k·W]`, w `[W]` → `[N,k·W]`: every W numbers of a row are a group of their own (k heads, or k = 1).
 pub fn rms_norm(tape: &mut Tape, x: &Var, w: &Var, rms: Rms) -> Result<Var> {
-    let width = w.value.dim(0)?;
-    let n = x.value.elem_count() / width;
-    let (xv, wv) = (x.clone(), w.clone());
-    if !tape.fused(&x.value) {
-        let y = plain(&x.value, &w.value, rms)?;
-        return Ok(tape.push(y, &[x, w], move |dy, grads| {
-            let [dx, dw] = plain_backward([&xv.value, &wv.value], dy, |[x, w]| plain(x, w, rms))?;
-            grads.add_owned(&xv, dx)?;
-            grads.add_owned(&wv, dw)
-        }));
+    tape.apply(rms, [x, w])
+}
+
+impl Operation<2> for Rms {
+    /// x and w
+    type Saved = [Var; 2];
+
+    fn host(&self, _: &Tape, [x, w]: [&Var; 2]) -> Result<(Tensor, [Var; 2])> {
+        let y = {
+            let (x, w) = (host::read(&x.value)?, host::read(&w.value)?);
+            let w = moved(&w, self.offset);
+            host::make_rows(x.len() / w.len(), w.len(), |first, y| {
+                forward(&x[first * w.len()..][..y.len()], &w, self.eps as f32, y);
+            })
+        };
+        Ok((host::tensor(y, x.value.dims())?, [x.clone(), w.clone()]))
     }
-    let eps = rms.eps as f32;
-    let y = {
-        let (x, w) = (host::read(&x.value)?, host::read(&w.value)?);
-        let w = moved(&w, rms.offset);
-        host::make_rows(n, width, |first, y| forward(&x[first * width..][..y.len()], &w, eps, y))
-    };
-    Ok(tape.push(host::tensor(y, x.value.dims())?, &[x, w], move |dy, grads| {
-        let dy = dy.contiguous()?;
-        let (dy, x, w) = (host::read(&dy)?, host::read(&xv.value)?, host::read(&wv.value)?);
+
+    fn backward(&self, [xv, wv]: &[Var; 2], dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let (dy, x, w) = (host::read(dy)?, host::read(&xv.value)?, host::read(&wv.value)?);
+        let (width, eps) = (w.len(), self.eps as f32);
+        let n = x.len() / width;
         if wv.needs_grad() {
-            grads.accumulate(&wv, |dw| {
+            grads.accumulate(wv, |dw| {
                 host::sum_rows(dw, n, |rows, sum| {
                     let (from, to) = (rows.start * width, rows.end * width);
                     weight_backward(&x[from..to], &dy[from..to], eps, sum);
@@ -49,21 +52,20 @@ pub fn rms_norm(tape: &mut Tape, x: &Var, w: &Var, rms: Rms) -> Result<Var> {
         if !xv.needs_grad() {
             return Ok(());
         }
-        let w = moved(&w, rms.offset);
+        let w = moved(&w, self.offset);
         let dx = host::make_rows(n, width, |first, block| {
             let (from, to) = (first * width, first * width + block.len());
             input_backward(&x[from..to], &w, &dy[from..to], eps, block);
         });
-        grads.add_owned(&xv, host::tensor(dx, xv.value.dims())?)
-    }))
-}
+        grads.add_owned(xv, host::tensor(dx, xv.value.dims())?)
+    }
 
-/// The plain composition.
-pub fn plain(x: &Tensor, w: &Tensor, rms: Rms) -> Result<Tensor> {
-    let groups = x.reshape(((), w.dim(0)?))?;
-    let scale = (groups.sqr()?.mean_keepdim(D::Minus1)? + rms.eps)?.sqrt()?;
-    let w = if rms.offset == 0.0 { w.clone() } else { (w + f64::from(rms.offset))? };
-    Ok(groups.broadcast_div(&scale)?.broadcast_mul(&w)?.reshape(x.dims())?)
+    fn plain(&self, [x, w]: &[Tensor; 2]) -> Result<Tensor> {
+        let groups = x.reshape(((), w.dim(0)?))?;
+        let scale = (groups.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
+        let w = if self.offset == 0.0 { w.clone() } else { (w + f64::from(self.offset))? };
+        Ok(groups.broadcast_div(&scale)?.broadcast_mul(&w)?.reshape(x.dims())?)
+    }
 }
 
 /// offset + w

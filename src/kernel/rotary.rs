@@ -1,8 +1,9 @@
 //! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), the two-halves form of Llama and Qwen.
 
 use super::host;
+use super::op::Operation;
 use super::simd::simd;
-use super::tape::{Tape, Var};
+use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use std::sync::Arc;
@@ -92,34 +93,46 @@ impl Angles {
 
 /// Rotates every head of x `[N, heads*head_dim]`; dimensions past the rotated ones pass through.
 pub fn rotary(tape: &mut Tape, x: &Var, angles: &Angles, head_dim: usize) -> Result<Var> {
-    let fused = tape.fused(&x.value);
-    let turn = move |x: &Tensor, angles: &Angles| {
-        if fused { turn_fused(x, angles, head_dim) } else { plain(x, angles, head_dim) }
-    };
-    let y = turn(&x.value, angles)?;
-    let (to, back) = (x.sink(), angles.clone());
-    // A rotation's transpose is the rotation back; a magnitude is its own.
-    Ok(tape.push(y, &[x], move |dy, grads| grads.add_owned(to, turn(&dy.contiguous()?, &back.inverse())?)))
+    tape.apply(Rotary { angles: angles.clone(), head_dim }, [x])
 }
 
-/// The plain composition.
-pub fn plain(x: &Tensor, angles: &Angles, head_dim: usize) -> Result<Tensor> {
-    let (n, width) = x.dims2()?;
-    let half = angles.half;
-    let table = |t: &Arc<[f32]>| -> Result<Tensor> {
-        Ok(Tensor::from_slice(t, (n, 1, half), x.device())?.to_dtype(x.dtype())?)
-    };
-    let (cos, sin) = (table(&angles.cos)?, table(&angles.sin)?);
-    let heads = x.reshape((n, width / head_dim, head_dim))?;
-    let (a, b) = (heads.narrow(D::Minus1, 0, half)?, heads.narrow(D::Minus1, half, half)?);
-    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-    let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-    let rest = heads.narrow(D::Minus1, 2 * half, head_dim - 2 * half)?;
-    let parts = if 2 * half == head_dim { vec![first, second] } else { vec![first, second, rest] };
-    Ok(Tensor::cat(&parts, D::Minus1)?.reshape((n, width))?)
+#[derive(Clone)]
+pub(super) struct Rotary {
+    pub(super) angles: Angles,
+    pub(super) head_dim: usize,
 }
 
-fn turn_fused(x: &Tensor, angles: &Angles, head_dim: usize) -> Result<Tensor> {
+impl Operation<1> for Rotary {
+    type Saved = Sink;
+
+    fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Sink)> {
+        Ok((turn(&x.value, &self.angles, self.head_dim)?, x.sink()))
+    }
+
+    /// A rotation's transpose is the rotation back; a magnitude is its own.
+    fn backward(&self, x: &Sink, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        grads.add_owned(*x, turn(dy, &self.angles.inverse(), self.head_dim)?)
+    }
+
+    fn plain(&self, [x]: &[Tensor; 1]) -> Result<Tensor> {
+        let Self { angles, head_dim } = self;
+        let (n, width) = x.dims2()?;
+        let half = angles.half;
+        let table = |t: &Arc<[f32]>| -> Result<Tensor> {
+            Ok(Tensor::from_slice(t, (n, 1, half), x.device())?.to_dtype(x.dtype())?)
+        };
+        let (cos, sin) = (table(&angles.cos)?, table(&angles.sin)?);
+        let heads = x.reshape((n, width / head_dim, *head_dim))?;
+        let (a, b) = (heads.narrow(D::Minus1, 0, half)?, heads.narrow(D::Minus1, half, half)?);
+        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+        let rest = heads.narrow(D::Minus1, 2 * half, head_dim - 2 * half)?;
+        let parts = if 2 * half == *head_dim { vec![first, second] } else { vec![first, second, rest] };
+        Ok(Tensor::cat(&parts, D::Minus1)?.reshape((n, width))?)
+    }
+}
+
+fn turn(x: &Tensor, angles: &Angles, head_dim: usize) -> Result<Tensor> {
     let (n, width) = x.dims2()?;
     let data = host::read(x)?;
     let y = host::make_rows(n, width, |first, block| {

@@ -4,42 +4,54 @@
 //! `divergence` cap their own numbers with, so that a logit has the same bits wherever it is capped.
 
 use super::host;
+use super::op::Operation;
 use super::simd::{simd, tanh};
-use super::tape::{Tape, Var, plain_backward};
+use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::Result;
 use candle_core::Tensor;
 
 /// cap·tanh(x/cap) of each number of x.
 pub fn softcap(tape: &mut Tape, x: &Var, by: f32) -> Result<Var> {
-    let xv = x.clone();
-    if !tape.fused(&x.value) {
-        return Ok(tape.push(plain(&x.value, by)?, &[x], move |dy, grads| {
-            let [dx] = plain_backward([&xv.value], dy, |[x]| plain(x, by))?;
-            grads.add_owned(&xv, dx)
-        }));
+    tape.apply(Softcap { by }, [x])
+}
+
+#[derive(Clone)]
+pub(super) struct Softcap {
+    pub(super) by: f32,
+}
+
+impl Operation<1> for Softcap {
+    /// Where the gradient of x goes, and the capped numbers.
+    type Saved = (Sink, Tensor);
+
+    fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Self::Saved)> {
+        let y = {
+            let x = host::read(&x.value)?;
+            host::make_rows(x.len(), 1, |at, y| {
+                y.copy_from_slice(&x[at..at + y.len()]);
+                cap(y, self.by);
+            })
+        };
+        let y = host::tensor(y, x.value.dims())?;
+        Ok((y.clone(), (x.sink(), y)))
     }
-    let y = {
-        let x = host::read(&x.value)?;
-        host::make_rows(x.len(), 1, |at, y| {
-            y.copy_from_slice(&x[at..at + y.len()]);
-            cap(y, by);
-        })
-    };
-    let y = host::tensor(y, x.value.dims())?;
-    let (to, out) = (x.sink(), y.clone());
-    Ok(tape.push(y, &[x], move |dy, grads| {
-        let dy = dy.contiguous()?;
-        let (dy, y) = (host::read(&dy)?, host::read(&out)?);
+
+    fn backward(&self, (to, out): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let (dy, y) = (host::read(dy)?, host::read(out)?);
         let dx = host::make_rows(y.len(), 1, |at, dx| {
             dx.copy_from_slice(&dy[at..at + dx.len()]);
-            uncap(dx, &y[at..at + dx.len()], by);
+            uncap(dx, &y[at..at + dx.len()], self.by);
         });
-        grads.add_owned(to, host::tensor(dx, out.dims())?)
-    }))
+        grads.add_owned(*to, host::tensor(dx, out.dims())?)
+    }
+
+    fn plain(&self, [x]: &[Tensor; 1]) -> Result<Tensor> {
+        plain(x, self.by)
+    }
 }
 
 /// The plain composition.
-pub fn plain(x: &Tensor, by: f32) -> Result<Tensor> {
+pub(super) fn plain(x: &Tensor, by: f32) -> Result<Tensor> {
     let by = f64::from(by);
     Ok(((x / by)?.tanh()? * by)?)
 }

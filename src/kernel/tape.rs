@@ -4,6 +4,7 @@
 //! memory, adds straight into the parameters' accumulators, and neither walks nor drops recursively.
 //! Owns no operation.
 
+use super::form::{self, Routine};
 use super::gemm::Packed;
 use super::host;
 use crate::error::{Error, Result};
@@ -126,13 +127,12 @@ impl Tape {
         Var { value: value.clone(), slot, index: Some(index) }
     }
 
-    /// Whether the fused kernel serves `x`.
-    pub fn fused(&self, x: &Tensor) -> bool {
-        !self.plain && host::is_host(x)
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// Adds a step whose gradient flows to `inputs` through `backward`; a constant where none of them needs one.
-    pub fn push(
+    pub(super) fn push(
         &mut self,
         value: Tensor,
         inputs: &[&Var],
@@ -160,6 +160,14 @@ impl Tape {
         self.packs.clone()
     }
 
+    /// Runs a routine as this tape runs its operations.
+    ///
+    /// # Errors
+    /// The routine's own.
+    pub fn run<R: Routine>(&self, routine: R) -> Result<R::Out> {
+        form::run(routine, self.plain)
+    }
+
     /// Carries `upstream` (the gradient of `out`) back to the parameters, adding to `parameters`.
     pub fn backward(&self, out: &Var, upstream: Tensor, parameters: &mut ParameterGrads) -> Result<()> {
         self.backward_from(vec![(out, upstream)], parameters)
@@ -167,7 +175,7 @@ impl Tape {
 
     /// As `backward`, from several values with a gradient each.
     pub fn backward_from(&self, outs: Vec<(&Var, Tensor)>, parameters: &mut ParameterGrads) -> Result<()> {
-        let mut grads = Grads { activations: vec![None; self.activations], parameters };
+        let mut grads = Grads { tape: self, activations: vec![None; self.activations], parameters };
         outs.into_iter().try_for_each(|(out, upstream)| grads.add_owned(out, upstream))?;
         for (id, backward) in self.steps.iter().rev() {
             if let Some((upstream, _)) = grads.activations[*id].take() {
@@ -198,52 +206,48 @@ impl ParameterGrads {
 
 /// The gradients under way during one backward pass.
 pub struct Grads<'a> {
-    /// With each: whether nobody else holds the tensor, so that it may be added to in place.
-    activations: Vec<Option<(Tensor, bool)>>,
+    tape: &'a Tape,
+    activations: Vec<Option<Held>>,
     parameters: &'a mut ParameterGrads,
 }
 
+/// A gradient, and whether nobody else holds the tensor, so that it may be added to in place.
+type Held = (Tensor, bool);
+
 impl Grads<'_> {
+    /// The tape that is walked back.
+    pub fn tape(&self) -> &Tape {
+        self.tape
+    }
+
     /// Adds a gradient that was made for this call.
     pub fn add_owned(&mut self, to: impl Into<Sink>, grad: Tensor) -> Result<()> {
-        self.add(to.into(), grad, true)
+        self.add(to.into(), (grad, true))
     }
 
     /// Adds a gradient that others hold too.
     pub fn add_shared(&mut self, to: impl Into<Sink>, grad: &Tensor) -> Result<()> {
-        self.add(to.into(), grad.clone(), false)
+        self.add(to.into(), (grad.clone(), false))
     }
 
-    fn add(&mut self, to: Sink, grad: Tensor, owned: bool) -> Result<()> {
+    fn add(&mut self, to: Sink, more: Held) -> Result<()> {
         match to.0 {
-            Slot::Constant => Ok(()),
+            Slot::Constant => {}
             Slot::Parameter(index) => {
-                let sum = self.parameters.slot(index, &grad)?;
-                if host::is_host(sum) {
-                    return add_into(sum, &grad);
-                }
-                *sum = (&*sum + grad)?;
-                Ok(())
+                let sum = self.parameters.slot(index, &more.0)?;
+                *sum = Sum { sum: (sum.clone(), true), more }.run()?.0;
             }
             Slot::Activation(id) => {
                 self.activations[id] = Some(match self.activations[id].take() {
-                    None => (grad, owned),
-                    Some((sum, true)) if host::is_host(&sum) => {
-                        add_into(&sum, &grad)?;
-                        (sum, true)
-                    }
-                    Some((sum, _)) if owned && host::is_host(&grad) => {
-                        add_into(&grad, &sum)?;
-                        (grad, true)
-                    }
-                    Some((sum, _)) => ((sum + grad)?, true),
+                    None => more,
+                    Some(sum) => Sum { sum, more }.run()?,
                 });
-                Ok(())
             }
         }
+        Ok(())
     }
 
-    /// Changes the gradient of `to` in place (CPU only).
+    /// Changes the gradient of `to` in place: for host forms.
     pub fn accumulate(&mut self, to: &Var, change: impl FnMut(&mut [f32])) -> Result<()> {
         match to.slot {
             Slot::Parameter(index) => host::write(self.parameters.slot(index, &to.value)?, change),
@@ -260,6 +264,32 @@ impl Grads<'_> {
     }
 }
 
+/// What two gradients of one value come to: added in place where one of them is held here alone.
+struct Sum {
+    sum: Held,
+    more: Held,
+}
+
+impl Routine for Sum {
+    type Out = Held;
+
+    fn values(&self) -> impl IntoIterator<Item = &Tensor> {
+        [&self.sum.0, &self.more.0]
+    }
+
+    fn host(self) -> Result<Held> {
+        match (self.sum, self.more) {
+            ((sum, true), (more, _)) => add_into(&sum, &more).map(|()| (sum, true)),
+            ((sum, _), (more, true)) => add_into(&more, &sum).map(|()| (more, true)),
+            ((sum, _), (more, _)) => Ok(((sum + more)?, true)),
+        }
+    }
+
+    fn plain(self) -> Result<Held> {
+        Ok(((self.sum.0 + self.more.0)?, true))
+    }
+}
+
 /// sum += x, on every thread.
 fn add_into(sum: &Tensor, x: &Tensor) -> Result<()> {
     let x = x.contiguous()?;
@@ -270,28 +300,6 @@ fn add_into(sum: &Tensor, x: &Tensor) -> Result<()> {
             block.iter_mut().zip(x).for_each(|(s, x)| *s += x);
         });
     })
-}
-
-/// Gradients of a plain composition by candle's own differentiation: the fallback of every operation, and its test.
-pub fn plain_backward<const N: usize>(
-    inputs: [&Tensor; N],
-    upstream: &Tensor,
-    f: impl Fn(&[Tensor; N]) -> Result<Tensor>,
-) -> Result<[Tensor; N]> {
-    let mut vars = Vec::with_capacity(N);
-    for input in inputs {
-        vars.push(candle_core::Var::from_tensor(&input.detach())?);
-    }
-    let tensors: [Tensor; N] = std::array::from_fn(|i| vars[i].as_tensor().clone());
-    let grads = (f(&tensors)? * upstream)?.sum_all()?.backward()?;
-    let mut out = Vec::with_capacity(N);
-    for tensor in &tensors {
-        out.push(match grads.get(tensor) {
-            Some(grad) => grad.clone(),
-            None => tensor.zeros_like()?,
-        });
-    }
-    Ok(out.try_into().expect("one gradient per input"))
 }
 
 /// Which product a packed weight serves.

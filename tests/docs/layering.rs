@@ -204,6 +204,25 @@ fn operations_without_a_backward_pass_are_not_called() {
     assert_eq!(outside(&[], &CUTTING), [""; 0]);
 }
 
+/// `kernel/form.rs` asks where numbers lie, for every operation; no operation, model or engine asks itself.
+#[test]
+fn one_place_decides_which_form_of_an_operation_runs() {
+    let asks = |file: &File| {
+        let layer = ["kernel", "model", "engine"].contains(&file.layer.as_str());
+        layer && ["is_host", "is_cpu", "is_cuda", "Form::Host"].iter().any(|word| file.code.contains(word))
+    };
+    let mut asking: Vec<String> = files().iter().filter(|file| asks(file)).map(|file| within(&file.path)).collect();
+    asking.sort();
+    // `op.rs` runs the form that was decided on.
+    assert_eq!(asking, ["src/kernel/form.rs", "src/kernel/op.rs"]);
+    let decided: usize = files().iter().map(|file| file.code.matches("is_host").count()).sum();
+    assert_eq!(decided, 2, "is_host: its definition and its one use");
+}
+
+fn within(path: &Path) -> String {
+    path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("below the root").display().to_string()
+}
+
 #[test]
 fn the_readme_shows_the_script_that_is_shipped() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

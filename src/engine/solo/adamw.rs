@@ -1,15 +1,15 @@
 //! AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101): decoupled weight decay on every parameter, gradients clipped
-//! by their joint norm, f32 moments that can be saved.
+//! by their joint norm, f32 moments that can be saved. Its rule for one parameter is `kernel::adamw`'s.
 
 use super::leaf;
-use super::update::{ModelGrads, differentiate, squares};
+use super::update::{ModelGrads, differentiate};
 use crate::error::{Error, Result};
-use crate::kernel::host;
-use crate::kernel::simd::simd;
+use crate::kernel::adamw::{Rule, Update};
+use crate::kernel::dot::dot;
+use crate::kernel::form::Routine;
 use crate::model::Model;
 use crate::tensor::Tensor;
 use candle_core::Tensor as Data;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -115,7 +115,7 @@ impl Adamw {
         let mut sum = 0.0;
         for m in &grads {
             for i in 0..m.model.parameters().count() {
-                sum += m.grads.get(i).map(squares).transpose()?.unwrap_or(0.0);
+                sum += m.grads.get(i).map(|grad| dot(grad, grad)).transpose()?.unwrap_or(0.0);
             }
         }
         let norm = sum.sqrt();
@@ -135,7 +135,7 @@ impl Adamw {
 
     fn update(&mut self, place: usize, m: &ModelGrads, scale: f64) -> Result<()> {
         self.steps[place] += 1;
-        let rule = Rule::new(&self.options, self.steps[place], scale);
+        let rule = rule(&self.options, self.steps[place], scale);
         for (i, (name, parameter)) in m.model.parameters().enumerate() {
             let Some(grad) = m.grads.get(i) else { continue };
             let key = (place, name.to_string());
@@ -143,11 +143,7 @@ impl Adamw {
                 self.moments.insert(key.clone(), [parameter.zeros_like()?.detach(), parameter.zeros_like()?.detach()]);
             }
             let [first, second] = &self.moments[&key];
-            if host::is_host(parameter) {
-                rule.apply_host(parameter, grad, first, second)?;
-            } else {
-                rule.apply(&parameter.detach(), grad, first, second)?;
-            }
+            Update { rule: &rule, parameter: &parameter.detach(), grad, first, second }.run()?;
         }
         m.model.bump_version();
         leaf::release(&m.model);
@@ -186,74 +182,16 @@ impl Adamw {
     }
 }
 
-/// One step's update, the same for every parameter.
-struct Rule {
-    beta1: f32,
-    beta2: f32,
-    /// lr over the first moment's bias correction.
-    rate: f32,
-    /// √ of the second moment's bias correction.
-    root: f32,
-    eps: f32,
-    /// What weight decay leaves of a parameter.
-    keep: f32,
-    /// What clipping leaves of a gradient.
-    scale: f32,
-}
-
-impl Rule {
-    fn new(o: &AdamwOptions, step: u64, scale: f64) -> Self {
-        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-        Self {
-            beta1: o.betas.0 as f32,
-            beta2: o.betas.1 as f32,
-            rate: (o.lr / correction(o.betas.0)) as f32,
-            root: correction(o.betas.1).sqrt() as f32,
-            eps: o.eps as f32,
-            keep: (1.0 - o.lr * o.weight_decay) as f32,
-            scale: scale as f32,
-        }
-    }
-
-    fn apply_host(&self, parameter: &Data, grad: &Data, first: &Data, second: &Data) -> Result<()> {
-        const CHUNK: usize = 16 * 1024;
-        let grad = host::read(grad)?;
-        host::write(parameter, |p| {
-            let moments = host::write(first, |m| {
-                host::write(second, |v| {
-                    p.par_chunks_mut(CHUNK)
-                        .zip(m.par_chunks_mut(CHUNK))
-                        .zip(v.par_chunks_mut(CHUNK))
-                        .zip(grad.par_chunks(CHUNK))
-                        .for_each(|(((p, m), v), g)| adamw(self, p, m, v, g));
-                })
-                .expect("moments are host tensors of the parameter's shape");
-            });
-            moments.expect("moments are host tensors of the parameter's shape");
-        })
-    }
-
-    /// The same in candle's operations, for other devices.
-    fn apply(&self, parameter: &Data, grad: &Data, first: &Data, second: &Data) -> Result<()> {
-        let g = (grad * f64::from(self.scale))?;
-        let m = ((first * f64::from(self.beta1))? + (&g * f64::from(1.0 - self.beta1))?)?;
-        let v = ((second * f64::from(self.beta2))? + (g.sqr()? * f64::from(1.0 - self.beta2))?)?;
-        let scaled = ((v.sqrt()? / f64::from(self.root))? + f64::from(self.eps))?;
-        let p = ((parameter * f64::from(self.keep))? - ((&m / scaled)? * f64::from(self.rate))?)?;
-        for (old, new) in [(parameter, p), (first, m), (second, v)] {
-            old.slice_set(&new.contiguous()?, 0, 0)?;
-        }
-        Ok(())
-    }
-}
-
-simd! {
-    fn adamw(rule: &Rule, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
-        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-            let g = g * rule.scale;
-            *m = rule.beta1 * *m + (1.0 - rule.beta1) * g;
-            *v = rule.beta2 * *v + (1.0 - rule.beta2) * g * g;
-            *p = rule.keep * *p - rule.rate * *m / (v.sqrt() / rule.root + rule.eps);
-        }
+/// What this step does to every parameter.
+fn rule(o: &AdamwOptions, step: u64, scale: f64) -> Rule {
+    let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+    Rule {
+        beta1: o.betas.0 as f32,
+        beta2: o.betas.1 as f32,
+        rate: (o.lr / correction(o.betas.0)) as f32,
+        root: correction(o.betas.1).sqrt() as f32,
+        eps: o.eps as f32,
+        keep: (1.0 - o.lr * o.weight_decay) as f32,
+        scale: scale as f32,
     }
 }

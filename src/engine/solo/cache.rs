@@ -7,6 +7,7 @@ use super::settings::Settings;
 use crate::error::Result;
 use crate::kernel::attention::{Heads, attention, attention_over};
 use crate::kernel::decode::{KeyValues, attend_row};
+use crate::kernel::form::Routine;
 use crate::kernel::host;
 use crate::kernel::segments::{Segments, before_window, skip};
 use crate::kernel::tape::{Tape, Var};
@@ -76,8 +77,31 @@ pub trait Cache {
     fn attend(&mut self, tape: &mut Tape, layer: usize, qkv: [Var; 3]) -> Result<Var>;
 }
 
-/// For fused f32 on the CPU: each row has its own growing memory, and rows are attended to in parallel.
-pub struct HostCache {
+/// Makes the cache that serves where the prompts' keys and values are.
+pub struct Caching<'a> {
+    pub prompts: &'a Prompts,
+    /// Of each layer.
+    pub heads: Vec<Heads>,
+}
+
+impl<'a> Routine for Caching<'a> {
+    type Out = Box<dyn Cache + 'a>;
+
+    fn values(&self) -> impl IntoIterator<Item = &Tensor> {
+        self.prompts.layers.iter().flat_map(|(k, v)| [k, v]).chain([&self.prompts.last])
+    }
+
+    fn host(self) -> Result<Self::Out> {
+        Ok(Box::new(HostCache::new(self.prompts, self.heads)?))
+    }
+
+    fn plain(self) -> Result<Self::Out> {
+        Ok(Box::new(PlainCache::new(self.prompts, self.heads)))
+    }
+}
+
+/// For f32 in the host's memory: each row has its own growing memory, and rows are attended to in parallel.
+struct HostCache {
     /// Of each layer.
     heads: Vec<Heads>,
     /// By prompt, then layer.
@@ -91,7 +115,7 @@ struct HostRow {
 }
 
 impl HostCache {
-    pub fn new(prompts: &Prompts, heads: Vec<Heads>) -> Result<Self> {
+    fn new(prompts: &Prompts, heads: Vec<Heads>) -> Result<Self> {
         let mut kept: Vec<Vec<KeyValues>> = prompts.ranges.iter().map(|_| Vec::new()).collect();
         for ((k, v), heads) in prompts.layers.iter().zip(&heads) {
             let width = heads.key * heads.dim;
@@ -140,8 +164,8 @@ impl Cache for HostCache {
     }
 }
 
-/// For every other device and for plain compositions: all tokens in one tensor per layer, and a mask.
-pub struct DeviceCache<'a> {
+/// As plain compositions, on any device: all tokens in one tensor per layer, and a mask.
+struct PlainCache<'a> {
     prompts: &'a Prompts,
     /// Of each layer.
     heads: Vec<Heads>,
@@ -150,13 +174,13 @@ pub struct DeviceCache<'a> {
     rows: Vec<Vec<Range<usize>>>,
 }
 
-impl<'a> DeviceCache<'a> {
-    pub fn new(prompts: &'a Prompts, heads: Vec<Heads>) -> Self {
+impl<'a> PlainCache<'a> {
+    fn new(prompts: &'a Prompts, heads: Vec<Heads>) -> Self {
         Self { prompts, heads, layers: prompts.layers.clone(), rows: Vec::new() }
     }
 }
 
-impl Cache for DeviceCache<'_> {
+impl Cache for PlainCache<'_> {
     fn push(&mut self, prompt: usize) {
         self.rows.push(vec![self.prompts.ranges[prompt].clone()]);
     }

@@ -3,12 +3,11 @@
 //! Owns the loop and when a row ends; `choose` picks tokens, `cache` attends. What is sampled depends on the key and
 //! the row's place (prompt, sample) alone, not on which rows are decoded together.
 
-use super::cache::{Cache, DeviceCache, HostCache, Prompts};
+use super::cache::{Cache, Caching, Prompts};
 use super::choose::Choice;
 use super::network::{Network, Own, Sizes};
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::host;
 use crate::kernel::tape::Tape;
 use crate::model::decoder::Decoder;
 use crate::model::rows::{MOST_ROWS, Row, Rows};
@@ -216,18 +215,14 @@ impl Run<'_> {
             .collect();
         let prefix = Prompts::prefill(self.network, &unique, self.settings)?;
         let heads = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer)).collect();
-        let mut cache: Box<dyn Cache + '_> = if self.settings.fused && host::is_host(&prefix.last) {
-            Box::new(HostCache::new(&prefix, heads)?)
-        } else {
-            Box::new(DeviceCache::new(&prefix, heads))
-        };
+        let mut tape = self.settings.tape(self.network.packs(), false);
+        let mut cache = tape.run(Caching { prompts: &prefix, heads })?;
         let mut answers: Vec<Answer> = Vec::with_capacity(wave.len());
         for (i, &unique) in wave.zip(&at) {
             let (prompt, key) = (i / n, key.fold(self.places[i / n] as u64).fold((i % n) as u64));
             answers.push(Answer { prompt, key, tokens: Vec::new(), logprobs: Vec::new(), finished: false });
             cache.push(unique);
         }
-        let mut tape = self.settings.tape(self.network.packs(), false);
         let logits = self.logits(&mut tape, &prefix.last)?;
         // Every answer starts from its prompt's logits.
         let width = logits.len() / unique.len();

@@ -4,6 +4,7 @@
 
 use super::leaf::{self, Forward, Leaf};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::kernel::dot::dot;
 use crate::kernel::tape::ParameterGrads;
 use crate::model::Model;
 use crate::tensor::{Tensor, tape};
@@ -102,7 +103,7 @@ fn check_complete(m: &ModelGrads) -> Result<()> {
     for (i, (name, _)) in m.model.parameters().enumerate().filter(|(i, _)| m.model.trains(*i)) {
         match m.grads.get(i) {
             None => missing.push(name),
-            Some(grad) if !squares(grad)?.is_finite() => broken.push(name),
+            Some(grad) if !dot(grad, grad)?.is_finite() => broken.push(name),
             Some(_) => {}
         }
     }
@@ -124,24 +125,6 @@ fn check_complete(m: &ModelGrads) -> Result<()> {
         return Err(report(&broken, "the gradient is not finite for", hint));
     }
     Ok(())
-}
-
-/// Σ x², in f64.
-pub fn squares(x: &Data) -> Result<f64> {
-    dot(x, x)
-}
-
-fn dot(a: &Data, b: &Data) -> Result<f64> {
-    const BLOCK: usize = 4096;
-    if !crate::kernel::host::is_host(a) {
-        return Ok((a * b)?.to_dtype(candle_core::DType::F64)?.sum_all()?.to_scalar::<f64>()?);
-    }
-    use rayon::prelude::*;
-    let (a, b) = (crate::kernel::host::read(a)?, crate::kernel::host::read(b)?);
-    let part = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    // Collected, then summed in order: the same bits for any number of threads.
-    let parts: Vec<f64> = a.par_chunks(BLOCK).zip(b.par_chunks(BLOCK)).map(part).collect();
-    Ok(parts.into_iter().sum())
 }
 
 /// The gradient of a loss with respect to one model's parameters, to look at.

@@ -1,0 +1,262 @@
+//! What the suite tests of each operation: inputs, and the largest deviation from the plain composition in f64.
+//!
+//! An operation without an entry fails `suite_tests::every_operation_has_an_entry`.
+
+use super::adamw::{Rule, Update};
+use super::attention::{Attention, Heads};
+use super::divergence::LinearKl;
+use super::dot::dot;
+use super::elementwise::{Add, Columns, Gate, Gather, Gelu, Scale, add, columns, gated, scale};
+use super::form::Routine;
+use super::layer_norm::LayerNorm;
+use super::linear::{Addend, Layout, Linear, LinearAdd};
+use super::logprob::{LinearLogprob, Targets};
+use super::op::Operation;
+use super::rms_norm::Rms;
+use super::rotary::{Angles, Rotary, Scaling, frequencies};
+use super::softcap::Softcap;
+use super::tape::{Packs, ParameterGrads, Tape, Var};
+use super::tests::{HEADS, qkv, ragged, random};
+use crate::error::Result;
+use crate::tensor::rng::Key;
+use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
+
+/// An operation's cases, and the largest deviations that it may have from the oracle: of a value and of a gradient, each
+/// as a share of its largest number.
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    pub(super) bounds: [f64; 2],
+    pub(super) cases: Vec<Case>,
+}
+
+/// Inputs, f32 on the CPU, and what is done with them wherever they are carried.
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) inputs: Vec<Tensor>,
+    /// The inputs that have a gradient.
+    pub(super) trained: Vec<bool>,
+    run: Box<Run>,
+}
+
+type Run = dyn Fn(&[Tensor], &[bool]) -> Result<Found>;
+
+/// What a case comes to.
+pub(super) struct Found {
+    pub(super) values: Vec<Tensor>,
+    /// Of each input; `None` where it is not trained.
+    pub(super) grads: Vec<Option<Tensor>>,
+}
+
+impl Case {
+    /// In the form that serves these inputs.
+    pub(super) fn run(&self, inputs: &[Tensor], trained: &[bool]) -> Found {
+        (self.run)(inputs, trained).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+
+    pub(super) fn in_f64(&self) -> Vec<Tensor> {
+        self.inputs.iter().map(|t| t.to_dtype(DType::F64).expect("a copy")).collect()
+    }
+
+    /// The plain composition in f64: no other form serves that type.
+    pub(super) fn oracle(&self) -> Found {
+        self.run(&self.in_f64(), &self.trained)
+    }
+
+    /// The gradient that a value of this shape, type and place is given.
+    pub(super) fn upstream(&self, value: &Tensor) -> Tensor {
+        let upstream = random(value.dims(), Key::new(99));
+        upstream.to_device(value.device()).and_then(|t| t.to_dtype(value.dtype())).expect("a copy")
+    }
+
+    /// Without gradients from input `from` on.
+    fn frozen(mut self, from: usize) -> Self {
+        self.trained[from..].fill(false);
+        self
+    }
+}
+
+/// Operations on a tape.
+fn on_tape(
+    name: &'static str,
+    inputs: Vec<Tensor>,
+    apply: impl Fn(&mut Tape, &[Var]) -> Result<Var> + 'static,
+) -> Case {
+    let trained = vec![true; inputs.len()];
+    let run = move |inputs: &[Tensor], trained: &[bool]| {
+        let mut tape = Tape::recording(Packs::new(0));
+        let vars: Vec<Var> = (0..inputs.len()).map(|i| tape.parameter(&inputs[i], i, trained[i])).collect();
+        let out = apply(&mut tape, &vars)?;
+        let upstream = random(out.value.dims(), Key::new(99)).to_device(out.value.device())?;
+        let mut grads = ParameterGrads::default();
+        tape.backward(&out, upstream.to_dtype(out.value.dtype())?, &mut grads)?;
+        Ok(Found { values: vec![out.value], grads: (0..inputs.len()).map(|i| grads.get(i).cloned()).collect() })
+    };
+    Case { name, inputs, trained, run: Box::new(run) }
+}
+
+/// One operation alone.
+fn operation<const N: usize, O: Operation<N> + Clone>(op: O, inputs: [Tensor; N]) -> Case {
+    let path = std::any::type_name::<O>();
+    let name = path.rsplit("::").next().unwrap_or(path);
+    on_tape(name, inputs.to_vec(), move |tape, vars| {
+        let inputs = std::array::from_fn(|i| &vars[i]);
+        tape.apply(op.clone(), inputs)
+    })
+}
+
+/// What nothing is differentiated through.
+fn routine(name: &'static str, inputs: Vec<Tensor>, run: impl Fn(&[Tensor]) -> Result<Vec<Tensor>> + 'static) -> Case {
+    let none = vec![false; inputs.len()];
+    let run = move |inputs: &[Tensor], _: &[bool]| Ok(Found { values: run(inputs)?, grads: vec![None; inputs.len()] });
+    Case { name, inputs, trained: none, run: Box::new(run) }
+}
+
+fn entry(bounds: [f64; 2], cases: impl Into<Vec<Case>>) -> Entry {
+    let cases = cases.into();
+    Entry { name: cases[0].name, bounds, cases }
+}
+
+/// Every operation with random inputs of `n` rows; `most` bounds the lengths of the segments that are attended over.
+pub(super) fn entries(key: Key, n: usize, most: u64) -> Vec<Entry> {
+    let mut all = layers(key, n);
+    all.extend(over_tokens(key, n, most));
+    all.extend(over_the_vocabulary(key, n));
+    all.extend(routines(key, n));
+    all
+}
+
+/// What a layer is made of.
+fn layers(key: Key, n: usize) -> Vec<Entry> {
+    let t = |dims: &[usize], stream: u64| random(dims, key.fold(stream));
+    let weights = [(Layout::OutIn, t(&[33, 40], 2)), (Layout::InOut, t(&[40, 33], 2))];
+    let addends = [(Addend::Bias, t(&[33], 3)), (Addend::Residual, t(&[n, 33], 3))];
+    let added = weights.iter().flat_map(|(layout, w)| {
+        addends.iter().map(|(addend, more)| {
+            operation(LinearAdd { layout: *layout, addend: *addend }, [t(&[n, 40], 1), w.clone(), more.clone()])
+        })
+    });
+    let added: Vec<Case> = added.collect();
+    vec![
+        entry([1e-6, 1e-6], weights.clone().map(|(layout, w)| operation(Linear { layout }, [t(&[n, 40], 1), w]))),
+        entry([2e-6, 1e-6], added),
+        entry(
+            [5e-7, 2e-6],
+            [(48, 0.0), (16, 0.0), (48, 1.0), (16, 1.0)]
+                .map(|(width, offset)| operation(Rms { eps: 1e-6, offset }, [t(&[n, 48], 1), t(&[width], 2)])),
+        ),
+        entry([5e-7, 1e-6], [operation(LayerNorm { eps: 1e-5 }, [t(&[n, 45], 1), t(&[45], 2), t(&[45], 3)])]),
+        entry(
+            [2e-7, 5e-6],
+            [Gelu::Exact, Gelu::Tanh].map(|form| operation(form, [(t(&[n, 30], 1) * 3.0).expect("a product")])),
+        ),
+        entry(
+            [5e-7, 5e-6],
+            [Gate::Silu, Gate::Gelu(Gelu::Exact), Gate::Gelu(Gelu::Tanh)]
+                .map(|f| operation(f, [t(&[n, 30], 1), t(&[n, 30], 2)])),
+        ),
+        entry([5e-7, 5e-6], [0.5, 4.0].map(|by| operation(Softcap { by }, [t(&[n, 30], 1)]))),
+        entry([1e-7, 1e-7], [operation(Scale(0.37), [t(&[n, 30], 1)])]),
+        entry([1e-7, 1e-7], [operation(Add, [t(&[n, 30], 1), t(&[n, 30], 2)])]),
+        entry(
+            [5e-7, 5e-7],
+            [
+                operation(Columns { start: 5, stride: 8, width: 4, count: 3 }, [t(&[n, 36], 1)]),
+                on_tape("Columns", vec![t(&[n, 36], 1)], |tape, v| {
+                    // Parts of an activation, as of GPT-NeoX's joint projection: their gradients meet in one.
+                    let x = scale(tape, &v[0], 2.0)?;
+                    let part = |start| Columns { start, stride: 12, width: 4, count: 3 };
+                    let [q, k, v] = [part(0), part(4), part(8)].map(|part| columns(tape, &x, part));
+                    let y = gated(tape, &q?, &k?, Gate::Silu)?;
+                    let y = gated(tape, &v?, &y, Gate::Silu)?;
+                    let overlapping = columns(tape, &x, Columns { start: 5, stride: 1, width: 4, count: 3 })?;
+                    add(tape, &y, &overlapping)
+                }),
+            ],
+        ),
+    ]
+}
+
+/// What knows of a token's place.
+fn over_tokens(key: Key, n: usize, most: u64) -> Vec<Entry> {
+    let t = |dims: &[usize], stream: u64| random(dims, key.fold(stream));
+    let positions: Vec<u32> = (0..n as u32).map(|i| i * 3).collect();
+    let rotary = |(dims, magnitude)| {
+        let angles = Angles::new(&positions, &frequencies(dims, 1e4, &Scaling::None), magnitude);
+        operation(Rotary { angles, head_dim: 8 }, [t(&[n, 24], 1)])
+    };
+    let ids = (0..n).map(|i| key.below(i as u64, 12) as u32).collect();
+    let segments = Arc::new(ragged(key, most));
+    let plain = [None, Some(2), Some(13), Some(61), Some(1000)].map(|window| Heads { window, ..HEADS });
+    let capped = [
+        Heads { scale: 0.1, ..HEADS },
+        Heads { scale: 0.3, softcap: Some(1.5), ..HEADS },
+        Heads { scale: 0.3, softcap: Some(4.0), window: Some(13), ..HEADS },
+    ];
+    let attended =
+        |heads: &Heads| operation(Attention { segments: segments.clone(), heads: *heads }, qkv(segments.tokens(), key));
+    let attended: Vec<Case> = plain.iter().chain(&capped).map(attended).collect();
+    vec![
+        entry([3e-7, 3e-7], [(8, 1.0), (4, 1.3)].map(rotary)),
+        entry([0.0, 5e-7], [operation(Gather { ids }, [t(&[12, 20], 1)])]),
+        entry([1e-6, 5e-6], attended),
+    ]
+}
+
+/// What scores tokens, some rows several times.
+fn over_the_vocabulary(key: Key, n: usize) -> Vec<Entry> {
+    let rows: Arc<[u32]> = (0..n as u32).flat_map(|r| vec![r; 1 + r as usize % 3]).collect();
+    let tokens = (0..rows.len()).map(|i| key.below(i as u64, 50) as u32).collect();
+    scoring(key, n, 50, Targets { rows, tokens, temperature: 0.7 })
+}
+
+/// More logits than a chunk holds, of rows and of columns.
+pub(super) fn over_several_chunks(key: Key) -> Vec<Entry> {
+    let (rows, tokens) = ((0..300).collect(), (0..300).map(|i| i * 30 % 9001).collect());
+    scoring(key, 300, 9001, Targets { rows, tokens, temperature: 1.3 })
+}
+
+fn scoring(key: Key, n: usize, vocabulary: usize, targets: Targets) -> Vec<Entry> {
+    let t = |rows: usize, width: usize, stream: u64| random(&[rows, width], key.fold(stream));
+    let own = [t(n, 24, 1), t(vocabulary, 24, 2)];
+    let both = [t(n, 24, 1), t(vocabulary, 24, 2), t(n, 18, 3), t(vocabulary, 18, 4)];
+    let caps = [[None, None], [Some(3.0), None], [None, Some(3.0)], [Some(3.0), Some(5.0)]];
+    let logprobs =
+        [None, Some(3.0)].map(|softcap| operation(LinearLogprob { targets: targets.clone(), softcap }, own.clone()));
+    let divergences = caps.map(|[softcap, other]| {
+        operation(LinearKl { targets: targets.clone(), softcap, other }, both.clone()).frozen(2)
+    });
+    vec![entry([1e-6, 3e-5], logprobs), entry([5e-6, 3e-5], divergences)]
+}
+
+/// What is computed of gradients and parameters.
+fn routines(key: Key, n: usize) -> Vec<Entry> {
+    let t = |stream: u64| random(&[n, 200], key.fold(stream));
+    let rule = Rule { beta1: 0.9, beta2: 0.99, rate: 1e-2, root: 0.3, eps: 1e-8, keep: 0.999, scale: 0.7 };
+    let inputs = vec![t(1), t(2), t(3), t(4).sqr().expect("squares")];
+    vec![
+        entry(
+            [5e-7, 1e-6],
+            [on_tape("Sum", vec![t(1), t(2)], |tape, v| {
+                // Gradients of one activation that are shared, owned, and both.
+                let x = add(tape, &v[0], &v[1])?;
+                let y = gated(tape, &x, &x, Gate::Silu)?;
+                let y = add(tape, &x, &y)?;
+                let y = add(tape, &y, &x)?;
+                add(tape, &y, &v[0])
+            })],
+        ),
+        entry(
+            [1e-13, 0.0],
+            [routine("Dot", vec![t(1), t(2)], |x| Ok(vec![Tensor::new(dot(&x[0], &x[1])?, &Device::Cpu)?]))],
+        ),
+        entry(
+            [3e-7, 0.0],
+            [routine("Update", inputs, move |x| {
+                let x = x.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
+                Update { rule: &rule, parameter: &x[0], grad: &x[1], first: &x[2], second: &x[3] }.run()?;
+                Ok(vec![x[0].clone(), x[2].clone(), x[3].clone()])
+            })],
+        ),
+    ]
+}

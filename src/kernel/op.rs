@@ -1,0 +1,79 @@
+//! What an operation is, and how a tape runs one: in the form that serves its values, with that form's backward pass.
+//!
+//! Owns the backward pass that every plain composition gets for nothing. Owns no arithmetic: an operation states its forms
+//! in a file of its own.
+
+use super::form::Form;
+use super::tape::{Grads, Sink, Tape, Var};
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// A differentiable operation over N values; its fields are what is not differentiated (an epsilon, positions, ids).
+/// `Tape::apply` runs it.
+///
+/// *A further device* is one more form here, beside the host's: a forward and a backward pass over values that lie there,
+/// with what they keep, and a variant of `Form` that the compiler then asks for at the two places where a form is chosen,
+/// `Tape::apply` and `form::run`. Models, tape and engine name no form. The suite of operations (`suite_tests.rs`) takes
+/// the device as a parameter.
+///
+/// *The forward derivative* (Fisher products, directional derivatives) will stand here as well: `tangent`, from the
+/// inputs and their tangents to the tangent of the value, J·u. What holds it to `backward` needs no second oracle:
+/// ⟨dy, J·u⟩ = ⟨Jᵀ·dy, u⟩.
+pub trait Operation<const N: usize>: Send + Sync + 'static {
+    /// What the host form's backward pass reads, and no more: a `Var` where it needs an input's value, a `Sink` where
+    /// it only needs to know where the gradient goes, and what the forward pass found on its way.
+    type Saved: Send + Sync + 'static;
+
+    /// The fused form for f32 in the host's memory: the value, and what is kept for `backward`. The tape has the
+    /// packed copies of weights, and says when to stop.
+    fn host(&self, tape: &Tape, inputs: [&Var; N]) -> Result<(Tensor, Self::Saved)>;
+
+    /// Adds to `grads` what `dy`, the contiguous gradient of the host form's value, comes to.
+    fn backward(&self, saved: &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()>;
+
+    /// The plain composition: candle's operations, on any device and in any float type. It states what the operation
+    /// means, and candle differentiates it; the fused forms are held to it.
+    fn plain(&self, inputs: &[Tensor; N]) -> Result<Tensor>;
+}
+
+impl Tape {
+    /// Runs an operation and records its backward pass.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, and an interruption.
+    pub fn apply<const N: usize>(&mut self, op: impl Operation<N>, inputs: [&Var; N]) -> Result<Var> {
+        match Form::of(inputs.map(|v| &v.value), self.is_plain()) {
+            Form::Host => {
+                let (value, saved) = op.host(self, inputs)?;
+                Ok(self.push(value, &inputs, move |dy, grads| op.backward(&saved, &dy.contiguous()?, grads)))
+            }
+            Form::Plain => {
+                let (values, sinks) = (inputs.map(|v| v.value.clone()), inputs.map(Var::sink));
+                let value = op.plain(&values)?;
+                Ok(self.push(value, &inputs, move |dy, grads| plain_backward(&op, &values, sinks, dy, grads)))
+            }
+        }
+    }
+}
+
+/// The backward pass of every plain composition, by candle's own differentiation; frozen inputs take no part.
+fn plain_backward<const N: usize>(
+    op: &impl Operation<N>,
+    inputs: &[Tensor; N],
+    sinks: [Sink; N],
+    dy: &Tensor,
+    grads: &mut Grads,
+) -> Result<()> {
+    let mut leaves = inputs.clone().map(|t| t.detach());
+    for (leaf, sink) in leaves.iter_mut().zip(sinks) {
+        if sink.needs_grad() {
+            *leaf = candle_core::Var::from_tensor(leaf)?.into_inner();
+        }
+    }
+    let found = (op.plain(&leaves)? * dy)?.sum_all()?.backward()?;
+    for (leaf, sink) in leaves.iter().zip(sinks).filter(|(_, sink)| sink.needs_grad()) {
+        let grad = found.get(leaf).map_or_else(|| leaf.zeros_like(), |grad| Ok(grad.clone()))?;
+        grads.add_owned(sink, grad)?;
+    }
+    Ok(())
+}

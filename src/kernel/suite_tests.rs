@@ -1,0 +1,179 @@
+//! The suite of operations: each on a device against its plain composition in f64 on the CPU, values and gradients, over
+//! random ragged shapes; and the gradients of that oracle against finite differences.
+//!
+//! Owns how they are held to each other. What is tested of each operation is an entry of `entries_tests.rs`.
+
+use super::entries_tests::{Case, Entry, entries, over_several_chunks};
+use super::simd::forced::at_every_level;
+use super::tests::{bits, numbers};
+use crate::tensor::rng::Key;
+use candle_core::{Device, Tensor};
+use std::fmt::Write;
+
+/// The largest errors of one operation.
+#[derive(Clone, Copy, Default)]
+struct Deviation {
+    /// Of a value.
+    value: f64,
+    /// Of a value, as a share of the largest number of that value.
+    relative: f64,
+    /// Of a gradient, as a share of the largest number of that gradient.
+    gradient: f64,
+}
+
+/// Ragged shapes of every entry.
+fn ragged() -> Vec<Vec<Entry>> {
+    let draw = |seed| {
+        let key = Key::new(seed);
+        entries(key, 1 + key.below(0, 90) as usize, 70)
+    };
+    (0..6).map(draw).collect()
+}
+
+/// Runs entries, the same operations with several shapes, on `device`, prints how far each is from the oracle, and returns all that it computed there.
+///
+/// # Panics
+/// Where a deviation is above its entry's bounds; where an input that is trained alone gets another gradient than when
+/// all are, or another input gets one as well.
+fn check(device: &Device, title: &str, shapes: Vec<Vec<Entry>>) -> Vec<Tensor> {
+    let report = |entry: &Entry| (entry.name, entry.bounds, Deviation::default());
+    let mut found: Vec<(&str, [f64; 2], Deviation)> = shapes[0].iter().map(report).collect();
+    let mut computed = Vec::new();
+    for entries in shapes {
+        for (entry, (.., most)) in entries.into_iter().zip(&mut found) {
+            entry.cases.iter().for_each(|case| computed.extend(compare(case, device, most)));
+        }
+    }
+    let mut table =
+        format!("{title}\n{:<14} {:>10} {:>10} {:>10}   bounds\n", "operation", "value", "relative", "gradient");
+    for (name, [value, gradient], d) in &found {
+        let Deviation { value: most, relative, gradient: grad } = d;
+        writeln!(table, "{name:<14} {most:>10.1e} {relative:>10.1e} {grad:>10.1e}   {value:.0e}, {gradient:.0e}")
+            .expect("a string can be written to");
+    }
+    println!("{table}");
+    let broken =
+        |(_, [value, gradient], d): &&(&str, [f64; 2], Deviation)| !(d.relative <= *value && d.gradient <= *gradient);
+    let broken: Vec<&str> = found.iter().filter(broken).map(|(name, ..)| *name).collect();
+    assert!(broken.is_empty(), "{broken:?} deviate by more than their bounds:\n{table}");
+    computed
+}
+
+/// Raises `most` to how far the case is from its oracle on `device`; what it computed there.
+fn compare(case: &Case, device: &Device, most: &mut Deviation) -> Vec<Tensor> {
+    let carried: Vec<Tensor> = case.inputs.iter().map(|t| t.to_device(device).expect("a copy")).collect();
+    let found = case.run(&carried, &case.trained);
+    let oracle = case.oracle();
+    assert_eq!(found.values.len(), oracle.values.len());
+    for (value, exact) in found.values.iter().zip(&oracle.values) {
+        let (gap, size) = gap(value, exact);
+        raise(&mut most.value, gap);
+        raise(&mut most.relative, gap / size);
+    }
+    let mut computed = found.values;
+    for (i, (grad, exact)) in found.grads.iter().zip(&oracle.grads).enumerate() {
+        assert_eq!(grad.is_some(), case.trained[i], "{}: input {i}", case.name);
+        let (Some(grad), Some(exact)) = (grad, exact) else { continue };
+        let (gap, size) = gap(grad, exact);
+        raise(&mut most.gradient, gap / size);
+        let alone: Vec<bool> = (0..case.inputs.len()).map(|other| other == i).collect();
+        for (other, again) in case.run(&carried, &alone).grads.iter().enumerate() {
+            let expected = (other == i).then_some(grad);
+            assert_eq!(again.as_ref().map(bits), expected.map(bits), "{}: input {i} alone", case.name);
+        }
+        computed.push(grad.clone());
+    }
+    computed
+}
+
+/// The largest distance, and the largest number of `exact`.
+fn gap(found: &Tensor, exact: &Tensor) -> (f64, f64) {
+    assert_eq!(found.dims(), exact.dims());
+    let (found, exact) = (numbers(found), numbers(exact));
+    let (mut gap, mut size) = (0.0, 1e-3);
+    found.iter().zip(&exact).for_each(|(a, b)| raise(&mut gap, (a - b).abs()));
+    exact.iter().for_each(|x| raise(&mut size, x.abs()));
+    (gap, size)
+}
+
+/// To the larger of both; a NaN stays.
+fn raise(most: &mut f64, x: f64) {
+    if x.is_nan() || x > *most {
+        *most = x;
+    }
+}
+
+/// At every instruction set that the processor has, which all come to the same bits.
+#[test]
+fn operations_on_the_host_equal_their_plain_compositions() {
+    let found = at_every_level(|level| check(&Device::Cpu, &format!("CPU, {level:?}"), ragged()));
+    for other in &found[1..] {
+        for (a, b) in found[0].iter().zip(other) {
+            assert!(bits(a) == bits(b), "instruction sets differ in a result of shape {:?}", a.dims());
+        }
+    }
+}
+
+#[test]
+fn operations_over_several_chunks_equal_their_plain_compositions() {
+    check(&Device::Cpu, "CPU, several chunks of the vocabulary", vec![over_several_chunks(Key::new(5))]);
+}
+
+/// Of Σ value·upstream, in f64.
+#[test]
+fn plain_compositions_match_finite_differences() {
+    for entry in entries(Key::new(11), 4, 3) {
+        for case in entry.cases.iter().filter(|case| case.trained.contains(&true)) {
+            matches_finite_differences(case);
+        }
+    }
+}
+
+fn matches_finite_differences(case: &Case) {
+    const STEP: f64 = 1e-5;
+    let inputs = case.in_f64();
+    let found = case.run(&inputs, &case.trained);
+    let sum = |inputs: &[Tensor]| -> f64 {
+        let value = numbers(&case.run(inputs, &vec![false; inputs.len()]).values[0]);
+        value.iter().zip(numbers(&case.upstream(&found.values[0]))).map(|(x, y)| x * y).sum()
+    };
+    for (i, grad) in found.grads.iter().enumerate() {
+        let Some(grad) = grad.as_ref().map(numbers) else { continue };
+        for at in (0..grad.len()).step_by(1 + grad.len() / 25) {
+            let moved = |by: f64| {
+                let mut inputs = inputs.clone();
+                let mut flat = numbers(&inputs[i]);
+                flat[at] += by;
+                inputs[i] = Tensor::from_vec(flat, inputs[i].dims(), &Device::Cpu).expect("the same shape");
+                sum(&inputs)
+            };
+            let slope = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+            let found = grad[at];
+            assert!((slope - found).abs() < 1e-6 * (1.0 + slope.abs()), "{} {i}[{at}]: {found} for {slope}", case.name);
+        }
+    }
+}
+
+/// Every type that the sources of `kernel/` make an operation or a routine.
+#[test]
+fn every_operation_has_an_entry() {
+    let known: Vec<&str> = entries(Key::new(0), 2, 2).iter().map(|entry| entry.name).collect();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernel");
+    let mut declared = Vec::new();
+    for file in std::fs::read_dir(folder).expect("the folder of operations") {
+        let path = file.expect("an entry").path();
+        if path.to_string_lossy().ends_with("tests.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        let line =
+            |line: &&str| line.starts_with("impl") && (line.contains("Operation<") || line.contains("Routine for"));
+        for line in text.lines().filter(line) {
+            let name = line.split(" for ").nth(1).expect("a type");
+            declared.push(name.split(|c: char| !c.is_alphanumeric()).next().expect("a name").to_string());
+        }
+    }
+    assert!(declared.len() > 10, "operations are declared in another way than this test looks for: {declared:?}");
+    let missing: Vec<&String> = declared.iter().filter(|name| !known.contains(&name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?} have no entry in src/kernel/entries_tests.rs");
+}
