@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Kind, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// How a key press was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,14 +16,32 @@ pub enum Press {
     Leave,
 }
 
+/// What is under way, by which a press is understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A script without a step loop so far.
+    Script,
+    /// A script with a step loop, which can end in order.
+    Steps,
+    /// What a person typed: every press stops that at once, and nothing leaves.
+    Prompt,
+}
+
 /// The state of interruption, shared with the signal handler.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
-    presses: Arc<AtomicUsize>,
-    has_steps: Arc<AtomicBool>,
+    pressed: Arc<Pressed>,
+    /// The flag that the engine looks at.
     stop: Arc<AtomicBool>,
-    at_prompt: Arc<AtomicBool>,
-    decided: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Default)]
+struct Pressed {
+    times: AtomicUsize,
+    /// Ending is decided, not only asked for.
+    decided: AtomicBool,
+    /// A `Mode`.
+    mode: AtomicU8,
 }
 
 impl Interrupt {
@@ -32,55 +50,43 @@ impl Interrupt {
         Self { stop, ..Self::default() }
     }
 
-    /// From now on there is a step loop that can end in order.
-    pub fn expect_steps(&self) {
-        self.has_steps.store(true, Ordering::Relaxed);
+    /// From now on this is under way.
+    pub fn set(&self, mode: Mode) {
+        self.pressed.mode.store(mode as u8, Ordering::Relaxed);
     }
 
     /// Takes one press of Ctrl-C.
     pub fn press(&self) -> Press {
-        let before = self.presses.fetch_add(1, Ordering::Relaxed);
-        if self.at_prompt.load(Ordering::Relaxed) {
-            self.stop.store(true, Ordering::Relaxed);
-            return Press::AtOnce;
-        }
-        if before == 0 && self.has_steps.load(Ordering::Relaxed) {
+        let first = self.pressed.times.fetch_add(1, Ordering::Relaxed) == 0;
+        let mode = self.pressed.mode.load(Ordering::Relaxed);
+        if first && mode == Mode::Steps as u8 {
             return Press::AfterStep;
         }
         let again = self.stop.swap(true, Ordering::Relaxed);
-        if again { Press::Leave } else { Press::AtOnce }
-    }
-
-    /// What a person typed runs: every press stops that at once, and nothing leaves.
-    pub fn at_prompt(&self) {
-        self.at_prompt.store(true, Ordering::Relaxed);
-    }
-
-    /// The opposite: a script goes on.
-    pub fn leave_prompt(&self) {
-        self.at_prompt.store(false, Ordering::Relaxed);
+        if again && mode != Mode::Prompt as u8 { Press::Leave } else { Press::AtOnce }
     }
 
     /// The person has decided to end: as after a press, and nobody is asked again.
     pub fn end(&self) {
-        self.decided.store(true, Ordering::Relaxed);
-        self.presses.store(1, Ordering::Relaxed);
+        self.pressed.decided.store(true, Ordering::Relaxed);
+        self.pressed.times.store(1, Ordering::Relaxed);
     }
 
     /// Whether ending is decided, not only asked for.
     pub fn decided(&self) -> bool {
-        self.decided.load(Ordering::Relaxed)
+        self.pressed.decided.load(Ordering::Relaxed)
     }
 
     /// Whatever was pressed is dealt with.
     pub fn reset(&self) {
-        self.presses.store(0, Ordering::Relaxed);
+        self.pressed.decided.store(false, Ordering::Relaxed);
+        self.pressed.times.store(0, Ordering::Relaxed);
         self.stop.store(false, Ordering::Relaxed);
     }
 
     /// The user asked to end.
     pub fn asked(&self) -> bool {
-        self.presses.load(Ordering::Relaxed) > 0
+        self.pressed.times.load(Ordering::Relaxed) > 0
     }
 
     /// Calls `tell` in a thread of its own at every Ctrl-C. Once per process.
@@ -98,7 +104,7 @@ mod tests {
     #[test]
     fn presses_escalate() {
         let i = Interrupt::default();
-        i.expect_steps();
+        i.set(Mode::Steps);
         assert!(!i.asked());
         assert_eq!([i.press(), i.press(), i.press()], [Press::AfterStep, Press::AtOnce, Press::Leave]);
         assert!(i.asked());
@@ -107,12 +113,11 @@ mod tests {
     #[test]
     fn at_a_prompt_every_press_stops_what_runs() {
         let i = Interrupt::default();
-        i.at_prompt();
-        i.expect_steps();
+        i.set(Mode::Prompt);
         assert_eq!([i.press(), i.press(), i.press()], [Press::AtOnce; 3]);
         i.reset();
         assert!(!i.asked());
-        i.leave_prompt();
+        i.set(Mode::Steps);
         assert_eq!(i.press(), Press::AfterStep);
     }
 

@@ -10,10 +10,14 @@ pub mod folder;
 pub mod plot;
 pub mod evaluate;
 pub mod handle;
+pub mod step_loop;
 pub mod heatmap;
 mod show;
 pub mod session;
+mod lifecycle;
+pub mod steps;
 
 pub use handle::Run;
 pub use report::{Reporter, Silent, Status, Table};
 pub use session::{Launch, Session, Stream};
+pub use step_loop::{Phase, StepLoop, Verdict};

@@ -1,5 +1,6 @@
 //! What everything in one program run shares: device, limits, seed, the streams of random numbers, and what the
-//! command line asked for. Owns no run folder (`handle.rs`) and draws no numbers itself: it only hands out keys.
+//! command line asked for. Owns no run folder (`handle.rs`), no state of the loop
+//! (`step_loop.rs`) and draws no numbers itself: it only hands out keys.
 
 use crate::engine::Settings;
 use crate::error::{Error, Result};
@@ -7,6 +8,7 @@ use crate::run::access::Access;
 use crate::run::handle::Run;
 use crate::run::interrupt::Interrupt;
 use crate::run::report::{Reporter, Silent};
+use crate::run::step_loop::StepLoop;
 use crate::tensor::{Device, Tensor, rng::Key};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -78,19 +80,13 @@ pub struct Session {
     launch: Launch,
     program: RefCell<Program>,
     seed: Cell<u64>,
-    step: Cell<u64>,
     calls: [Cell<u64>; STREAMS],
     arguments: RefCell<Option<Vec<String>>>,
     run: RefCell<Option<Rc<Run>>>,
     suspect: RefCell<Option<Suspect>>,
     sampled: Cell<u64>,
     device: RefCell<Device>,
-    /// Somebody wants to be there between two steps.
-    attended: Cell<bool>,
-    /// A step begins that nobody has attended to yet.
-    turn: Cell<bool>,
-    pause: Cell<bool>,
-    interactive: Cell<bool>,
+    steps: StepLoop,
 }
 
 impl Session {
@@ -103,17 +99,13 @@ impl Session {
         Rc::new(Self {
             program: RefCell::default(),
             seed: Cell::new(launch.seed.unwrap_or(0)),
-            step: Cell::new(0),
             calls: Default::default(),
             arguments: RefCell::default(),
             run: RefCell::default(),
             suspect: RefCell::default(),
             sampled: Cell::new(0),
             device: RefCell::new(launch.device.clone()),
-            attended: Cell::new(false),
-            turn: Cell::new(false),
-            pause: Cell::new(false),
-            interactive: Cell::new(false),
+            steps: StepLoop::new(launch.interrupt.clone()),
             launch,
         })
     }
@@ -165,17 +157,31 @@ impl Session {
     /// A new seed for what is drawn from here on, whatever the command line said.
     pub fn reseed(&self, seed: u64) {
         self.seed.set(seed);
-        self.begin_step(self.step());
+        self.restart_streams();
+    }
+
+    /// Where the run stands between its first step and its last.
+    pub fn step_loop(&self) -> &StepLoop {
+        &self.steps
     }
 
     /// The current step: 0 before the first.
     pub fn step(&self) -> u64 {
-        self.step.get()
+        self.steps.step()
     }
 
-    /// Begins a step: the call counters of all streams start anew.
-    pub fn begin_step(&self, step: u64) {
-        self.step.set(step);
+    /// Begins the step that the loop has come to, if it has: the line of the step before is complete then.
+    ///
+    /// # Errors
+    /// Metrics that cannot be written.
+    pub fn begin_step(&self) -> Result<()> {
+        let Some(step) = self.steps.begin() else { return Ok(()) };
+        self.restart_streams();
+        self.run().map_or(Ok(()), |run| run.advance(step, self.sampled()))
+    }
+
+    /// The call counters of all streams begin anew.
+    fn restart_streams(&self) {
         self.calls.iter().for_each(|calls| calls.set(0));
     }
 
@@ -265,64 +271,16 @@ impl Session {
         self.run.borrow().clone()
     }
 
-    /// Makes `run` the run of this session; a script opens one.
-    pub fn set_run(&self, run: Rc<Run>) {
+    /// Makes `run` the run of this session.
+    pub(super) fn set_run(&self, run: Rc<Run>) {
         *self.run.borrow_mut() = Some(run);
     }
 
-    /// At a prompt a further run may be opened: the one before it ends, and steps count from 1 again.
-    pub fn set_interactive(&self) {
-        self.interactive.set(true);
-        self.launch.interrupt.at_prompt();
-    }
-
-    /// Ends the run that is open so that another can begin, where that may be.
-    ///
-    /// # Errors
-    /// What cannot be written.
-    pub fn make_room(&self) -> Result<()> {
-        if self.interactive.get()
-            && let Some(run) = self.run()
-        {
-            run.finish(self, false)?;
-            self.run.replace(None);
-            self.begin_step(0);
-        }
-        Ok(())
-    }
-
-    /// From now on somebody wants to be there between two steps.
-    pub fn attend(&self) {
-        self.attended.set(true);
-    }
-
-    pub fn attended(&self) -> bool {
-        self.attended.get()
-    }
-
-    /// A step begins.
-    pub fn offer_turn(&self) {
-        self.turn.set(true);
-    }
-
-    /// Whether a step begins; asked once per step.
-    pub fn take_turn(&self) -> bool {
-        self.turn.replace(false)
-    }
-
-    /// Stops between this step and the next, once.
-    pub fn request_pause(&self) {
-        self.attend();
-        self.pause.set(true);
-    }
-
-    /// Whether the run pauses before its next step.
-    pub fn wants_pause(&self) -> bool {
-        self.pause.get()
-    }
-
-    pub fn take_pause(&self) -> bool {
-        self.pause.replace(false)
+    /// No run is open any more, and steps count from 1 again.
+    pub(super) fn forget_run(&self) {
+        self.run.replace(None);
+        self.steps.restart();
+        self.restart_streams();
     }
 }
 
@@ -334,15 +292,22 @@ mod tests {
         Session::new(Device::Cpu, Settings::default(), 5)
     }
 
+    /// Comes to the next step and begins it.
+    fn begin(s: &Session) {
+        s.step_loop().enter(1).expect("no loop is under way");
+        s.step_loop().arrive();
+        s.begin_step().expect("there is nothing to write");
+    }
+
     #[test]
     fn keys_differ_by_call_and_stream_and_come_back_with_the_step() {
         let s = session();
         let first = s.key(Stream::Sample);
         assert_ne!(first, s.key(Stream::Sample), "two calls in one step differ");
         assert_ne!(first, s.key(Stream::Evaluate), "streams differ");
-        s.begin_step(1);
+        begin(&s);
         assert_ne!(first, s.key(Stream::Sample), "steps differ");
-        s.begin_step(0);
+        s.forget_run();
         assert_eq!(first, s.key(Stream::Sample), "the same place gives the same key");
     }
 
@@ -350,7 +315,7 @@ mod tests {
     fn lasting_keys_follow_the_seed_alone() {
         let s = session();
         let first = s.lasting_key(Stream::Data, None);
-        s.begin_step(3);
+        begin(&s);
         s.key(Stream::Data);
         assert_eq!(first, s.lasting_key(Stream::Data, None), "neither step nor call matters");
         assert_eq!(first, s.lasting_key(Stream::Data, Some(5)), "5 is the session's seed");

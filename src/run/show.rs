@@ -4,7 +4,10 @@ use crate::data::{Batch, Column, Content};
 use crate::error::Result;
 use crate::rl::mask::token_mean;
 use crate::run::report::Table;
-use crate::run::{Run, Session};
+use crate::run::{Run, Session, StepLoop};
+
+/// How many tables `show` prints over a loop, the first and the last step's apart.
+const TABLES: u64 = 8;
 
 /// Columns shown where the batch has them, after the completion.
 const NUMBERS: [&str; 3] = ["reward", "length", "finished"];
@@ -13,16 +16,23 @@ impl Run {
     /// Shows `k` rows of `batch` every few steps. At every step, the batch's entropy joins the metrics unless the
     /// script logs its own: -E[log p] over the sampled tokens, an unbiased estimate in nats per token.
     pub fn show(&self, session: &Session, batch: &Batch, k: usize) -> Result<()> {
-        if !self.has("entropy")
+        if self.number("entropy").is_none()
             && let Some(entropy) = entropy(batch)?
         {
             self.log("entropy", entropy);
         }
-        if self.shows(session.step()) {
+        if is_shown(session.step_loop()) {
             session.reporter().table(&table(batch, session.step(), k)?);
         }
         Ok(())
     }
+}
+
+/// Whether the samples of this step are worth a table: those of the first and the last, and of some in between.
+fn is_shown(steps: &StepLoop) -> bool {
+    let Some(plan) = steps.plan() else { return true };
+    let (step, every) = (steps.step(), ((plan.last - plan.first + 1) / TABLES).max(1));
+    step == plan.first || step == plan.last || (step - plan.first + 1).is_multiple_of(every)
 }
 
 fn entropy(batch: &Batch) -> Result<Option<f64>> {

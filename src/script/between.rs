@@ -3,8 +3,7 @@
 //! The step loop only says that a step begins; the first variable that is read after it is where the loop's own
 //! variables are in reach.
 
-use crate::error::Result;
-use crate::run::Session;
+use crate::run::{Phase, Session, Verdict};
 use crate::script::callee::{Callees, Fallible};
 use crate::script::console::{Console, Desk};
 use crate::script::live::{CALL, Live};
@@ -16,17 +15,6 @@ use rhai::{
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-
-/// How a pause ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The loop goes on.
-    Continue,
-    /// The loop goes on for one step.
-    Step,
-    /// The loop ends; what stands after it runs.
-    Stop,
-}
 
 /// Whoever talks to a person while a run pauses.
 pub trait Prompt {
@@ -45,8 +33,6 @@ pub struct Between {
     outside: Cell<usize>,
     /// Those of the body as they were when one was last read: they are gone when its end is reached.
     inside: RefCell<BTreeMap<String, Dynamic>>,
-    /// The loop is being left.
-    stopping: Cell<bool>,
 }
 
 /// What stays from one pause to the next.
@@ -68,7 +54,6 @@ impl Between {
             live: RefCell::default(),
             outside: Cell::new(0),
             inside: RefCell::default(),
-            stopping: Cell::new(false),
         })
     }
 
@@ -87,10 +72,13 @@ impl Between {
     pub(super) fn install(self: &Rc<Self>, engine: &mut Engine, module: &mut Module) {
         let own = self.clone();
         engine.on_var(move |_, _, context| {
-            if own.session.take_turn() || own.stopping.get() {
-                own.turn(context)?;
-            } else if own.session.wants_pause() {
-                own.remember(&context);
+            let steps = own.session.step_loop();
+            match steps.phase() {
+                Phase::Before(_) => own.turn(context)?,
+                // Asked again by every loop around this one, until the step loop is over.
+                Phase::Leaving => return Err(leave_loop()),
+                Phase::In(_) if steps.wants_pause() => own.remember(&context),
+                _ => {}
             }
             Ok(None)
         });
@@ -106,7 +94,7 @@ impl Between {
 
     /// Makes a script follow its file, if the session asked for that: its functions are looked up at every call.
     pub(super) fn follow(&self, engine: &Engine, source: &Source, ast: AST) -> AST {
-        if !self.session.attended() {
+        if !self.session.step_loop().attended() {
             return ast;
         }
         match Live::begin(engine, &self.session, &self.callees, source, &ast) {
@@ -120,20 +108,21 @@ impl Between {
     }
 
     fn turn(&self, mut context: EvalContext) -> Fallible<()> {
-        if self.stopping.get() {
-            return self.leave();
+        let steps = self.session.step_loop();
+        if !steps.look() {
+            return Ok(());
         }
         self.outside.set(context.scope().len());
         self.refresh(&mut context)?;
-        if self.session.take_pause() && self.talk(&mut context) == Verdict::Stop {
-            if let Some(run) = self.session.run() {
-                run.call_off_step();
-            }
-            self.stopping.set(true);
-            self.session.launched().interrupt.end();
-            return self.leave();
+        if steps.pause() {
+            let verdict = self.talk(&mut context);
+            steps.resume(verdict);
         }
-        Ok(self.begin_step()?)
+        self.inside.borrow_mut().clear();
+        if steps.phase() == Phase::Leaving {
+            return Err(leave_loop());
+        }
+        Ok(self.session.begin_step()?)
     }
 
     /// Keeps the variables of the loop's body for a pause that comes after it.
@@ -150,20 +139,6 @@ impl Between {
             fresh.entry(name.to_string()).or_insert_with(|| value.clone());
         }
         inside.extend(fresh);
-    }
-
-    fn begin_step(&self) -> Result<()> {
-        self.inside.borrow_mut().clear();
-        self.session.run().map_or(Ok(()), |run| run.begin_step(&self.session))
-    }
-
-    /// Leaves the innermost loop; asked again by the next one, until the step loop is over.
-    fn leave(&self) -> Fallible<()> {
-        if !self.session.run().is_some_and(|run| run.looping()) {
-            self.stopping.set(false);
-            return Ok(());
-        }
-        Err(EvalAltResult::LoopBreak(true, Dynamic::UNIT, Position::NONE).into())
     }
 
     /// Reads files again that have changed, and puts edited hyper-parameters into their variable.
@@ -194,14 +169,10 @@ impl Between {
             scope.push_dynamic(name, value);
         }
         drop(inside);
-        let interrupt = &self.session.launched().interrupt;
-        interrupt.at_prompt();
         let mut desk = Desk { engine, global: &mut pause.global, scope, console: &mut pause.console };
         self.session.reporter().hold();
         let verdict = prompt.talk(&mut desk);
         self.session.reporter().go_on();
-        interrupt.reset();
-        interrupt.leave_prompt();
         // The script finds its variables by their distance from the end: what was made at the prompt goes aside.
         // Newest first, as Rhai lists them.
         let made = scope.iter_raw().take(scope.len() - before);
@@ -213,9 +184,11 @@ impl Between {
         if let Some(live) = &*self.live.borrow() {
             live.override_by(&pause.console.functions());
         }
-        if verdict == Verdict::Step {
-            self.session.request_pause();
-        }
         verdict
     }
+}
+
+/// Leaves the innermost loop.
+fn leave_loop() -> Box<EvalAltResult> {
+    EvalAltResult::LoopBreak(true, Dynamic::UNIT, Position::NONE).into()
 }

@@ -73,7 +73,7 @@ impl Host {
         let session = &self.surroundings.session;
         session.set_program(program);
         let ran = self.eval(source).map(|_| ());
-        let closed = session.run().map_or(Ok(()), |run| run.finish(session, ran.is_err()));
+        let closed = session.finish_run(ran.is_err());
         ran?;
         closed.and_then(|()| session.check_sets()).map_err(Diagnostic::from)
     }

@@ -137,7 +137,7 @@ impl Live {
     /// Text that cannot be kept in the run folder.
     pub fn refresh(&self, context: &mut EvalContext, callees: &Callees, with: &Surroundings) -> Fallible<()> {
         let loader = &with.loader;
-        if !loader.follows() {
+        if !with.session.step_loop().follows() {
             return Ok(());
         }
         *self.before.borrow_mut() = None;

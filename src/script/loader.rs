@@ -108,7 +108,6 @@ pub struct Loader {
     modules: RefCell<BTreeMap<String, Shared<Module>>>,
     /// Raised whenever modules have to be made again.
     generation: Cell<u64>,
-    follows: Cell<bool>,
     access: RefCell<Access>,
     /// Modules that are being made, each imported by the one before.
     loading: RefCell<Vec<PathBuf>>,
@@ -178,15 +177,6 @@ impl Loader {
     /// A number that changes whenever a file that was loaded has.
     pub fn generation(&self) -> u64 {
         self.generation.get()
-    }
-
-    /// Whether a run follows its files: while an edit is broken it goes on with what it has.
-    pub fn follows(&self) -> bool {
-        self.follows.get()
-    }
-
-    pub fn follow(&self) {
-        self.follows.set(true);
     }
 
     fn begin_module(&self, label: &str) -> Result<Loading<'_>> {

@@ -71,11 +71,10 @@ fn execute(args: &RunArgs) -> u8 {
     let done = session(args, settings, &interrupt, &progress).map_err(Diagnostic::from).and_then(|session| {
         let host = Host::new(&session, &loader, &args.limits.enforce());
         if args.watch {
-            loader.follow();
-            session.attend();
+            session.step_loop().follow_files();
         }
         if args.pause {
-            session.request_pause();
+            session.step_loop().request_pause();
         }
         host.between().set_prompt(talker.clone());
         match args.interactive {
@@ -105,7 +104,7 @@ fn stay(host: Host, args: &RunArgs, talker: &Talker) -> std::result::Result<(), 
     let mut bench = Workbench::new(host);
     let mut desk = bench.desk();
     talker.attempt(&mut desk, |desk| desk.load(&args.script));
-    desk.session().set_interactive();
+    desk.session().step_loop().set_interactive();
     talker.converse(&mut desk, Place::Session);
     Ok(())
 }

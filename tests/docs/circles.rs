@@ -8,12 +8,8 @@ use std::path::{Path, PathBuf};
 const STRAIGHT: [&str; 5] = ["files", "script", "ui", "run", "engine"];
 
 /// Circles that are known and are to go, by their files.
-const KNOWN: [&[&str]; 2] = [
-    // A pass over a policy's rows and its divergence from a reference share their activations.
-    &["engine::solo::divergence", "engine::solo::leaf"],
-    // A session holds the run that it opened, and a run asks its session for seed, step and reporter.
-    &["run::handle", "run::session"],
-];
+// A pass over a policy's rows and its divergence from a reference share their activations.
+const KNOWN: [&[&str]; 1] = [&["engine::solo::divergence", "engine::solo::leaf"]];
 
 /// `script::lex`
 type Name = Vec<String>;

@@ -3,7 +3,7 @@
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::model::{Model, SaveDtype};
-use crate::run::handle::Steps;
+use crate::run::steps::Steps;
 use crate::run::{Run, Session};
 use crate::script::options::{Options, describe};
 use crate::script::registry::{Doc, Registry};
@@ -48,7 +48,7 @@ fn open(reg: &mut Registry, session: &Rc<Session>) {
                     .hint("to call its functions without running it: script(\"NAME\").call(\"loss\", [logp, b, cfg])")
                     .into());
             }
-            Ok(Run::open(&session, &to_json(&Dynamic::from(cfg)))?)
+            Ok(session.open_run(&to_json(&Dynamic::from(cfg)))?)
         });
     });
 }
@@ -76,7 +76,7 @@ fn steps(reg: &mut Registry, session: &Rc<Session>) {
     reg.add(doc, |m| {
         m.set_native_fn("steps", move |run: &mut Handle, n: INT| {
             let wrong = || Error::value(format!("run.steps: the number of steps must not be negative, found {n}"));
-            Ok(run.steps(&session, u64::try_from(n).map_err(|_| wrong())?))
+            Ok(Steps::new(&session, run, u64::try_from(n).map_err(|_| wrong())?))
         });
     });
 }

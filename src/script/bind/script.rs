@@ -92,7 +92,7 @@ impl Shared {
         let (home, label) = self.environment(ctx.engine(), name, loaded)?;
         let before = loaded.borrow_mut().as_mut().and_then(|loaded| loaded.before.take());
         // A run that follows its files tries an edit, and goes back where that fails.
-        let again = before.filter(|_| self.loader.follows()).map(|before| (before, values.clone()));
+        let again = before.filter(|_| self.session.step_loop().follows()).map(|before| (before, values.clone()));
         let done = self.callees.call(ctx, &home, &label, &function, values);
         match (done, again) {
             (Err(e), Some((before, values))) if !matches!(*e, EvalAltResult::ErrorTerminated(..)) => {
@@ -125,7 +125,7 @@ impl Shared {
         let mut loaded = loaded.borrow_mut();
         let home = match (read, loaded.as_mut()) {
             (Ok(home), _) => home,
-            (Err(e), Some(old)) if self.loader.follows() => {
+            (Err(e), Some(old)) if self.session.step_loop().follows() => {
                 self.stays(&source.label, &e);
                 old.home.clone()
             }

@@ -192,7 +192,7 @@ impl Desk<'_, '_> {
         if ran.is_ok() {
             self.console.inputs.push(Input { text: source.text.clone(), value_at: None });
         }
-        let closed = session.run().map_or(Ok(()), |run| run.finish(&session, ran.is_err()));
+        let closed = session.finish_run(ran.is_err());
         session.set_program(before);
         self.console.files.retain(|file| file.source.label != source.label);
         self.console.files.push(Loaded { source, name: name.to_string() });
@@ -399,7 +399,7 @@ impl Desk<'_, '_> {
     /// # Errors
     /// What cannot be written.
     pub fn end_run(&self) -> Result<()> {
-        self.session().make_room()
+        self.session().end_run()
     }
 
     /// Sets the seed of what is drawn from here on.

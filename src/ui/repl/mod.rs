@@ -80,6 +80,6 @@ fn session(args: &ReplArgs) -> Result<Rc<Session>, Error> {
 }
 
 fn begin(args: &ReplArgs, session: &Rc<Session>, loader: &Rc<Loader>) -> Workbench {
-    session.set_interactive();
+    session.step_loop().set_interactive();
     Workbench::new(Host::new(session, loader, &args.limits.enforce()))
 }

@@ -1,0 +1,60 @@
+//! A run within its session: opened once, written whatever happened, and at a prompt followed by the next.
+
+use crate::error::{Error, Result};
+use crate::run::device;
+use crate::run::folder::{Folder, versions};
+use crate::run::handle::Run;
+use crate::run::session::Session;
+use serde_json::{Value, json};
+use std::rc::Rc;
+
+impl Session {
+    /// Opens the run of this session in a folder of its own. `hyper` are the hyper-parameters.
+    ///
+    /// # Errors
+    /// A run is open already; a folder that holds something or cannot be written.
+    pub fn open_run(&self, hyper: &Value) -> Result<Rc<Run>> {
+        self.end_run()?;
+        if self.run().is_some() {
+            return Err(Error::value("a run is open already").hint("a script opens one run: call `open_run` once"));
+        }
+        let (launch, program) = (self.launched(), self.program());
+        let name = if program.name.is_empty() { "run" } else { &program.name };
+        let config = json!({
+            "script": name,
+            "args": hyper,
+            "seed": self.seed(),
+            "token_budget": launch.settings.token_budget,
+            "device": device::name(&launch.device),
+            "threads": launch.threads,
+            "versions": versions(),
+        });
+        let run = Rc::new(Run::create(Folder::create(launch.out.as_deref(), name)?, &config, &program.text)?);
+        self.set_run(run.clone());
+        Ok(run)
+    }
+
+    /// Writes what the open run has not written yet, if there is one. `failed`: the script ended with an error.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn finish_run(&self, failed: bool) -> Result<()> {
+        let Some(run) = self.run() else { return Ok(()) };
+        let cut_short = self.launched().interrupt.asked() || (failed && self.step() > 0);
+        run.finish(self.sampled(), cut_short)?;
+        self.reporter().note(&format!("written to {}", run.folder().path().display()));
+        Ok(())
+    }
+
+    /// Ends the run that is open so that another can begin, where that may be: at a prompt.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn end_run(&self) -> Result<()> {
+        if self.step_loop().may_restart() && self.run().is_some() {
+            self.finish_run(false)?;
+            self.forget_run();
+        }
+        Ok(())
+    }
+}
