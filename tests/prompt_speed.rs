@@ -3,10 +3,8 @@
 
 mod common;
 
-use common::session;
+use common::host;
 use rhopo::script::console::complete::{self, Known};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
 use rhopo::script::loader::Loader;
 use rhopo::script::pages;
 use rhopo::script::reference;
@@ -25,7 +23,7 @@ fn time(mut work: impl FnMut()) -> Duration {
 }
 
 fn known() -> Known {
-    let host = Host::new(&session(), &Loader::new(None), &Limits::default());
+    let host = host();
     Known { entries: reference::entries(host.docs()), ..Known::default() }
 }
 

@@ -13,6 +13,8 @@ use crate::tensor::{Device, Tensor, rng::Key};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Who draws: each has random numbers of its own, so that one more draw here never changes another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,8 @@ const STREAMS: usize = 8;
 /// Stands where a step's number does in keys that outlive steps.
 const EVERY_STEP: u64 = u64::MAX;
 
-/// What a run was started with.
+/// What a session begins with.
+#[derive(Clone)]
 pub struct Launch {
     pub device: Device,
     pub settings: Settings,
@@ -53,6 +56,17 @@ impl Launch {
         let interrupt = Interrupt::new(settings.stop.clone());
         let (sets, access, reporter) = (Vec::new(), Access::everything(), Rc::new(Silent));
         Self { device, settings, seed: None, sets, out: None, threads: 1, interrupt, access, reporter }
+    }
+
+    /// The flag that stops whatever runs.
+    pub fn stop(&self) -> Arc<AtomicBool> {
+        self.settings.stop.clone()
+    }
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Self::new(Device::Cpu, Settings::default())
     }
 }
 

@@ -17,6 +17,7 @@ pub mod bind;
 pub mod between;
 pub mod live;
 pub mod host;
+pub mod builder;
 pub mod check;
 pub mod definitions;
 pub mod library;

@@ -1,16 +1,14 @@
 //! The pages of the reference, one a topic. Every example is run as its page is made, and what it prints stands below
 //! it.
 
-use crate::engine::Settings;
 use crate::files;
+use crate::run::Launch;
 use crate::run::report::{Reporter, Status, Table};
-use crate::run::{Launch, Session};
+use crate::script::builder::HostBuilder;
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::Host;
 use crate::script::limits::Limits;
-use crate::script::loader::{Loader, Source};
+use crate::script::loader::Source;
 use crate::script::reference::{self, Entry};
-use crate::tensor::Device;
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::rc::Rc;
@@ -48,10 +46,9 @@ pub fn page(entry: &Entry) -> std::result::Result<String, Diagnostic> {
 fn run(entry: &Entry) -> std::result::Result<String, Diagnostic> {
     let folder = files::temporary_folder()?;
     let printed = Rc::new(Printed::default());
-    let launch = Launch::new(Device::Cpu, Settings::default());
-    let out = Some(folder.path().join("run"));
-    let session = Session::launch(Launch { out, reporter: printed.clone(), ..launch });
-    let host = Host::new(&session, &Loader::new(None), &Limits { operations: Some(OPERATIONS), ..Limits::default() });
+    let launch = Launch { out: Some(folder.path().join("run")), reporter: printed.clone(), ..Launch::default() };
+    let limits = Limits { operations: Some(OPERATIONS), ..Limits::default() };
+    let host = HostBuilder::new().launch(launch).limits(limits).build();
     host.run(&Source { label: format!("example of {}", entry.path), text: entry.example.clone() })?;
     Ok(printed.text.take())
 }

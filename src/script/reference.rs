@@ -88,16 +88,10 @@ pub fn find<'a>(entries: &'a [Entry], name: &str) -> Result<Vec<&'a Entry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Settings;
-    use crate::run::{Launch, Session};
-    use crate::script::host::Host;
-    use crate::script::limits::Limits;
-    use crate::script::loader::Loader;
-    use crate::tensor::Device;
+    use crate::script::builder::HostBuilder;
 
     fn known() -> Vec<Entry> {
-        let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
-        entries(Host::new(&session, &Loader::new(None), &Limits::default()).docs())
+        entries(HostBuilder::new().build().docs())
     }
 
     #[test]

@@ -3,13 +3,10 @@
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::run::{Launch, Session};
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::Host;
-use crate::script::limits::Limits;
-use crate::script::loader::{Loader, Source};
+use crate::script::loader::Source;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 const PREFIX: &str = "test_";
 /// Folders that hold no sources: what runs leave, and what Cargo builds.
@@ -66,13 +63,12 @@ pub fn tests(host: &Host, source: &Source) -> std::result::Result<Vec<String>, D
     Ok(found.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Runs one test of a file. It sees its file's functions, imports and constants; the body is not run.
+/// Runs one test of a file in a host of its own. It sees its file's functions, imports and constants; the body is not
+/// run.
 ///
 /// # Errors
 /// What the test ends with.
-pub fn run(launch: Launch, loader: &Rc<Loader>, file: &str, test: &str) -> std::result::Result<(), Diagnostic> {
-    let session = Session::launch(launch);
-    let host = Host::new(&session, loader, &Limits::default());
+pub fn run(host: &Host, file: &str, test: &str) -> std::result::Result<(), Diagnostic> {
     let text = format!("script({}).call({}, [])", quoted(file), quoted(test));
     // No text is kept under this label, so that errors begin with a frame of the file.
     host.run(&Source { label: "rhopo test".to_string(), text })
@@ -87,8 +83,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use super::{run, sources, tests as names};
-    use crate::engine::Settings;
-    use crate::tensor::Device;
+    use crate::script::builder::HostBuilder;
     use std::fs;
 
     #[test]
@@ -113,14 +108,12 @@ mod tests {
                     fn test_b() { assert_eq(schedule::linear(1, 2), 1.0); assert_eq(global::HALF, 0.5); }\n\
                     fn helper() { 1 }\nfn test_a() { assert_eq(helper(), 2); }\n";
         fs::write(&path, text).expect("written");
-        let loader = Loader::new(None);
-        let launch = || Launch::new(Device::Cpu, Settings::default());
+        let host = || HostBuilder::new().build();
         let label = path.display().to_string();
-        let source = loader.find(&label).expect("found");
-        let host = Host::new(&Session::launch(launch()), &loader, &Limits::default());
-        assert_eq!(names(&host, &source).expect("compiles"), ["test_b", "test_a"]);
-        run(launch(), &loader, &label, "test_b").expect("passes");
-        let e = run(launch(), &loader, &label, "test_a").expect_err("fails");
+        let source = host().loader().find(&label).expect("found");
+        assert_eq!(names(&host(), &source).expect("compiles"), ["test_b", "test_a"]);
+        run(&host(), &label, "test_b").expect("passes");
+        let e = run(&host(), &label, "test_a").expect_err("fails");
         assert_eq!((e.message.as_str(), e.frames[0].line), ("expected 2, found 1", 6));
     }
 }

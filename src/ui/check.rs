@@ -1,14 +1,11 @@
 //! `rhopo check`: what is wrong with scripts, for people and for editors.
 
-use crate::engine::Settings;
+use crate::run::Launch;
 use crate::run::access::Access;
-use crate::run::{Launch, Session};
+use crate::script::builder::HostBuilder;
 use crate::script::check::{self, Finding};
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::Host;
-use crate::script::limits::Limits;
 use crate::script::loader::Loader;
-use crate::tensor::Device;
 use crate::ui::limits::own_folder;
 use crate::ui::out;
 use crate::ui::terminal::report;
@@ -57,9 +54,8 @@ pub fn check(args: CheckArgs) -> ExitCode {
 
 fn findings(loader: &Rc<Loader>, script: &str, access: &Access) -> Result<Vec<Finding>, Diagnostic> {
     let source = loader.find(script)?;
-    let access = access.clone();
-    let session = Session::launch(Launch { access, ..Launch::new(Device::Cpu, Settings::default()) });
-    let host = Host::new(&session, loader, &Limits::default()).strict();
+    let launch = Launch { access: access.clone(), ..Launch::default() };
+    let host = HostBuilder::new().launch(launch).loader(loader).strict().build();
     Ok(check::check(&host, &source))
 }
 

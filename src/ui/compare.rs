@@ -1,14 +1,10 @@
 //! `rhopo compare`: several objectives on one frozen batch. The comparison itself is a script, `compare.rhai`.
 
-use crate::engine::Settings;
+use crate::run::Launch;
 use crate::run::access::Access;
-use crate::run::interrupt::Interrupt;
-use crate::run::{Launch, Session};
+use crate::script::builder::HostBuilder;
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::Host;
-use crate::script::limits::Limits;
 use crate::script::loader::Loader;
-use crate::tensor::Device;
 use crate::ui::limits::own_folder;
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;
@@ -50,10 +46,6 @@ pub fn compare(args: CompareArgs) -> ExitCode {
 fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
     // An unknown script is a mistake of the command line and not of the comparison.
     args.scripts.iter().try_for_each(|script| loader.find(script).map(drop))?;
-    let settings = Settings::default();
-    let interrupt = Interrupt::new(settings.stop.clone());
-    let progress = Rc::new(Progress::new(false, settings.stop.clone()));
-    interrupt.install(|_| {})?;
     let text = |path: &PathBuf| path.display().to_string();
     let mut sets = vec![
         ("scripts".to_string(), Value::from(args.scripts.clone()).to_string()),
@@ -61,12 +53,12 @@ fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
         ("svg".to_string(), text(&args.svg)),
     ];
     sets.extend(args.batch.as_ref().map(|path| ("batch".to_string(), text(path))));
-    let launch = Launch::new(Device::Cpu, settings);
     let named: Vec<PathBuf> = args.batch.iter().cloned().chain([PathBuf::from(&args.model)]).collect();
     let folders = args.scripts.iter().filter_map(|script| own_folder(script));
     let access = Access::confined(args.svg.parent(), &named.into_iter().chain(folders).collect::<Vec<_>>());
-    let session =
-        Session::launch(Launch { access, seed: Some(args.seed), sets, interrupt, reporter: progress, ..launch });
-    let host = Host::new(&session, loader, &Limits::default());
+    let mut launch = Launch { access, seed: Some(args.seed), sets, ..Launch::default() };
+    Progress::attach(&mut launch, false);
+    launch.interrupt.install(|_| {})?;
+    let host = HostBuilder::new().launch(launch).loader(loader).build();
     host.run(&loader.keep("compare.rhai".into(), COMPARISON.into()))
 }

@@ -1,14 +1,10 @@
 //! `rhopo doc`: the functions that scripts can call, one of them, or all as pages.
 
-use crate::engine::Settings;
 use crate::files;
-use crate::run::{Launch, Session};
+use crate::script::builder::HostBuilder;
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::Host;
-use crate::script::limits::Limits;
 use crate::script::loader::Loader;
 use crate::script::{definitions, pages, reference};
-use crate::tensor::Device;
 use crate::ui::list::section;
 use crate::ui::out;
 use crate::ui::terminal::report;
@@ -49,8 +45,7 @@ fn code(done: Result<(), Diagnostic>) -> u8 {
 }
 
 fn entries() -> Vec<reference::Entry> {
-    let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
-    reference::entries(Host::new(&session, &Loader::new(None), &Limits::default()).docs())
+    reference::entries(HostBuilder::new().build().docs())
 }
 
 fn show(name: &str) -> Result<(), Diagnostic> {

@@ -1,8 +1,10 @@
 //! Options that `rhopo run` and `rhopo repl` share: with what scripts run, what they may use and reach.
 
+use crate::engine::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::run::access::Access;
+use crate::run::{Launch, device};
 use crate::script::limits::Limits;
 use crate::tensor::memory;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,20 @@ pub struct EngineArgs {
     /// A folder whose modules go before the built-in std/…
     #[arg(long, value_name = "DIR")]
     pub stdlib: Option<PathBuf>,
+}
+
+impl EngineArgs {
+    /// What a session begins with.
+    ///
+    /// # Errors
+    /// A folder, a device or a number of threads that there is not.
+    pub fn launch(&self) -> Result<Launch> {
+        if let Some(folder) = self.stdlib.as_ref().filter(|folder| !files::is_folder(folder)) {
+            return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
+        }
+        let device = device::parse(&self.device)?;
+        Ok(Launch { threads: threads(self.threads)?, ..Launch::new(device, Settings::default()) })
+    }
 }
 
 /// Where scripts end.

@@ -1,13 +1,14 @@
 //! A run as it goes: a bar on a terminal, plain lines elsewhere. Everything but the script's own `print` goes to
 //! standard error.
 
-use crate::run::{Reporter, Status, Table};
+use crate::run::{Launch, Reporter, Status, Table};
 use crate::ui::terminal::asks;
 use crate::ui::{out, table};
 use crossterm::event::{self, Event, KeyCode};
 use crossterm::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,9 +32,16 @@ pub struct Progress {
 
 impl Progress {
     /// `live`: standard error is a terminal. `stop` is set when nobody reads standard output any more.
-    pub fn new(live: bool, stop: Arc<AtomicBool>) -> Self {
+    fn new(live: bool, stop: Arc<AtomicBool>) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
         Self { bar, live, last: Cell::new(None), closed: Arc::default(), stop }
+    }
+
+    /// Shows the run of a session that is to be launched.
+    pub fn attach(launch: &mut Launch, live: bool) -> Rc<Self> {
+        let progress = Rc::new(Self::new(live, launch.stop()));
+        launch.reporter = progress.clone();
+        progress
     }
 
     /// The bar, for whoever has to write beside it.

@@ -1,15 +1,13 @@
 //! `rhopo run`: builds the session, runs the script on a thread with room for deep recursion, and says how it went.
 
-use crate::engine::Settings;
-use crate::error::{Error, Result};
-use crate::files;
-use crate::run::interrupt::{Interrupt, Press};
-use crate::run::{Launch, Session, device};
+use crate::run::Launch;
+use crate::run::interrupt::Press;
+use crate::script::builder::HostBuilder;
 use crate::script::diagnostics::Diagnostic;
-use crate::script::host::{self, Host};
+use crate::script::host::Host;
 use crate::script::loader::Loader;
 use crate::script::workbench::Workbench;
-use crate::ui::limits::{EngineArgs, LimitArgs, threads};
+use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::out;
 use crate::ui::progress::Progress;
 use crate::ui::repl::talker::Talker;
@@ -62,36 +60,31 @@ pub fn run(args: RunArgs) -> ExitCode {
 
 fn execute(args: &RunArgs) -> u8 {
     let loader = Loader::new(args.engine.stdlib.clone());
-    let settings = Settings::default();
-    let progress = Rc::new(Progress::new(std::io::stderr().is_terminal(), settings.stop.clone()));
-    let closed = progress.closed();
-    let interrupt = Interrupt::new(settings.stop.clone());
-    let over = args.limits.start_clock(&settings.stop);
-    let talker = Rc::new(Talker::new());
-    let done = session(args, settings, &interrupt, &progress).map_err(Diagnostic::from).and_then(|session| {
-        let host = Host::new(&session, &loader, &args.limits.enforce());
-        if args.watch {
-            session.step_loop().follow_files();
-        }
-        if args.pause {
-            session.step_loop().request_pause();
-        }
-        host.between().set_prompt(talker.clone());
-        match args.interactive {
-            false => host::run_named(&host, &args.script),
-            true => stay(host, args, &talker),
-        }
-    });
-    match done {
+    args.engine.launch().map(|launch| begin(args, launch, &loader)).unwrap_or_else(|e| {
+        report(&e.into(), &loader);
+        1
+    })
+}
+
+fn begin(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> u8 {
+    let scripts = std::slice::from_ref(&args.script);
+    let access = args.limits.access(scripts, args.out.as_deref(), &args.set, args.engine.stdlib.as_deref());
+    let mut launch = Launch { access, seed: args.seed, sets: args.set.clone(), out: args.out.clone(), ..launch };
+    let progress = Progress::attach(&mut launch, std::io::stderr().is_terminal());
+    let (interrupt, closed) = (launch.interrupt.clone(), progress.closed());
+    let over = args.limits.start_clock(&launch.stop());
+    let bar = progress.bar();
+    let watched = interrupt.install(move |press| tell(press, &bar)).map_err(Diagnostic::from);
+    match watched.and_then(|()| script(args, launch, loader)) {
         // Whoever read the output has seen enough.
         Err(e) if e.interrupted && closed.load(Ordering::Relaxed) => 0,
         Err(e) if e.interrupted && over.load(Ordering::Relaxed) => {
-            report(&args.limits.time_is_over().into(), &loader);
+            report(&args.limits.time_is_over().into(), loader);
             1
         }
         Err(e) if e.interrupted => INTERRUPTED,
         Err(e) => {
-            report(&e, &loader);
+            report(&e, loader);
             1
         }
         Ok(()) if interrupt.asked() => INTERRUPTED,
@@ -99,41 +92,32 @@ fn execute(args: &RunArgs) -> u8 {
     }
 }
 
+/// Runs the script, as `--watch`, `--pause` and `--interactive` say.
+fn script(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
+    let host = HostBuilder::new().launch(launch).loader(loader).limits(args.limits.enforce()).build();
+    let steps = host.session().step_loop();
+    if args.watch {
+        steps.follow_files();
+    }
+    if args.pause {
+        steps.request_pause();
+    }
+    let talker = Rc::new(Talker::new());
+    host.between().set_prompt(talker.clone());
+    match args.interactive {
+        false => host.run_named(&args.script),
+        true => stay(host, args, &talker),
+    }
+}
+
 /// Runs the script, then talks; what went wrong is told before.
-fn stay(host: Host, args: &RunArgs, talker: &Talker) -> std::result::Result<(), Diagnostic> {
+fn stay(host: Host, args: &RunArgs, talker: &Talker) -> Result<(), Diagnostic> {
     let mut bench = Workbench::new(host);
     let mut desk = bench.desk();
     talker.attempt(&mut desk, |desk| desk.load(&args.script));
     desk.session().step_loop().set_interactive();
     talker.converse(&mut desk, Place::Session);
     Ok(())
-}
-
-fn session(args: &RunArgs, settings: Settings, interrupt: &Interrupt, progress: &Rc<Progress>) -> Result<Rc<Session>> {
-    if let Some(folder) = args.engine.stdlib.as_ref().filter(|folder| !files::is_folder(folder)) {
-        return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
-    }
-    let device = device::parse(&args.engine.device)?;
-    let threads = threads(args.engine.threads)?;
-    let bar = progress.bar();
-    interrupt.install(move |press| tell(press, &bar))?;
-    let (reporter, interrupt) = (progress.clone(), interrupt.clone());
-    let access = args.limits.access(
-        std::slice::from_ref(&args.script),
-        args.out.as_deref(),
-        &args.set,
-        args.engine.stdlib.as_deref(),
-    );
-    Ok(Session::launch(Launch {
-        access,
-        seed: args.seed,
-        sets: args.set.clone(),
-        out: args.out.clone(),
-        threads,
-        interrupt,
-        reporter,
-        ..Launch::new(device, settings)
-    }))
 }
 
 fn tell(press: Press, bar: &ProgressBar) {
@@ -147,7 +131,7 @@ fn tell(press: Press, bar: &ProgressBar) {
     }
 }
 
-fn assignment(text: &str) -> std::result::Result<(String, String), String> {
+fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_string(), value.to_string())),
         _ => Err("expected NAME=VALUE; the script's name goes before --set".to_string()),

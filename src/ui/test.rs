@@ -1,16 +1,13 @@
 //! `rhopo test`: runs the `fn test_…()` of Rhai files and says which hold.
 
-use crate::engine::Settings;
 use crate::error::Error;
+use crate::run::Launch;
 use crate::run::access::Access;
-use crate::run::interrupt::Interrupt;
-use crate::run::{Launch, Session};
+use crate::script::builder::HostBuilder;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::Host;
-use crate::script::limits::Limits;
 use crate::script::loader::Loader;
 use crate::script::testing;
-use crate::tensor::Device;
 use crate::ui::out;
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;
@@ -52,25 +49,21 @@ pub fn test(args: TestArgs) -> ExitCode {
 
 struct Runner {
     loader: Rc<Loader>,
-    settings: Settings,
-    interrupt: Interrupt,
-    progress: Rc<Progress>,
-    access: Access,
+    launch: Launch,
 }
 
 impl Runner {
     fn new(loader: &Rc<Loader>, args: &TestArgs) -> Result<Self, Diagnostic> {
-        let settings = Settings::default();
-        let interrupt = Interrupt::new(settings.stop.clone());
-        interrupt.install(|_| {})?;
-        let progress = Rc::new(Progress::new(false, settings.stop.clone()));
         let access = Access::confined(None, &[args.paths.clone(), args.stdlib.iter().cloned().collect()].concat());
-        Ok(Self { loader: loader.clone(), settings, interrupt, progress, access })
+        let mut launch = Launch { access, ..Launch::default() };
+        Progress::attach(&mut launch, false);
+        launch.interrupt.install(|_| {})?;
+        Ok(Self { loader: loader.clone(), launch })
     }
 
-    fn launch(&self) -> Launch {
-        let (interrupt, reporter) = (self.interrupt.clone(), self.progress.clone());
-        Launch { access: self.access.clone(), interrupt, reporter, ..Launch::new(Device::Cpu, self.settings.clone()) }
+    /// A host of its own for each test: all end by the same Ctrl-C.
+    fn host(&self) -> Host {
+        HostBuilder::new().launch(self.launch.clone()).loader(&self.loader).build()
     }
 
     fn all(&self, args: &TestArgs) -> Result<u8, Diagnostic> {
@@ -80,9 +73,8 @@ impl Runner {
             let label = file.display().to_string();
             let label = label.strip_prefix("./").unwrap_or(&label);
             let source = self.loader.find(label)?;
-            let host = Host::new(&Session::launch(self.launch()), &self.loader, &Limits::default());
             let wanted = |name: &String| args.only.as_ref().is_none_or(|only| name.contains(only));
-            let tests: Vec<String> = testing::tests(&host, &source)?.into_iter().filter(wanted).collect();
+            let tests: Vec<String> = testing::tests(&self.host(), &source)?.into_iter().filter(wanted).collect();
             if !tests.is_empty() {
                 out::line(label);
             }
@@ -113,7 +105,7 @@ impl Runner {
 
     fn one(&self, label: &str, test: &str) -> Result<(), Diagnostic> {
         let begun = Instant::now();
-        let outcome = testing::run(self.launch(), &self.loader, label, test);
+        let outcome = testing::run(&self.host(), label, test);
         let said = if outcome.is_ok() { "ok  " } else { "FAIL" };
         out::line(&format!("  {said}  {test}  {:.2} s", begun.elapsed().as_secs_f64()));
         outcome

@@ -85,7 +85,7 @@ pub fn largest(a: &[f64]) -> f64 {
     a.iter().fold(0.0, |m, x| m.max(x.abs()))
 }
 
-/// A session without a command line, on the CPU.
-pub fn session() -> std::rc::Rc<rhopo::run::Session> {
-    rhopo::run::Session::new(Device::Cpu, Settings::default(), 0)
+/// A host without a command line, on the CPU.
+pub fn host() -> rhopo::script::host::Host {
+    rhopo::script::builder::HostBuilder::new().build()
 }

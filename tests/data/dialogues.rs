@@ -1,16 +1,12 @@
 //! Going on from the middle of rows, and dialogues: ids that only grow, masks, log-probs, users of every kind.
 
-use crate::common::{fixtures, session};
+use crate::common::{fixtures, host};
 use rhopo::data::Batch;
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::Loader;
 
 /// The value of a script's last expression.
 fn eval(text: &str) -> Result<rhai::Dynamic, String> {
-    let (session, loader) = (session(), Loader::new(None));
-    let host = Host::new(&session, &loader, &Limits::default());
-    let source = loader.keep("test".into(), text.into());
+    let host = host();
+    let source = host.loader().keep("test".into(), text.into());
     host.eval(&source).map_err(|e| e.message)
 }
 

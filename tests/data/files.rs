@@ -1,11 +1,9 @@
 //! Data sets: every format from JSON lines and from Parquet, order and cursor, and what is refused, text by text.
 
-use crate::common::{fixtures, session};
+use crate::common::{fixtures, host};
 use rhopo::data::Content;
 use rhopo::data::dataset::{Cursor, Dataset, Format, Reading};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use rhopo::script::loader::Source;
 use rhopo::script::value::to_json;
 use rhopo::tensor::rng::Key;
 use serde_json::{Value, json};
@@ -48,7 +46,7 @@ fn refused(text: impl AsRef<[u8]>) -> String {
 
 /// The value of a script's last expression.
 fn eval(text: &str) -> Result<Value, String> {
-    let host = Host::new(&session(), &Loader::new(None), &Limits::default());
+    let host = host();
     let source = Source {
         label: "data.rhai".into(),
         text: text.replace("DATA", &fixtures().join("data").display().to_string()),

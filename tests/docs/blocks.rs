@@ -1,13 +1,9 @@
 //! What the README and the pages show: every function, number of arguments and option in a block of Rhai is one that
 //! there is. Blocks are fragments, so their variables may be the reader's own.
 
-use rhopo::engine::Settings;
-use rhopo::run::{Launch, Session};
+use rhopo::script::builder::HostBuilder;
 use rhopo::script::check::check;
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
-use rhopo::tensor::Device;
+use rhopo::script::loader::Source;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,13 +30,12 @@ fn blocks(page: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn what_the_pages_call_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
     let (mut looked_at, mut wrong) = (0, Vec::new());
     for path in std::iter::once(root.join("README.md")).chain(pages(&root.join("docs"))) {
         let page = fs::read_to_string(&path).expect("text");
         for block in blocks(&page) {
             let source = Source { label: "block.rhai".into(), text: block.into() };
-            let host = Host::new(&session, &Loader::new(None), &Limits::default()).strict();
+            let host = HostBuilder::new().strict().build();
             let called = ["has no option", " argument", "there is no function"];
             let found = check(&host, &source).into_iter().map(|finding| finding.message);
             let found = found.filter(|message| called.iter().any(|words| message.contains(words)));

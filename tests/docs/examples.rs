@@ -1,13 +1,12 @@
 //! Every native function has a page with a summary, parameters and an example; every example runs.
 
-use rhopo::engine::Settings;
-use rhopo::run::{Launch, Session};
+use rhopo::run::Launch;
+use rhopo::script::builder::HostBuilder;
 use rhopo::script::host::Host;
 use rhopo::script::limits::Limits;
 use rhopo::script::loader::Loader;
 use rhopo::script::registry::Doc;
 use rhopo::script::render::render;
-use rhopo::tensor::Device;
 
 /// The engine needs its large stack here as well.
 fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
@@ -18,8 +17,8 @@ fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
 }
 
 fn host(out: Option<std::path::PathBuf>, loader: &std::rc::Rc<Loader>) -> Host {
-    let session = Session::launch(Launch { out, ..Launch::new(Device::Cpu, Settings::default()) });
-    Host::new(&session, loader, &Limits { operations: Some(1_000_000), ..Limits::default() })
+    let limits = Limits { operations: Some(1_000_000), ..Limits::default() };
+    HostBuilder::new().launch(Launch { out, ..Launch::default() }).loader(loader).limits(limits).build()
 }
 
 fn run(doc: &Doc) -> Result<(), String> {

@@ -1,22 +1,17 @@
 //! The reference is what the code says: its pages are those that `rhopo doc --write docs/reference` would write, and
 //! every function on them has a summary, parameters and an example.
 
-use rhopo::engine::Settings;
-use rhopo::run::{Launch, Session};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
+use rhopo::script::builder::HostBuilder;
 use rhopo::script::loader::Loader;
 use rhopo::script::pages;
 use rhopo::script::reference::{self, Entry};
 use rhopo::script::render::render;
-use rhopo::tensor::Device;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 fn entries() -> Vec<Entry> {
-    let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
-    reference::entries(Host::new(&session, &Loader::new(None), &Limits::default()).docs())
+    reference::entries(HostBuilder::new().build().docs())
 }
 
 /// The engine needs its large stack here as well.

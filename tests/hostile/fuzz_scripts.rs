@@ -1,16 +1,13 @@
 //! Text that is almost a script: shipped scripts, modules and every example of the reference, damaged at random. Each
 //! compiles and runs, or says what is wrong; nothing panics. `RHOPO_FUZZ=n` tries n times as many.
 
-use rhopo::engine::Settings;
+use rhopo::run::Launch;
 use rhopo::run::access::Access;
-use rhopo::run::{Launch, Session};
-use rhopo::script::host::Host;
+use rhopo::script::builder::HostBuilder;
 use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, STDLIB};
 use rhopo::script::reference;
-use rhopo::tensor::Device;
 use rhopo::tensor::rng::Key;
-use std::rc::Rc;
 
 /// Scripts that are tried.
 const TRIES: u64 = 1500;
@@ -114,9 +111,9 @@ fn fuzz() {
     let launch = || Launch {
         access: Access::confined(None, &[]),
         out: Some(tempfile::tempdir_in(".").expect("a folder").path().join("run")),
-        ..Launch::new(Device::Cpu, Settings::default())
+        ..Launch::default()
     };
-    let docs = Host::new(&Session::launch(launch()), &loader, &Limits::default()).docs().to_vec();
+    let docs = HostBuilder::new().build().docs().to_vec();
     let mut seeds: Vec<String> = reference::entries(&docs).into_iter().map(|entry| entry.example).collect();
     seeds.extend(STDLIB.iter().map(|(_, text)| (*text).to_string()));
     // Training is not what is tried here: a script's settings make it one step of next to nothing.
@@ -131,8 +128,8 @@ fn fuzz() {
     for i in 0..TRIES * many {
         let seed = dice.below(seeds.len());
         let text = damage(&seeds[seed], &seeds, &mut dice);
-        let session = Session::launch(launch());
-        let host = Host::new(&session, &loader, &Limits { operations: Some(OPERATIONS), ..Limits::default() });
+        let limits = Limits { operations: Some(OPERATIONS), ..Limits::default() };
+        let host = HostBuilder::new().launch(launch()).loader(&loader).limits(limits).build();
         let source = loader.keep(format!("fuzz {i}"), text.clone());
         match host.run(&source) {
             Ok(()) => ran += 1,
@@ -143,7 +140,6 @@ fn fuzz() {
                 rhopo::script::render::render(&e, &loader, true);
             }
         }
-        drop(Rc::clone(&session));
     }
     assert!(ran > 50 && refused > 50, "damage that is neither too light nor too heavy: {ran} ran, {refused} did not");
 }

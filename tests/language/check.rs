@@ -1,20 +1,15 @@
 //! `check` finds what is planted in `fixtures/broken` (each file says in its first line what and where), and nothing in
 //! the shipped scripts and modules.
 
-use rhopo::engine::Settings;
-use rhopo::run::{Launch, Session};
+use rhopo::script::builder::HostBuilder;
 use rhopo::script::check::{Finding, check};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
 use rhopo::script::loader::{Loader, Source};
 use rhopo::script::testing;
-use rhopo::tensor::Device;
 use std::path::Path;
 use std::rc::Rc;
 
 fn findings(loader: &Rc<Loader>, source: &Source) -> Vec<Finding> {
-    let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
-    check(&Host::new(&session, loader, &Limits::default()).strict(), source)
+    check(&HostBuilder::new().loader(loader).strict().build(), source)
 }
 
 fn sources(folder: &str) -> (Rc<Loader>, Vec<Source>) {

@@ -1,9 +1,7 @@
 //! Closures that come out of a module: called wherever closures of the script are.
 
-use crate::common::session;
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use crate::common::host;
+use rhopo::script::loader::Source;
 use std::fs;
 use std::path::Path;
 
@@ -28,8 +26,7 @@ fn run(dir: &Path, text: &str) {
     fs::write(dir.join("outer.rhai"), OUTER).expect("written");
     let label = dir.join("main.rhai").display().to_string();
     fs::write(&label, text).expect("written");
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     let _ = host.eval(&Source { label, text: text.into() }).unwrap_or_else(|e| panic!("{text}\n{e:?}"));
 }
 

@@ -1,12 +1,7 @@
 //! No name in the contract is a reserved word of the language: every one can be written as a variable, a map key and
 //! a property.
 
-use rhopo::engine::Settings;
-use rhopo::run::Session;
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::Loader;
-use rhopo::tensor::Device;
+use crate::common::host;
 
 /// Names that scripts write which are no functions of the registry: columns, options, metrics.
 const NAMES: &str = "mask old_logprob ref_logprob length finished text prompt reward advantage value old_value ret \
@@ -17,9 +12,7 @@ const NAMES: &str = "mask old_logprob ref_logprob length finished text prompt re
 
 #[test]
 fn every_name_parses() {
-    let loader = Loader::new(None);
-    let session = Session::new(Device::Cpu, Settings::default(), 0);
-    let host = Host::new(&session, &loader, &Limits::default());
+    let host = host();
     let functions =
         host.docs().iter().map(|doc| doc.name).filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_'));
     let mut names: Vec<&str> = NAMES.split_whitespace().chain(functions).collect();
@@ -27,7 +20,7 @@ fn every_name_parses() {
     names.dedup();
     for name in names {
         let text = format!("let m = #{{ {name}: 1 }};\nm.{name} = 2;\nlet {name} = m.{name};\n{name}");
-        let source = loader.keep(name.to_string(), text);
+        let source = host.loader().keep(name.to_string(), text);
         let value = host.eval(&source).unwrap_or_else(|e| panic!("`{name}`: {}", e.message));
         assert_eq!(value.as_int(), Ok(2), "`{name}`");
     }

@@ -1,16 +1,13 @@
 //! The script library's modules for rewards, pairs and evaluation against numbers worked out by hand.
 
-use crate::common::{json, session};
+use crate::common::{host, json};
 use rhopo::script::diagnostics::Diagnostic;
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use rhopo::script::loader::Source;
 use rhopo::script::value::to_json;
 use serde_json::{Value, json};
 
 fn run(text: &str) -> Result<Value, Diagnostic> {
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     let head = "import \"std/reward\" as reward; import \"std/pairing\" as pairing; import \"std/evaluation\" as evaluation;\n";
     host.eval(&Source { label: "library.rhai".into(), text: format!("{head}{text}") }).map(|value| to_json(&value))
 }

@@ -1,14 +1,10 @@
 //! The schedules and diagnostics of the script library, against numbers worked out by hand.
 
-use crate::common::session;
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use crate::common::host;
+use rhopo::script::loader::Source;
 
 fn eval(text: &str) {
-    let session = session();
-    let loader = Loader::new(None);
-    let host = Host::new(&session, &loader, &Limits::default());
+    let host = host();
     let text = format!("import \"std/schedule\" as schedule;\nimport \"std/diagnostics\" as diagnostics;\n{text}");
     let _ = host.eval(&Source { label: "case.rhai".into(), text }).unwrap_or_else(|e| panic!("{e:?}"));
 }

@@ -6,14 +6,10 @@
 use crate::common::{fixtures, json};
 use rhopo::data::encode::{encode, encode_pairs};
 use rhopo::data::{Content, Demo, Pair};
-use rhopo::engine::Settings;
 use rhopo::error::Result;
 use rhopo::model::chat::{ChatTemplate, Ending, Rendered};
 use rhopo::model::{Model, Tokenizer};
-use rhopo::run::{Launch, Session};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::Loader;
+use rhopo::script::builder::HostBuilder;
 use rhopo::script::render::render;
 use rhopo::tensor::{Device, rng::Key};
 use serde_json::{Value, json};
@@ -396,10 +392,10 @@ fn a_model_without_a_template_says_what_to_add() {
 fn script(text: &str) -> Option<String> {
     let text = text.to_string();
     let run = move || {
-        let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
-        let loader = Loader::new(None);
-        let source = loader.keep("own".into(), format!("let p = load_model(\"tiny\", #{{ random: true }});\n{text}"));
-        Host::new(&session, &loader, &Limits::default()).run(&source).err().map(|e| render(&e, &loader, false))
+        let host = HostBuilder::new().build();
+        let source =
+            host.loader().keep("own".into(), format!("let p = load_model(\"tiny\", #{{ random: true }});\n{text}"));
+        host.run(&source).err().map(|e| render(&e, host.loader(), false))
     };
     let thread = std::thread::Builder::new().stack_size(256 << 20).spawn(run).expect("a thread");
     thread.join().expect("no panic")

@@ -3,7 +3,7 @@
 
 mod write;
 
-use crate::common::{fixture_model, fixtures, json, max_gap, ragged_rows, session};
+use crate::common::{fixture_model, fixtures, host, json, max_gap, ragged_rows};
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::{Device, Tensor as Data};
@@ -14,9 +14,7 @@ use rhopo::engine::{self, SampleOptions, Settings};
 use rhopo::error::Error;
 use rhopo::model::gguf::Frozen;
 use rhopo::model::rows::{Row, Rows};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use rhopo::script::loader::Source;
 use rhopo::script::value::to_json;
 use rhopo::tensor::rng::Key;
 use std::path::PathBuf;
@@ -456,7 +454,7 @@ fn a_script_asks_a_judge() {
         written.path.display(),
         fixtures().join("models/qwen2").display()
     );
-    let host = Host::new(&session(), &Loader::new(None), &Limits::default());
+    let host = host();
     let out = to_json(&host.eval(&Source { label: "judge.rhai".into(), text }).unwrap_or_else(|e| panic!("{e:?}")));
     let columns = ["finished", "id", "length", "mask", "old_logprob", "prompt", "text"];
     assert_eq!(out, serde_json::json!([4, [0, 1, 2, 3], columns, true, true, true, true]));

@@ -1,9 +1,7 @@
 //! Token ids mean something to one tokenizer alone: rows that another one made are refused and not scored.
 
-use crate::common::{fixtures, session};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use crate::common::{fixtures, host};
+use rhopo::script::loader::Source;
 
 fn run(statements: &str) {
     let model = |name: &str| fixtures().join("models").join(name).display().to_string();
@@ -15,8 +13,7 @@ fn run(statements: &str) {
         model("qwen2"),
         model("llama2"),
     );
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     let _ = host.eval(&Source { label: "own.rhai".into(), text }).unwrap_or_else(|e| panic!("{e:?}"));
 }
 

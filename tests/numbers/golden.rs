@@ -1,9 +1,7 @@
 //! Ten optimizer steps of shipped scripts' losses on a fixture model, against the same steps in PyTorch.
 
-use crate::common::{fixtures, json, session};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use crate::common::{fixtures, host, json};
+use rhopo::script::loader::Source;
 use rhopo::script::value::to_json;
 use serde_json::Value;
 
@@ -33,8 +31,7 @@ fn run(case: &Value) {
          [steps, logprob(model, b).to_array()]",
         model.display()
     );
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     let source = Source { label: "golden.rhai".into(), text };
     let out = to_json(&host.eval(&source).unwrap_or_else(|e| panic!("{e:?}")));
     let name = format!("{} {}", case["model"], case["script"]);

@@ -1,10 +1,8 @@
 //! Each row of gro's table against the script of the method itself: the gradient with respect to the log-probs on random
 //! batches, up to the constant that the table states. For rows without a script of their own a formula stands here.
 
-use crate::common::{largest, max_gap, session};
-use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use crate::common::{host, largest, max_gap};
+use rhopo::script::loader::Source;
 use rhopo::script::value::to_json;
 use serde_json::Value;
 
@@ -30,8 +28,7 @@ const RANDOM: &str = "
     }";
 
 fn eval(text: &str) -> Value {
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     let source = Source { label: "gro_row.rhai".into(), text: text.into() };
     to_json(&host.eval(&source).unwrap_or_else(|e| panic!("{text}\n{e:?}")))
 }
@@ -185,8 +182,7 @@ fn graded_contrast_is_its_formula() {
 
 #[test]
 fn an_unknown_method_names_the_rows() {
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     let text =
         format!("{RANDOM} let b = random(0); b.advantage = b.a; slope(\"gro\", b, #{{ method: \"ppo\", beta: 1.0 }})");
     let error = host.eval(&Source { label: "gro_row.rhai".into(), text }).expect_err("no such row");

@@ -1,10 +1,9 @@
 //! The `loss` of shipped scripts against the reference numbers of `fixtures/objectives.json` (PyTorch, float64):
 //! value and gradient, in f64 and f32, and that neither cells outside the mask nor the order of rows change them.
 
-use crate::common::{json, largest, max_gap, session};
+use crate::common::{host, json, largest, max_gap};
 use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, Source};
+use rhopo::script::loader::Source;
 use rhopo::script::value::to_json;
 use serde_json::Value;
 
@@ -60,8 +59,7 @@ fn numbers(rows: &Value) -> Vec<f64> {
 
 /// Every case, with errors up to `tolerance` of the loss and of the largest gradient.
 fn check(dtype: &str, tolerance: f64) {
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     let mut checked = 0;
     for case in json("objectives.json")["losses"].as_array().unwrap() {
         let (loss, grad) = run(&host, case, dtype, false);
@@ -101,8 +99,7 @@ fn permuted(case: &Value, unit: usize) -> Value {
 
 #[test]
 fn losses_of_shipped_scripts_do_not_depend_on_the_order_of_rows() {
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     for case in json("objectives.json")["losses"].as_array().unwrap() {
         let script = case["script"].as_str().unwrap();
         let group = case["cfg"]["group"].as_u64().map(|n| n as usize);
@@ -121,8 +118,7 @@ fn losses_of_shipped_scripts_do_not_depend_on_the_order_of_rows() {
 /// PPO-ptx has no reference of its own: it is PPO's loss plus `ptx` times SFT's on other rows.
 #[test]
 fn the_loss_of_ppo_ptx_is_that_of_ppo_and_that_of_sft() {
-    let session = session();
-    let host = Host::new(&session, &Loader::new(None), &Limits::default());
+    let host = host();
     let text = r#"
         let b = batch(#{ mask: [[1, 1, 1], [1, 1, 0]], old_logprob: [[-1.0, -2.0, -0.5], [-0.1, -3.0, 0.0]],
                          advantage: [[1.0, -1.0, 0.5], [2.0, -0.3, 0.0]] });

@@ -276,17 +276,11 @@ pub fn signature(text: &str, known: &Known) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Settings;
-    use crate::run::{Launch, Session};
-    use crate::script::host::Host;
-    use crate::script::limits::Limits;
-    use crate::script::loader::Loader;
+    use crate::script::builder::HostBuilder;
     use crate::script::reference;
-    use crate::tensor::Device;
 
     fn known() -> Known {
-        let session = Session::launch(Launch::new(Device::Cpu, Settings::default()));
-        let host = Host::new(&session, &Loader::new(None), &Limits::default());
+        let host = HostBuilder::new().build();
         let variable = |name: &str, kind: &str, members: &[&str]| Variable {
             name: name.into(),
             kind: kind.into(),

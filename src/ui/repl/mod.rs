@@ -6,14 +6,12 @@ mod plot;
 pub(super) mod talker;
 pub(super) mod typist;
 
-use crate::engine::Settings;
-use crate::error::Error;
-use crate::run::interrupt::Interrupt;
-use crate::run::{Launch, Session, device};
-use crate::script::host::Host;
+use crate::error::Result;
+use crate::run::Launch;
+use crate::script::builder::HostBuilder;
 use crate::script::loader::Loader;
 use crate::script::workbench::Workbench;
-use crate::ui::limits::{EngineArgs, LimitArgs, threads};
+use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
@@ -42,44 +40,31 @@ pub struct ReplArgs {
 pub fn repl(args: ReplArgs) -> ExitCode {
     on_engine_thread(move || {
         let loader = Loader::new(args.engine.stdlib.clone());
-        match session(&args).map(|session| (begin(&args, &session, &loader), session)) {
-            Ok((mut bench, _)) => {
-                let talker = Talker::new();
-                talker.greet();
-                if let Some(script) = &args.script {
-                    talker.attempt(&mut bench.desk(), |desk| desk.load(script));
-                }
-                talker.converse(&mut bench.desk(), Place::Session);
-                talker.attempt(&mut bench.desk(), |desk| Ok(desk.end_run()?));
-                u8::from(talker.failed() && !std::io::stdin().is_terminal())
-            }
-            Err(e) => {
-                report(&e.into(), &loader);
-                1
-            }
-        }
+        launch(&args).map(|launch| talk(&args, launch, &loader)).unwrap_or_else(|e| {
+            report(&e.into(), &loader);
+            1
+        })
     })
 }
 
-fn session(args: &ReplArgs) -> Result<Rc<Session>, Error> {
-    let settings = Settings::default();
-    let reporter = Rc::new(Progress::new(std::io::stderr().is_terminal(), settings.stop.clone()));
-    let interrupt = Interrupt::new(settings.stop.clone());
-    interrupt.install(|_| {})?;
-    let (device, threads) = (device::parse(&args.engine.device)?, threads(args.engine.threads)?);
+fn launch(args: &ReplArgs) -> Result<Launch> {
     let scripts: Vec<String> = args.script.iter().cloned().collect();
     let access = args.limits.access(&scripts, None, &[], args.engine.stdlib.as_deref());
-    Ok(Session::launch(Launch {
-        access,
-        threads,
-        interrupt,
-        reporter,
-        seed: args.seed,
-        ..Launch::new(device, settings)
-    }))
+    let mut launch = Launch { access, seed: args.seed, ..args.engine.launch()? };
+    Progress::attach(&mut launch, std::io::stderr().is_terminal());
+    launch.interrupt.install(|_| {})?;
+    Ok(launch)
 }
 
-fn begin(args: &ReplArgs, session: &Rc<Session>, loader: &Rc<Loader>) -> Workbench {
-    session.step_loop().set_interactive();
-    Workbench::new(Host::new(session, loader, &args.limits.enforce()))
+fn talk(args: &ReplArgs, launch: Launch, loader: &Rc<Loader>) -> u8 {
+    let host = HostBuilder::new().launch(launch).loader(loader).limits(args.limits.enforce()).build();
+    host.session().step_loop().set_interactive();
+    let (mut bench, talker) = (Workbench::new(host), Talker::new());
+    talker.greet();
+    if let Some(script) = &args.script {
+        talker.attempt(&mut bench.desk(), |desk| desk.load(script));
+    }
+    talker.converse(&mut bench.desk(), Place::Session);
+    talker.attempt(&mut bench.desk(), |desk| Ok(desk.end_run()?));
+    u8::from(talker.failed() && !std::io::stdin().is_terminal())
 }

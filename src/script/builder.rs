@@ -1,0 +1,106 @@
+//! How a host is put together: a session, what finds its scripts, an engine with everything in it, and its limits.
+
+use crate::error::Error;
+use crate::run::{Launch, Session};
+use crate::script::between::Between;
+use crate::script::bind;
+use crate::script::callee::Callees;
+use crate::script::host::Host;
+use crate::script::limits::{self, Limits};
+use crate::script::loader::{Loader, Resolver};
+use crate::script::registry::Registry;
+use crate::script::surroundings::Surroundings;
+use rhai::{Engine, Module, Token};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+const KEYWORD_EVAL: &str = "eval";
+
+/// A host to be: unless told otherwise silent, on the CPU, without limits, and with the modules of the binary.
+#[derive(Default)]
+pub struct HostBuilder {
+    launch: Launch,
+    loader: Rc<Loader>,
+    limits: Limits,
+    strict: bool,
+}
+
+impl HostBuilder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What its session begins with.
+    #[must_use]
+    pub fn launch(self, launch: Launch) -> Self {
+        Self { launch, ..self }
+    }
+
+    /// Where its scripts come from; several hosts may share one.
+    #[must_use]
+    pub fn loader(self, loader: &Rc<Loader>) -> Self {
+        Self { loader: loader.clone(), ..self }
+    }
+
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Refuses variables that are not declared when a script is compiled, not only when it gets there.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { strict: true, ..self }
+    }
+
+    pub fn build(self) -> Host {
+        let (session, loader) = (Session::launch(self.launch), self.loader);
+        loader.confine(session.access());
+        let mut engine = Engine::new();
+        limits::bound(&mut engine);
+        engine.set_strict_variables(self.strict);
+        free_words(&mut engine);
+        let usage = limits::count(&mut engine, &session, &self.limits);
+        print_through(&mut engine, &session);
+        engine.set_module_resolver(Resolver(loader.clone()));
+        let (mut registry, callees) = (Registry::new(), Callees::default());
+        callees.install(registry.global());
+        let between = Between::new(&session, &callees);
+        between.install(&mut engine, registry.global());
+        bind::register(&mut registry, &session, &loader, &callees);
+        errors_as_values(registry.global());
+        let docs = registry.install(&mut engine);
+        let surroundings = Rc::new(Surroundings { docs, loader, session, usage, homes: RefCell::default() });
+        between.set_surroundings(&surroundings);
+        Host::new(engine, surroundings, between)
+    }
+}
+
+/// `eval` is a name for a metric here, not a way to run text: Rhai reserves the word, so its token is renamed.
+// Rhai marks the hook as volatile by calling it deprecated; its version is pinned by the lock file.
+#[allow(deprecated)]
+fn free_words(engine: &mut Engine) {
+    engine.on_parse_token(|token, _, _| match token {
+        Token::Reserved(word) if word.as_str() == KEYWORD_EVAL => Token::Identifier(word),
+        token => token,
+    });
+}
+
+/// What `catch (e)` gives: an error that prints, with its message and hint.
+fn errors_as_values(m: &mut Module) {
+    m.set_custom_type::<Error>("Error");
+    m.set_getter_fn("message", |e: &mut Error| Ok(e.what.clone()));
+    m.set_getter_fn("hint", |e: &mut Error| Ok(e.hint.clone().unwrap_or_default()));
+    for name in ["to_string", "print", "to_debug", "debug"] {
+        m.set_native_fn(name, |e: &mut Error| Ok(e.what.clone()));
+    }
+}
+
+fn print_through(engine: &mut Engine, session: &Rc<Session>) {
+    let (out, notes) = (session.clone(), session.clone());
+    engine.on_print(move |text| out.reporter().print(text));
+    engine.on_debug(move |text, source, pos| {
+        let place = source.map(|source| format!("{source}:{pos:?} ")).unwrap_or_default();
+        notes.reporter().note(&format!("{place}{text}"));
+    });
+}
