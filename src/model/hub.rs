@@ -31,16 +31,12 @@ pub fn is_id(text: &str) -> bool {
 }
 
 /// The folder of the model `owner/name` or `owner/name@revision`, in the hub's cache. A snapshot that is complete
-/// there is used as it is, without asking the hub; else what is missing is downloaded.
+/// there is used as it is, without asking the hub; else what is missing is downloaded. `tell` hears the name of each
+/// file before it is.
 ///
 /// # Errors
 /// A hub that cannot be reached or does not know the model; a model without safetensors.
-pub fn fetch(id: &str) -> Result<PathBuf> {
-    fetch_with(id, &mut |_| {})
-}
-
-/// The same; `tell` hears the name of each file before it is downloaded.
-pub fn fetch_with(id: &str, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+pub fn fetch(id: &str, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let id = Id::parse(id).ok_or_else(|| {
         Error::new(Kind::Name, format!("{id:?} is no hub id")).hint("a hub id is owner/name, or owner/name@revision")
     })?;

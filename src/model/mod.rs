@@ -16,6 +16,7 @@ pub mod lora;
 mod open;
 pub mod rows;
 mod save;
+pub mod source;
 pub mod tokenizer;
 pub mod weights;
 

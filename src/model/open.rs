@@ -4,10 +4,11 @@
 //! Owns which files belong to a model. `weights` reads numbers, `config` and `lora` say which must be there.
 
 use super::lora::{self, Adapter, LoraOptions, PREFIX};
+use super::source::Source;
 use super::weights::{Naming, Wanted};
 use super::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG, ChatTemplate, Config, Files, GENERATION, Head, Model,
-    Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, builtin, hub, init, weights,
+    Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, init, weights,
 };
 use crate::error::{Error, Result};
 use crate::files;
@@ -29,8 +30,6 @@ const CARRIED: [&str; 8] = [
     "merges.txt",
     CHAT_TEMPLATE,
 ];
-
-const NEEDS: &str = "a model folder holds config.json, model.safetensors and tokenizer.json";
 
 /// How to open a model.
 #[derive(Debug, Clone)]
@@ -66,56 +65,37 @@ pub enum Adaptation {
 impl Model {
     /// Opens a folder in the Hugging Face layout: `config.json`, safetensors, and `tokenizer.json` where there is one.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
-        let source = Source::folder(dir)?;
-        source.open(dir.display().to_string(), &OpenOptions::new(Key::new(0)), device)
+        let checkpoint = Checkpoint::read(Source::folder(dir)?)?;
+        checkpoint.open(dir.display().to_string(), &OpenOptions::new(Key::new(0)), device)
     }
 
     /// A built-in model, a folder, or a hub id; a model's folder goes before a built-in one of its name. A folder that
     /// holds an adapter alone names its model.
     pub fn open(name: &str, options: &OpenOptions, device: &Device) -> Result<Self> {
         memory::enough()?;
-        let dir = Path::new(name);
-        // A run's folder holds a config.json too: weights tell it from a model's.
-        if builtin::find(name).is_some() && !weights::exist(dir) {
-            return Source::builtin(name)?.open(name.to_string(), options, device);
+        let source = Source::resolve(name, &mut |_| {})?;
+        match source.adapter() {
+            Some(dir) => open_adapted(dir, options, device),
+            None => Checkpoint::read(source)?.open(name.to_string(), options, device),
         }
-        if files::is_file(&dir.join(ADAPTER_CONFIG)) && !files::is_file(&dir.join(CONFIG)) {
-            return open_adapted(dir, options, device);
-        }
-        if files::exists(dir) {
-            return Source::folder(dir)?.open(name.to_string(), options, device);
-        }
-        if hub::is_id(name) {
-            let dir = hub::fetch(name)?;
-            return match files::is_file(&dir.join(CONFIG)) {
-                true => Source::folder(&dir)?.open(name.to_string(), options, device),
-                false => open_adapted(&dir, options, device),
-            };
-        }
-        let unknown = Error::unknown("model", name, &builtin::names());
-        let hint = unknown.hint.clone().unwrap_or_default();
-        Err(unknown.hint(format!(
-            "{hint} (built in); otherwise give a folder with config.json, model.safetensors and tokenizer.json, or a \
-             hub id: owner/name"
-        )))
     }
 
     /// A built-in model.
     pub fn builtin(name: &str, device: &Device) -> Result<Self> {
-        Source::builtin(name)?.open(name.into(), &OpenOptions::new(Key::new(0)), device)
+        Checkpoint::read(Source::builtin(name)?)?.open(name.into(), &OpenOptions::new(Key::new(0)), device)
     }
 
     /// A built-in model with random weights.
     pub fn builtin_random(name: &str, key: Key, device: &Device) -> Result<Self> {
         let options = OpenOptions { random: true, ..OpenOptions::new(key) };
-        Source::builtin(name)?.open(name.into(), &options, device)
+        Checkpoint::read(Source::builtin(name)?)?.open(name.into(), &options, device)
     }
 
     /// A model with random weights; the same key gives the same weights.
     pub fn random(config: Config, tokenizer: Option<Arc<Tokenizer>>, key: Key, device: &Device) -> Result<Self> {
-        let source = Source { config, files: Files::new(), weights: Weights::None };
+        let checkpoint = Checkpoint { config, files: Files::new(), weights: None };
         let options = OpenOptions { random: true, ..OpenOptions::new(key) };
-        let mut model = source.open("random".into(), &options, device)?;
+        let mut model = checkpoint.open("random".into(), &options, device)?;
         model.info.tokenizer = tokenizer;
         Ok(model)
     }
@@ -157,51 +137,33 @@ fn task_head(adapter: &Value) -> Option<Head> {
     }
 }
 
-/// What a model is read from.
-struct Source {
+/// What a model is made from.
+struct Checkpoint {
     config: Config,
     files: Files,
-    weights: Weights,
+    /// Where its weights are; none where they are to be drawn.
+    weights: Option<Source>,
 }
 
-enum Weights {
-    None,
-    Folder(PathBuf),
-    Inside(&'static [u8], String),
-}
-
-impl Source {
-    fn folder(dir: &Path) -> Result<Self> {
-        if !files::is_folder(dir) {
-            let gguf = dir.extension().is_some_and(|ending| ending == "gguf");
-            let hint = if gguf { "a GGUF file is opened by load_frozen(path)" } else { NEEDS };
-            return Err(Error::model(format!("{} is not a folder", dir.display())).hint(hint));
-        }
-        if !weights::exist(dir) && weights::exist(&dir.join("model")) {
+impl Checkpoint {
+    /// Reads all but the weights.
+    fn read(source: Source) -> Result<Self> {
+        if let Source::Folder(dir) = &source
+            && !weights::exist(dir)
+            && weights::exist(&dir.join("model"))
+        {
             return Err(Error::model(format!("{} is the folder of a run", dir.display()))
                 .hint(format!("its model is in {}", dir.join("model").display())));
         }
-        let path = dir.join(CONFIG);
-        if !files::is_file(&path) {
-            return Err(Error::model(format!("{} holds no {CONFIG}", dir.display())).hint(NEEDS));
-        }
-        let config = Config::from_json(&read_json(&path)?)?;
-        let mut carried = Files::new();
+        let config = source.bytes(CONFIG)?.ok_or_else(|| source.lacks_config())?;
+        let config = Config::from_json(&parse_json(&config, &source.label(CONFIG))?)?;
+        let mut files = Files::new();
         for name in CARRIED {
-            let path = dir.join(name);
-            if files::is_file(&path) {
-                carried.insert(name.to_string(), files::bytes(&path)?);
+            if let Some(bytes) = source.bytes(name)? {
+                files.insert(name.to_string(), bytes);
             }
         }
-        Ok(Self { config, files: carried, weights: Weights::Folder(dir.to_path_buf()) })
-    }
-
-    fn builtin(name: &str) -> Result<Self> {
-        let model = builtin::find(name).ok_or_else(|| Error::unknown("built-in model", name, &builtin::names()))?;
-        let config = Config::from_json(&parse_json(model.config, &format!("{name}/{CONFIG}"))?)?;
-        let files = model.files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
-        let weights = Weights::Inside(model.weights, format!("{name}/{}", weights::SINGLE));
-        Ok(Self { config, files, weights })
+        Ok(Self { config, files, weights: Some(source) })
     }
 
     fn open(self, name: String, options: &OpenOptions, device: &Device) -> Result<Model> {
@@ -228,9 +190,9 @@ impl Source {
             init::values(&config, name, shape, options.key.fold(i as u64))
         };
         let values: Vec<Vec<f32>> = match (&self.weights, options.random) {
-            (Weights::None, _) | (_, true) => (0..wanted.len()).map(random).collect(),
-            (weights, false) => {
-                let read = read_weights(weights, &stored, &config)?;
+            (None, _) | (_, true) => (0..wanted.len()).map(random).collect(),
+            (Some(source), false) => {
+                let read = read_weights(source, &stored, &config)?;
                 read.into_iter().enumerate().map(|(i, values)| values.unwrap_or_else(|| random(i))).collect()
             }
         };
@@ -296,7 +258,7 @@ fn add_adapter(
 }
 
 /// The stored numbers of every parameter of `config`; none for those of a new head.
-fn read_weights(source: &Weights, stored: &Config, config: &Config) -> Result<Vec<Option<Vec<f32>>>> {
+fn read_weights(source: &Source, stored: &Config, config: &Config) -> Result<Vec<Option<Vec<f32>>>> {
     let names =
         |parameters: Vec<(String, Vec<usize>)>| parameters.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     // A stored head of the same name but of another kind is not this model's head.
@@ -308,9 +270,8 @@ fn read_weights(source: &Weights, stored: &Config, config: &Config) -> Result<Ve
     let wanted = Wanted::all(all.iter().filter(|(name, _)| !new.contains(name)).cloned());
     let naming = Naming { ignored: old, ..Naming::of(stored) };
     let values = match source {
-        Weights::None => Vec::new(),
-        Weights::Folder(dir) => weights::read(dir, &wanted, &naming)?,
-        Weights::Inside(bytes, label) => weights::read_bytes(bytes, label, &wanted, &naming)?,
+        Source::Folder(dir) => weights::read(dir, &wanted, &naming)?,
+        Source::Builtin(model) => weights::read_bytes(model.weights, &source.label(weights::SINGLE), &wanted, &naming)?,
     };
     let mut values = values.into_iter();
     Ok(all.iter().map(|(name, _)| if new.contains(name) { None } else { values.next().flatten() }).collect())

@@ -4,13 +4,12 @@
 
 use crate::engine::memory::Memory;
 use crate::error::{Error, Result};
-use crate::files;
 use crate::kernel::elementwise::Gelu;
 use crate::kernel::rotary::Scaling;
-use crate::model::builtin::{self, Builtin};
 use crate::model::config::{Mlp, Position};
+use crate::model::source::Source;
 use crate::model::weights::{self, Contents, Naming, Wanted};
-use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Norm, Tokenizer, hub};
+use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Norm, Tokenizer};
 use crate::run::Table;
 use crate::script::loader::Loader;
 use crate::ui::terminal::report;
@@ -18,7 +17,7 @@ use crate::ui::{list, out, table};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Label and text of one line.
@@ -27,7 +26,8 @@ type Facts = Vec<(String, String)>;
 /// Prints what there is to know about a built-in model, a folder, or a model on the hub.
 pub fn inspect(target: &str) -> ExitCode {
     let mut found = Found::default();
-    if let Err(e) = find(target).map(|source| found.look(&source)) {
+    let mut tell = |file: &str| out::note(&format!("fetching {file}"));
+    if let Err(e) = Source::resolve(target, &mut tell).map(|source| found.look(&source)) {
         found.wrong.push(e);
     }
     for line in &found.lines {
@@ -42,57 +42,11 @@ pub fn inspect(target: &str) -> ExitCode {
     if found.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Where a model's files are.
-enum Source {
-    Inside(&'static Builtin),
-    Folder(PathBuf),
-}
-
-/// As `load_model` does: a model's folder goes before a built-in one of its name, then comes the hub.
-fn find(target: &str) -> Result<Source> {
-    let dir = Path::new(target);
-    match builtin::find(target) {
-        Some(model) if !weights::exist(dir) => Ok(Source::Inside(model)),
-        _ if files::is_folder(dir) => Ok(Source::Folder(dir.to_path_buf())),
-        _ if files::is_file(dir) => Err(Error::model(format!("{target} is a file")).hint(
-            "give the folder of a model; a GGUF file is opened by load_frozen(path) in a script, whose value prints what it is",
-        )),
-        _ if !files::exists(dir) && hub::is_id(target) => {
-            hub::fetch_with(target, &mut |file| out::note(&format!("fetching {file}"))).map(Source::Folder)
-        }
-        _ => {
-            let unknown = Error::unknown("model", target, &builtin::names());
-            let hint = unknown.hint.clone().unwrap_or_default();
-            Err(unknown.hint(format!("{hint} (built in); otherwise give a folder, or a hub id: owner/name")))
-        }
-    }
-}
-
-impl Source {
-    fn name(&self) -> String {
-        match self {
-            Self::Inside(model) => format!("{} (built in)", model.name),
-            Self::Folder(dir) => dir.display().to_string(),
-        }
-    }
-
-    /// A file, if the model has it.
-    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match self {
-            Self::Inside(model) if name == "config.json" => Ok(Some(model.config.to_vec())),
-            Self::Inside(model) => Ok(model.files.iter().find(|(file, _)| *file == name).map(|(_, b)| b.to_vec())),
-            Self::Folder(dir) => {
-                let path = dir.join(name);
-                if files::is_file(&path) { files::bytes(&path).map(Some) } else { Ok(None) }
-            }
-        }
-    }
-
-    fn json(&self, name: &str) -> Result<Option<Map<String, Value>>> {
-        let Some(bytes) = self.bytes(name)? else { return Ok(None) };
-        let parsed = serde_json::from_slice(&bytes);
-        parsed.map(Some).map_err(|e| Error::model(format!("{}: {name} is not a JSON object: {e}", self.name())))
-    }
+/// The object in a JSON file, if the model has the file.
+fn object(source: &Source, name: &str) -> Result<Option<Map<String, Value>>> {
+    let Some(bytes) = source.bytes(name)? else { return Ok(None) };
+    let parsed = serde_json::from_slice(&bytes);
+    parsed.map(Some).map_err(|e| Error::model(format!("{}: {name} is not a JSON object: {e}", source.name())))
 }
 
 /// What was found: lines to print, and what is wrong.
@@ -105,17 +59,16 @@ struct Found {
 impl Found {
     fn look(&mut self, source: &Source) {
         self.lines.push(source.name());
-        let json = self.keep(source.json("config.json")).flatten();
-        let adapter = self.keep(source.json("adapter_config.json")).flatten();
+        let json = self.keep(object(source, "config.json")).flatten();
+        let adapter = self.keep(object(source, "adapter_config.json")).flatten();
         let config = json.as_ref().and_then(|json| self.configuration(source, json));
         if json.is_none() && adapter.is_none() && self.wrong.is_empty() {
-            let e = Error::model(format!("{} holds no config.json", source.name()));
-            self.wrong.push(e.hint("a model folder holds config.json, model.safetensors and tokenizer.json"));
+            self.wrong.push(source.lacks_config());
         }
         if json.is_some() {
             match source {
                 Source::Folder(dir) => self.weights(Contents::folder(dir), config.as_ref()),
-                Source::Inside(model) => {
+                Source::Builtin(model) => {
                     self.weights(Contents::bytes(model.weights, weights::SINGLE), config.as_ref());
                 }
             }
@@ -145,7 +98,7 @@ impl Found {
 
     /// The configuration's facts; those that its keys state where it is not supported.
     fn configuration(&mut self, source: &Source, json: &Map<String, Value>) -> Option<Config> {
-        let generation = self.keep(source.json("generation_config.json")).flatten();
+        let generation = self.keep(object(source, "generation_config.json")).flatten();
         let config = Config::from_json(&Value::Object(json.clone()));
         let config = match generation {
             Some(generation) => config.and_then(|config| config.with_generation(&Value::Object(generation))),

@@ -3,7 +3,7 @@
 //! Owns no headers.
 
 use super::header::Unique;
-use super::{INDEX, SINGLE};
+use super::{INDEX, NEEDS, SINGLE};
 use crate::error::{Error, Result};
 use crate::files;
 use serde::Deserialize;
@@ -109,6 +109,6 @@ pub fn missing(dir: &Path, file: &str) -> Error {
         None if file.starts_with("adapter") => {
             missing.hint("an adapter's folder holds adapter_config.json and its weights")
         }
-        None => missing.hint("a model folder holds config.json, model.safetensors and tokenizer.json"),
+        None => missing.hint(NEEDS),
     }
 }

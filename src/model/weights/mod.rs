@@ -21,6 +21,8 @@ use std::path::Path;
 
 pub const SINGLE: &str = "model.safetensors";
 pub const INDEX: &str = "model.safetensors.index.json";
+/// What is said where a file is missing.
+pub const NEEDS: &str = "a model folder holds config.json, model.safetensors and tokenizer.json";
 
 /// Whether a folder holds safetensors weights under one of the names that are read.
 pub fn exist(dir: &Path) -> bool {
