@@ -1,28 +1,22 @@
-//! The Rhai layer.
+//! The Rhai layer, in four rooms, each above the one before it.
+//!
+//! - `lang/`: the language itself, and errors in it.
+//! - `bind/`: what scripts can call. Each file only converts and delegates.
+//! - `live/`: scripts that are entered while they run.
+//! - `tools/`: what works on scripts from outside, above the host.
+//!
+//! `host` runs a script and `builder` puts a host together from the first three.
 
-pub mod value;
-pub mod lex;
-pub mod limits;
-pub mod registry;
-pub mod options;
-pub mod loader;
-pub mod diagnostics;
-mod wording;
-mod operands;
-pub mod render;
-pub mod surprises;
-pub mod surroundings;
-pub mod callee;
 pub mod bind;
-pub mod between;
-pub mod live;
-pub mod host;
 pub mod builder;
-pub mod check;
-pub mod definitions;
-pub mod library;
-pub mod reference;
-pub mod pages;
-pub mod testing;
-pub mod console;
-pub mod workbench;
+pub mod host;
+pub mod lang;
+pub mod live;
+pub mod tools;
+
+pub use lang::{
+    diagnostics, functions as callee, host_state as surroundings, lex, library, limits, lints as surprises, loader,
+    messages as wording, operands, options, reference, registry, render, value,
+};
+pub use live::{console, pause_loop as between};
+pub use tools::{check, definitions, pages, repl_host as workbench, testing};

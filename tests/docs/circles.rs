@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// Layers whose files form no circle.
 const STRAIGHT: [&str; 5] = ["files", "script", "ui", "run", "engine"];
 
+/// The rooms of `script/`, lowest first: a room may use those before it.
+const ROOMS: [&str; 6] = ["lang", "bind", "live", "host", "builder", "tools"];
+
 /// Circles that are known and are to go, by their files.
 // A pass over a policy's rows and its divergence from a reference share their activations.
 const KNOWN: [&[&str]; 1] = [&["engine::solo::divergence", "engine::solo::leaf"]];
@@ -155,7 +158,7 @@ impl House {
         let (module, next) = (&path[..end].to_vec(), path.get(end));
         let handed_on = next.filter(|next| self.modules[module].offered.contains(*next));
         match handed_on.and_then(|next| self.absolute(module, &self.modules[module].imported[next])) {
-            Some(source) => self.file(&source),
+            Some(source) => self.file(&[&source, &path[end + 1..]].concat()),
             None => Some(module.clone()),
         }
     }
@@ -237,6 +240,21 @@ fn files_of_a_layer_form_no_circle() {
             wrong.push(format!("{} files in a circle: {}\n  {}", files.len(), text(&way, " → "), text(&files, ", ")));
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn rooms_of_script_stand_above_each_other() {
+    let house = House::read();
+    let place = |name: &Name| {
+        let room = name.get(1).and_then(|room| ROOMS.iter().position(|known| known == room));
+        room.unwrap_or_else(|| panic!("{}: no known room", name.join("::")))
+    };
+    let graph = house.graph("script");
+    let below = graph.iter().filter(|(name, _)| name.len() > 1).flat_map(|(name, uses)| {
+        uses.iter().filter(|other| place(other) > place(name)).map(|other| [name.join("::"), other.join("::")])
+    });
+    let wrong: Vec<String> = below.map(|[name, other]| format!("{name} uses {other}, which stands above it")).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

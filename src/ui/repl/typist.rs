@@ -1,5 +1,5 @@
 //! Help while typing: colours, completion, the signature of what is being called, and whether an input is finished.
-//! Owns no knowledge of names: `script/console/complete.rs` does.
+//! Owns no knowledge of names: `script/live/console/complete.rs` does.
 
 use super::commands;
 use crate::script::console::Desk;

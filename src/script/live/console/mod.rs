@@ -84,7 +84,7 @@ impl Console {
     }
 
     /// Functions that were defined here, closures included.
-    pub(super) fn functions(&self) -> AST {
+    pub(in crate::script) fn functions(&self) -> AST {
         self.defined.clone()
     }
 
@@ -95,10 +95,10 @@ impl Console {
 
 /// Where inputs are evaluated: a console, and the variables that are in reach.
 pub struct Desk<'d, 'ps> {
-    pub(super) engine: &'d Engine,
-    pub(super) global: &'d mut GlobalRuntimeState,
-    pub(super) scope: &'d mut Scope<'ps>,
-    pub(super) console: &'d mut Console,
+    pub(in crate::script) engine: &'d Engine,
+    pub(in crate::script) global: &'d mut GlobalRuntimeState,
+    pub(in crate::script) scope: &'d mut Scope<'ps>,
+    pub(in crate::script) console: &'d mut Console,
 }
 
 impl Desk<'_, '_> {

@@ -6,7 +6,7 @@
 use crate::run::{Phase, Session, Verdict};
 use crate::script::callee::{Callees, Fallible};
 use crate::script::console::{Console, Desk};
-use crate::script::live::{CALL, Live};
+use crate::script::live::hot_reload::{CALL, Live};
 use crate::script::loader::Source;
 use crate::script::surroundings::Surroundings;
 use rhai::{
@@ -57,7 +57,7 @@ impl Between {
         })
     }
 
-    pub(super) fn set_surroundings(&self, surroundings: &Rc<Surroundings>) {
+    pub(in crate::script) fn set_surroundings(&self, surroundings: &Rc<Surroundings>) {
         // A second time changes nothing: an engine has one.
         let _ = self.surroundings.set(surroundings.clone());
     }
@@ -69,7 +69,7 @@ impl Between {
 
     // Rhai marks the hook as volatile by calling it deprecated; its version is pinned by the lock file.
     #[allow(deprecated)]
-    pub(super) fn install(self: &Rc<Self>, engine: &mut Engine, module: &mut Module) {
+    pub(in crate::script) fn install(self: &Rc<Self>, engine: &mut Engine, module: &mut Module) {
         let own = self.clone();
         engine.on_var(move |_, _, context| {
             let steps = own.session.step_loop();
@@ -93,7 +93,7 @@ impl Between {
     }
 
     /// Makes a script follow its file, if the session asked for that: its functions are looked up at every call.
-    pub(super) fn follow(&self, engine: &Engine, source: &Source, ast: AST) -> AST {
+    pub(in crate::script) fn follow(&self, engine: &Engine, source: &Source, ast: AST) -> AST {
         if !self.session.step_loop().attended() {
             return ast;
         }

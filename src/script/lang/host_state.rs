@@ -18,9 +18,9 @@ pub struct Surroundings {
     pub docs: Vec<Doc>,
     pub loader: Rc<Loader>,
     pub session: Rc<Session>,
-    pub(super) usage: Rc<Usage>,
+    pub(in crate::script) usage: Rc<Usage>,
     /// Which text a function stands in, by its name, where one prompt has functions of several.
-    pub(super) homes: RefCell<BTreeMap<String, String>>,
+    pub(in crate::script) homes: RefCell<BTreeMap<String, String>>,
 }
 
 impl Surroundings {

@@ -1,0 +1,18 @@
+//! The language: where scripts come from and how far they may go, what is known of them without running them, and what
+//! their errors say. Below everything else in `script`; knows no function that scripts can call.
+
+pub mod diagnostics;
+pub mod functions;
+pub mod host_state;
+pub mod lex;
+pub mod library;
+pub mod limits;
+pub mod lints;
+pub mod loader;
+pub mod messages;
+pub mod operands;
+pub mod options;
+pub mod reference;
+pub mod registry;
+pub mod render;
+pub mod value;

@@ -1,0 +1,8 @@
+//! What works on scripts from outside: `check`, tests, the reference's pages, definitions for editors, a prompt of its
+//! own. Above the host.
+
+pub mod check;
+pub mod definitions;
+pub mod pages;
+pub mod repl_host;
+pub mod testing;
