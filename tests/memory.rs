@@ -77,7 +77,11 @@ fn holds(what: &str, measured: u64, stated: u64, range: std::ops::Range<f64>) {
 
 /// The fixtures, trained as a whole and by an adapter on all maps.
 fn every_family() {
-    for family in ["gpt2", "gpt_neox", "llama2", "llama3", "mistral", "qwen2", "qwen3"] {
+    let families = [
+        "gemma2", "gemma3", "gpt2", "gpt_neox", "granite", "llama2", "llama3", "mistral", "olmo2", "phi3", "qwen2",
+        "qwen3", "smollm3",
+    ];
+    for family in families {
         let dir = format!("{}/tests/fixtures/models/{family}", env!("CARGO_MANIFEST_DIR"));
         let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
         for adaptation in [Adaptation::None, Adaptation::New(lora)] {

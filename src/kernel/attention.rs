@@ -22,7 +22,7 @@ const BLOCK: usize = 60;
 
 /// Numbers of heads: query heads share key heads in equal groups. How far back they look and what becomes of their
 /// scores belongs to them too.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads {
     pub query: usize,
     pub key: usize,

@@ -3,10 +3,9 @@
 
 use super::gemm::{Mat, Packed, Start, matmul, product};
 use super::host;
-use super::linear::{Layout, linear};
 use super::op::Operation;
 use super::simd::{exp, max, simd, sum_by};
-use super::softcap::{self, cap, softcap, uncap};
+use super::softcap::{self, cap, uncap};
 use super::tape::{Grads, Stop, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
@@ -21,17 +20,6 @@ pub struct LmHead {
     pub weight: Var,
     /// The logits never pass ±this.
     pub softcap: Option<f32>,
-}
-
-impl LmHead {
-    /// h `[N,H]` → logits `[N,V]`.
-    pub fn logits(&self, tape: &mut Tape, h: &Var) -> Result<Var> {
-        let logits = linear(tape, h, &self.weight, None, Layout::OutIn)?;
-        match self.softcap {
-            Some(by) => softcap(tape, &logits, by),
-            None => Ok(logits),
-        }
-    }
 }
 
 /// Which logits are asked for: pairs of a row of h and a token, sorted by row. Rows that start several answers

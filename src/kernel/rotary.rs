@@ -34,6 +34,11 @@ pub enum Scaling {
 }
 
 impl Scaling {
+    /// Whether each frequency has a factor of its own.
+    pub fn by_factors(&self) -> bool {
+        matches!(self, Self::Factors { .. })
+    }
+
     /// What rotated numbers are multiplied by.
     pub fn magnitude(&self) -> f32 {
         if let Self::Factors { magnitude, .. } = self { *magnitude } else { 1.0 }

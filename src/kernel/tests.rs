@@ -11,6 +11,7 @@ use super::logprob::{LmHead, Targets, linear_logprob};
 use super::op::Operation;
 use super::rotary::{Scaling, frequencies};
 use super::segments::{Segment, Segments};
+use super::softcap::softcap;
 use super::tape::{Packs, ParameterGrads, Side, Tape, Var};
 use crate::tensor::rng::Key;
 use candle_core::{DType, Device, Tensor};
@@ -171,7 +172,8 @@ fn capped_logits_are_the_same_numbers_when_sampling_and_when_scoring() {
     let (h, w) = (random(&[5, 12], key.fold(1)), random(&[300, 12], key.fold(2)));
     let mut tape = Tape::forward_only(Packs::new(0));
     let (hv, head) = (tape.constant(h), lm_head(&tape.constant(w), Some(3.0)));
-    let logits = head.logits(&mut tape, &hv).expect("the operation runs").value;
+    let logits = linear(&mut tape, &hv, &head.weight, None, Layout::OutIn).expect("the operation runs");
+    let logits = softcap(&mut tape, &logits, 3.0).expect("the operation runs").value;
     assert!(numbers(&logits).iter().all(|z| z.abs() <= 3.0));
     let targets = Targets { rows: Arc::from([0, 4]), tokens: Arc::from([7, 250]), temperature: 1.0 };
     let scored = linear_logprob(&mut tape, &hv, &head, &targets).expect("the operation runs").value;

@@ -1,9 +1,10 @@
 //! Random weights, as GPT-2 starts them (Radford et al. 2019, section 2.3): normal with the configured standard
-//! deviation, projections back into the residual stream divided by √(2·layers), norms 1, biases 0.
+//! deviation, projections back into the residual stream divided by √(2·layers), norms neutral, biases 0.
 //!
 //! Owns no placement: the caller moves the numbers to a device.
 
 use super::config::Config;
+use super::trunk::Slot;
 use crate::tensor::rng::Key;
 use rayon::prelude::*;
 
@@ -15,11 +16,11 @@ pub fn values(config: &Config, name: &str, shape: &[usize], key: Key) -> Vec<f32
     }
     // Of the weights, those of norms alone have one dimension.
     if shape.len() == 1 {
-        return vec![1.0; count];
+        return vec![config.norm.neutral(); count];
     }
-    let down = config.names.mlp.last().expect("an MLP has a way down");
-    let into_residual = [config.names.out, down].iter().any(|part| name.ends_with(&format!(".{part}.weight")));
-    let shrink = if into_residual { (2.0 * config.layers as f64).sqrt() } else { 1.0 };
+    let into_residual =
+        [Slot::Out, Slot::Down].iter().any(|&slot| name.ends_with(&format!(".{}.weight", config.names.of(slot))));
+    let shrink = if into_residual { (2.0 * config.blocks.len() as f64).sqrt() } else { 1.0 };
     let std = config.init_std / shrink;
     (0..count as u64).into_par_iter().map(|i| (std * key.normal(i)) as f32).collect()
 }

@@ -3,7 +3,8 @@
 //! Owns `adapter_config.json`, the names and shapes of A and B, and their first values. The decoder computes with
 //! them; `open` and `save` read and write the files.
 
-use super::config::{Config, Head, Layout, Linear};
+use super::config::{Config, Layout, Linear};
+use super::trunk::Head;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::tensor::rng::Key;
@@ -171,7 +172,10 @@ impl Adapter {
 
     /// The adapted maps of all layers.
     pub fn linears(&self, config: &Config) -> Vec<Linear> {
-        (0..config.layers).flat_map(|layer| config.linears(layer)).filter(|linear| self.adapts(&linear.name)).collect()
+        (0..config.blocks.len())
+            .flat_map(|layer| config.linears(layer))
+            .filter(|linear| self.adapts(&linear.name))
+            .collect()
     }
 
     /// Name and shape of A `[rank,in]` and B `[out,rank]` of every adapted map, sorted by name.
@@ -186,7 +190,7 @@ impl Adapter {
     }
 
     fn check(&self, config: &Config) -> Result<()> {
-        let most = config.hidden_size.min(config.intermediate_size);
+        let most = config.hidden_size.min(config.blocks[0].mlp.width);
         if self.rank == 0 || self.rank > most {
             return Err(Error::value(format!("lora: rank is {}, expected 1 to {most}", self.rank))
                 .hint("a rank above the width adapts nothing more than the weights themselves"));

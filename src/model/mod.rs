@@ -18,14 +18,16 @@ pub mod rows;
 mod save;
 pub mod source;
 pub mod tokenizer;
+pub mod trunk;
 pub mod weights;
 
 pub use chat::ChatTemplate;
-pub use config::{Config, Head, Norm};
+pub use config::Config;
 pub use info::ModelInfo;
 pub use lora::{Adapter, LoraOptions};
 pub use open::{Adaptation, OpenOptions};
 pub use tokenizer::Tokenizer;
+pub use trunk::{Head, Trunk};
 pub use weights::SaveDtype;
 
 use crate::error::{Error, Result};

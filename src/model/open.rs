@@ -174,7 +174,7 @@ impl Checkpoint {
             (Adaptation::Stored(dir), None) => task_head(&read_json(&dir.join(ADAPTER_CONFIG))?),
             (_, head) => head,
         };
-        let config = head.map_or_else(|| stored.clone(), |head| stored.clone().with_head(head));
+        let config = head.map_or_else(|| Ok(stored.clone()), |head| stored.clone().with_head(head))?;
         let adapter = match &options.adaptation {
             Adaptation::None => None,
             Adaptation::New(lora) => Some(Adapter::new(lora, &config, &name)?),

@@ -4,12 +4,12 @@
 
 use crate::engine::memory::Memory;
 use crate::error::{Error, Result};
-use crate::kernel::elementwise::Gelu;
+use crate::kernel::elementwise::{Gate, Gelu};
 use crate::kernel::rotary::Scaling;
-use crate::model::config::{Mlp, Position};
 use crate::model::source::Source;
+use crate::model::trunk::{Activation, Norm, Norms, QkNorm};
 use crate::model::weights::{self, Contents, Naming, Wanted};
-use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Norm, Tokenizer};
+use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Tokenizer};
 use crate::run::Table;
 use crate::script::loader::Loader;
 use crate::ui::terminal::report;
@@ -157,19 +157,32 @@ fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Told from the trunk; blocks differ in windows and positions alone.
 fn model_facts(c: &Config) -> Facts {
-    let bias = [("q, k, v", c.qkv_bias), ("output", c.out_bias), ("MLP", c.mlp_bias)];
+    let block = &c.blocks[0];
+    let bias = [("q, k, v", block.qkv_bias), ("output", block.out_bias), ("MLP", block.mlp.bias)];
     let biased: Vec<&str> = bias.into_iter().filter(|(_, biased)| *biased).map(|(name, _)| name).collect();
     let count = c.parameter_count() as u64;
-    let norm = match c.norm {
-        Norm::Rms if c.qk_norm => "RMSNorm, also of queries and keys",
-        Norm::Rms => "RMSNorm",
-        Norm::Layer => "LayerNorm",
+    let kind = match c.norm {
+        Norm::Rms(_) => "RMSNorm",
+        Norm::Layer { .. } => "LayerNorm",
     };
-    let mlp = match c.mlp {
-        Mlp::SwiGlu => "SwiGLU",
-        Mlp::Gelu(Gelu::Exact) => "GELU",
-        Mlp::Gelu(Gelu::Tanh) => "GELU by tanh",
+    let place = match block.norms {
+        Norms::Before => "",
+        Norms::After => " behind attention and MLP",
+        Norms::Sandwich => " before and behind attention and MLP",
+    };
+    let also = match block.qk_norm {
+        QkNorm::None => "",
+        QkNorm::PerHead => ", also of queries and keys",
+        QkNorm::Whole => ", also of all queries and all keys together",
+    };
+    let mlp = match block.mlp.activation {
+        Activation::Gated(Gate::Silu) => "SwiGLU",
+        Activation::Gated(Gate::Gelu(Gelu::Exact)) => "GeGLU",
+        Activation::Gated(Gate::Gelu(Gelu::Tanh)) => "GeGLU by tanh",
+        Activation::Gelu(Gelu::Exact) => "GELU",
+        Activation::Gelu(Gelu::Tanh) => "GELU by tanh",
     };
     let head = match c.head {
         Head::Lm if c.tied => "language model, tied to the embedding",
@@ -177,49 +190,89 @@ fn model_facts(c: &Config) -> Facts {
         Head::Value => "value of each token",
         Head::Score => "score of each row",
     };
+    let side_by_side = if block.parallel { ", attention and MLP side by side" } else { "" };
+    let heads = block.heads;
     let mut facts = vec![
         fact("architecture", &c.architecture),
-        fact("family", c.family.model_type()),
+        fact("family", c.family.model_type),
         fact("head", head),
         fact("parameters", format!("{count} ({})", short(count))),
-        fact("layers", format!("{}{}", c.layers, if c.parallel { ", attention and MLP side by side" } else { "" })),
+        fact("layers", format!("{}{side_by_side}", c.blocks.len())),
         fact("width", c.hidden_size.to_string()),
-        fact("heads", format!("{} of {} dimensions, {} for keys and values", c.heads, c.head_dim, c.kv_heads)),
-        fact("MLP", format!("{}, {mlp}", c.intermediate_size)),
-        fact("norms", norm),
+        fact("heads", format!("{} of {} dimensions, {} for keys and values", heads.query, heads.dim, heads.key)),
+        fact("MLP", format!("{}, {mlp}", block.mlp.width)),
+        fact("norms", format!("{kind}{place}{also}")),
         fact("biases", if biased.is_empty() { "none".to_string() } else { biased.join(", ") }),
         fact("vocabulary", format!("{} tokens", c.vocab_size)),
         fact("context", format!("{} tokens", c.max_positions)),
         fact("window", windows(c)),
         fact("positions", positions(c)),
     ];
+    facts.extend(multipliers(c).map(|text| fact("multipliers", text)));
+    facts.extend(softcaps(c).map(|text| fact("soft caps", text)));
     facts.extend(c.notes.iter().map(|note| fact("note", note)));
     facts
 }
 
+/// What is multiplied by something else than a family's usual.
+fn multipliers(c: &Config) -> Option<String> {
+    let block = &c.blocks[0];
+    let usual = 1.0 / (block.heads.dim as f32).sqrt();
+    let all = [
+        ("embedding", c.embedding_scale, 1.0),
+        ("attention", block.heads.scale, usual),
+        ("residual", block.residual_scale, 1.0),
+        ("logits", c.logit_scale, 1.0),
+    ];
+    let named: Vec<String> =
+        all.into_iter().filter(|(_, by, usual)| by != usual).map(|(name, by, _)| format!("{name} {by}")).collect();
+    (!named.is_empty()).then(|| named.join(", "))
+}
+
+fn softcaps(c: &Config) -> Option<String> {
+    let all = [("attention", c.blocks[0].heads.softcap), ("logits", c.logit_softcap)];
+    let named: Vec<String> = all.into_iter().filter_map(|(name, by)| by.map(|by| format!("{name} {by}"))).collect();
+    (!named.is_empty()).then(|| named.join(", "))
+}
+
 /// How far back the layers see.
 fn windows(c: &Config) -> String {
-    let sizes: BTreeSet<usize> = c.windows.iter().flatten().copied().collect();
-    let windowed = c.windows.iter().flatten().count();
+    let all: Vec<usize> = c.blocks.iter().filter_map(|block| block.heads.window).collect();
+    let sizes: BTreeSet<usize> = all.iter().copied().collect();
     let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
-    match windowed {
+    match all.len() {
         0 => "none".to_string(),
-        n if n == c.layers => format!("{} tokens", sizes.join(", ")),
-        n => format!("{} tokens in {n} of {} layers", sizes.join(", "), c.layers),
+        n if n == c.blocks.len() => format!("{} tokens", sizes.join(", ")),
+        n => format!("{} tokens in {n} of {} layers", sizes.join(", "), c.blocks.len()),
     }
 }
 
+/// How tokens get their positions: by one rotation, by several in so many layers each, in some layers not at all.
 fn positions(c: &Config) -> String {
-    let Position::Rotary { dims, rope } = &c.position else { return "learned".to_string() };
-    let scaling = match &rope.scaling {
-        Scaling::None => String::new(),
-        Scaling::Linear { factor } => format!(", scaled linearly by {factor}"),
-        Scaling::Llama3 { factor, original_max_positions, .. } => {
-            format!(", scaled as in Llama 3 by {factor} from {original_max_positions} tokens")
-        }
-        Scaling::Factors { .. } => ", each frequency by a factor of its own".to_string(),
+    let layers = c.blocks.len();
+    let with = |rotation: Option<usize>| c.blocks.iter().filter(|block| block.rotation == rotation).count();
+    let rotation = |i: usize| {
+        let rotation = &c.rotations[i];
+        let scaling = match &rotation.scaling {
+            Scaling::None => String::new(),
+            Scaling::Linear { factor } => format!(", scaled linearly by {factor}"),
+            Scaling::Llama3 { factor, original_max_positions, .. } => {
+                format!(", scaled as in Llama 3 by {factor} from {original_max_positions} tokens")
+            }
+            Scaling::Factors { .. } => ", scaled by LongRoPE".to_string(),
+        };
+        let (dims, dim, base) = (rotation.dims, c.blocks[0].heads.dim, rotation.theta);
+        let some =
+            if with(Some(i)) == layers { String::new() } else { format!(" in {} of {layers} layers", with(Some(i))) };
+        format!("rotary, {dims} of {dim} dimensions, base {base}{scaling}{some}")
     };
-    format!("rotary, {dims} of {} dimensions, base {}{scaling}", c.head_dim, rope.theta)
+    let mut all: Vec<String> = (0..c.rotations.len()).filter(|&i| with(Some(i)) > 0).map(rotation).collect();
+    if c.learned_positions {
+        all.push("learned".to_string());
+    } else if with(None) > 0 {
+        all.push(format!("none in {} of {layers}", with(None)));
+    }
+    all.join("; ")
 }
 
 /// What the keys of a configuration state, whatever the architecture.

@@ -11,6 +11,12 @@ use rhopo::tensor::{Device, Tensor, ops};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// One of each family, in single files and shards, f32 and bf16, with the keys of transformers 4 and of 5.
+pub const MODELS: [&str; 13] = [
+    "qwen2", "qwen3", "llama2", "llama3", "mistral", "gpt_neox", "gpt2", "gemma2", "gemma3", "phi3", "olmo2",
+    "smollm3", "granite",
+];
+
 pub fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }

@@ -127,7 +127,7 @@ fn check_dialogue(b: &Batch, prompt_messages: usize) {
 
 #[test]
 fn dialogues_of_every_template_grow_by_the_templates_own_text() {
-    for name in ["tiny", "qwen2", "qwen3", "llama3", "llama2", "mistral", "gpt2", "gpt_neox"] {
+    for name in ["tiny", "qwen2", "qwen3", "llama3", "llama2", "mistral", "gpt2", "gpt_neox", "gemma2", "smollm3"] {
         let path =
             if name == "tiny" { name.into() } else { fixtures().join("models").join(name).display().to_string() };
         let made = batches(&format!(

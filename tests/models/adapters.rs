@@ -98,6 +98,12 @@ fn merged_weights_give_the_same_log_probs() {
         ("gpt2", vec![]),
         ("gpt_neox", vec!["query_key_value", "dense"]),
         ("mistral", vec!["self_attn.o_proj"]),
+        ("gemma2", vec![]),
+        ("gemma3", vec!["q_proj", "down_proj"]),
+        ("phi3", vec![]),
+        ("olmo2", vec!["o_proj", "down_proj"]),
+        ("smollm3", vec![]),
+        ("granite", vec!["o_proj", "down_proj"]),
     ] {
         let model = new_adapter(&fixtures().join("models").join(family), &targets);
         let rows = ragged_rows(3, 2, 300, Key::new(4));

@@ -3,7 +3,7 @@
 //! by `gen_chat.py`). Where prompts end and completions begin, against TRL. What users write in a message never becomes
 //! a control token unless they ask for it.
 
-use crate::common::{fixtures, json};
+use crate::common::{MODELS, fixtures, json};
 use rhopo::data::encode::{encode, encode_pairs};
 use rhopo::data::{Content, Demo, Pair};
 use rhopo::error::Result;
@@ -14,8 +14,6 @@ use rhopo::script::render::render;
 use rhopo::tensor::{Device, rng::Key};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-const MODELS: [&str; 7] = ["gpt2", "gpt_neox", "llama2", "llama3", "mistral", "qwen2", "qwen3"];
 
 fn file(model: &str, name: &str) -> Option<Vec<u8>> {
     std::fs::read(fixtures().join("models").join(model).join(name)).ok()

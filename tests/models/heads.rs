@@ -108,9 +108,14 @@ fn with_head(dir: &Path, head: Head) -> Arc<Model> {
 
 #[test]
 fn a_new_head_is_trained_and_saved_with_the_model() {
-    for (base, head) in
-        [("qwen3", Head::Value), ("gpt2", Head::Value), ("gpt_neox", Head::Score), ("llama3", Head::Score)]
-    {
+    for (base, head) in [
+        ("qwen3", Head::Value),
+        ("gpt2", Head::Value),
+        ("gpt_neox", Head::Score),
+        ("llama3", Head::Score),
+        ("gemma3", Head::Score),
+        ("phi3", Head::Value),
+    ] {
         let model = with_head(&fixtures().join("models").join(base), head);
         let rows = rows(base);
         let mut opt = Adamw::new(vec![model.clone()], AdamwOptions { lr: 1e-2, ..AdamwOptions::default() }).unwrap();
@@ -144,4 +149,18 @@ fn a_model_answers_only_what_its_head_measures() {
     let e = engine::logprob(&critic, &rows, 1.0, &settings, "test:1").unwrap_err();
     assert!(e.what.ends_with("is a Qwen2ForTokenClassification"), "{e}");
     assert!(engine::sample(&critic, &[vec![5]], &Default::default(), Key::new(0), &settings).is_err());
+}
+
+#[test]
+fn a_head_that_transformers_has_no_class_for_is_refused() {
+    for (base, head, text) in [
+        ("granite", Head::Score, "GraniteForCausalLM has no score head: transformers has no class for it"),
+        ("gemma3", Head::Value, "Gemma3ForCausalLM has no value head: transformers has no class for it"),
+    ] {
+        let options = OpenOptions { head: Some(head), ..OpenOptions::new(Key::new(3)) };
+        let dir = fixtures().join("models").join(base);
+        let e = Model::open(dir.to_str().unwrap(), &options, &Device::Cpu).unwrap_err();
+        assert_eq!(e.what, text);
+        assert!(e.hint.unwrap().starts_with("the family's classes: "));
+    }
 }

@@ -90,6 +90,36 @@ fn qwen3() {
 }
 
 #[test]
+fn gemma2() {
+    snapshot!(inspect(&fixtures().join("models"), "gemma2", 0));
+}
+
+#[test]
+fn gemma3() {
+    snapshot!(inspect(&fixtures().join("models"), "gemma3", 0));
+}
+
+#[test]
+fn granite() {
+    snapshot!(inspect(&fixtures().join("models"), "granite", 0));
+}
+
+#[test]
+fn olmo2() {
+    snapshot!(inspect(&fixtures().join("models"), "olmo2", 0));
+}
+
+#[test]
+fn phi3() {
+    snapshot!(inspect(&fixtures().join("models"), "phi3", 0));
+}
+
+#[test]
+fn smollm3() {
+    snapshot!(inspect(&fixtures().join("models"), "smollm3", 0));
+}
+
+#[test]
 fn an_adapter_alone() {
     snapshot!(inspect(&fixtures().join("adapters"), "qwen2-lora", 0));
 }

@@ -106,7 +106,7 @@ fn it_does_not_depend_on_how_rows_are_cut_packed_and_kept() {
 #[test]
 fn it_is_nothing_between_equals_and_grows_with_a_step() {
     let settings = Settings::default();
-    for name in ["qwen2", "gpt2", "llama2"] {
+    for name in ["qwen2", "gpt2", "llama2", "gemma2", "phi3"] {
         let options = OpenOptions {
             random: false,
             head: None,

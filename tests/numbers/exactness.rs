@@ -1,6 +1,6 @@
 //! The same gradient for every cut, packing and order; ratios of 1 on-policy; stale and foreign leaves.
 
-use crate::common::{fixture_model, largest, logprob, mask, max_gap, mul, ragged_rows, random_model, sub};
+use crate::common::{MODELS, fixture_model, largest, logprob, mask, max_gap, mul, ragged_rows, random_model, sub};
 use rhopo::engine::{self, Adamw, AdamwOptions, SampleOptions, Settings, update};
 use rhopo::model::Model;
 use rhopo::model::rows::Rows;
@@ -118,7 +118,7 @@ fn on_policy_ratios_are_one() {
 /// Beyond the sliding window too: Mistral's is 16 tokens.
 #[test]
 fn on_policy_ratios_of_every_family_are_one() {
-    for name in ["qwen2", "qwen3", "llama2", "llama3", "mistral", "gpt_neox", "gpt2"] {
+    for name in MODELS {
         let worst = worst_ratio(&fixture_model(name), 1.0, &Settings::default());
         assert!(worst == 0.0, "{name}: a ratio is off by {worst}");
         let worst = worst_ratio(&fixture_model(name), 1.0, &Settings { fused: false, ..Settings::default() });

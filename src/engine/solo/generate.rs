@@ -25,11 +25,11 @@ const LOGITS: usize = 16 << 20;
 
 impl Network for Frozen {
     fn sizes(&self) -> Sizes {
-        Sizes { layers: self.facts.layers, context: self.context, vocabulary: self.vocab_size }
+        Sizes { layers: self.decoder.trunk().blocks.len(), context: self.context, vocabulary: self.vocab_size }
     }
 
-    fn heads(&self, _: usize) -> Heads {
-        self.facts.heads
+    fn heads(&self, layer: usize) -> Heads {
+        self.decoder.heads(layer)
     }
 
     fn device(&self) -> &Device {
@@ -50,11 +50,12 @@ impl Network for Frozen {
     }
 
     fn hidden(&self, tape: &mut Tape, ids: Arc<[u32]>, positions: &[u32], attend: &mut Attend) -> Result<Var> {
-        Frozen::hidden(self, tape, &ids, positions, attend)
+        self.decoder.hidden(tape, ids, positions, attend)
     }
 
-    fn logits(&self, _: &mut Tape, hidden: &Data) -> Result<Data> {
-        Frozen::logits(self, hidden)
+    fn logits(&self, tape: &mut Tape, hidden: &Data) -> Result<Data> {
+        let hidden = tape.constant(hidden.clone());
+        Ok(self.decoder.logits(tape, &hidden)?.value)
     }
 }
 
@@ -92,12 +93,12 @@ pub fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &Setting
         let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
             attention(tape, &q, &k, &v, &pack.segments, model.heads(layer))
         };
-        let hidden = model.hidden(&mut tape, &pack.ids, &pack.positions, attend)?.value;
+        let hidden = model.hidden(&mut tape, pack.ids.clone(), &pack.positions, attend)?.value;
         let mut pairs = pack.targets.rows.iter().zip(&*pack.targets.tokens).zip(&pack.cells).peekable();
         for (part, scored) in pack.scored.chunks((LOGITS / sizes.vocabulary).max(1)).enumerate() {
             settings.check()?;
             let hidden = hidden.index_select(&Data::new(scored, model.device())?, 0)?;
-            let mut logits = model.logits(&hidden)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let mut logits = model.logits(&mut tape, &hidden)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
             let first = part * (LOGITS / sizes.vocabulary).max(1);
             for (i, z) in logits.chunks_exact_mut(sizes.vocabulary).enumerate() {
                 let lse = scaled(z, (1.0 / temperature) as f32);

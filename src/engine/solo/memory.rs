@@ -1,14 +1,14 @@
-//! What the engine holds, told from the configuration alone: weights, their packed copies, gradients, the optimizer's
-//! moments, and what each token costs.
+//! What the engine holds, told from the trunk alone: weights, their packed copies, gradients, the optimizer's moments,
+//! and what each token costs.
 //!
-//! Owns no limits (`Settings` has them). The formulas follow what `decoder` records, operation by operation: an
-//! operation keeps its inputs for the backward pass, and inputs that several share count once. `tests/memory.rs`
+//! Owns no limits (`Settings` has them). The formulas go over the blocks as `decoder` runs them, operation by operation:
+//! an operation keeps its inputs for the backward pass, and inputs that several share count once. `tests/memory.rs`
 //! measures them.
 
 use crate::kernel::logprob::chunk_bytes;
 use crate::kernel::tape::Packs;
-use crate::model::config::{Attention, Linear};
-use crate::model::{Adapter, Config, Head};
+use crate::model::trunk::{Block, Linear, Projection, QkNorm, Slot};
+use crate::model::{Adapter, Config, Head, Trunk};
 
 /// Bytes of an f32.
 const NUMBER: u64 = 4;
@@ -45,7 +45,7 @@ impl Memory {
             moments: 0,
             activations_per_token: 0,
             backward_per_token: 0,
-            cache_per_token: NUMBER * (2 * config.layers * config.kv_heads * config.head_dim) as u64,
+            cache_per_token: NUMBER * config.blocks.iter().map(|block| 2 * block.widths().1 as u64).sum::<u64>(),
             // The product, and the copy that the choice of a token works on.
             logits: 2 * NUMBER * config.vocab_size as u64,
         }
@@ -61,7 +61,7 @@ impl Memory {
             moments: 2 * NUMBER * sizes.trained,
             activations_per_token: NUMBER * activations(config, adapter),
             backward_per_token: NUMBER * backward(config),
-            logits: chunk_bytes(config.vocab_size, config.hidden_size, false),
+            logits: chunk_bytes(config.vocab_size, config.hidden_size, config.logit_softcap.is_some()),
             ..Self::sampling(config, adapter)
         }
     }
@@ -92,7 +92,8 @@ impl Sizes {
             (Some(_), Head::Value | Head::Score) => added + count(config.head_parameters()),
         };
         let map = |linear: Linear| (linear.inputs * linear.outputs) as u64;
-        let layer: Vec<u64> = config.linears(0).into_iter().map(map).collect();
+        let layers = 0..config.blocks.len();
+        let maps: Vec<u64> = layers.flat_map(|layer| config.linears(layer)).map(map).collect();
         let head = match config.head {
             Head::Lm => (config.vocab_size * config.hidden_size) as u64,
             Head::Value | Head::Score => config.hidden_size as u64,
@@ -100,9 +101,9 @@ impl Sizes {
         Self {
             parameters: own + added,
             trained,
-            maps: config.layers as u64 * layer.iter().sum::<u64>() + added,
+            maps: maps.iter().sum::<u64>() + added,
             head,
-            largest: layer.into_iter().max().unwrap_or(0).max(head),
+            largest: maps.into_iter().max().unwrap_or(0).max(head),
         }
     }
 
@@ -113,38 +114,55 @@ impl Sizes {
 }
 
 /// Numbers that a recorded forward pass keeps for each token.
-fn activations(c: &Config, adapter: Option<&Adapter>) -> u64 {
-    let (hidden, inner) = (c.hidden_size as u64, c.intermediate_size as u64);
-    let (queries, keys) = ((c.heads * c.head_dim) as u64, (c.kv_heads * c.head_dim) as u64);
+fn activations(trunk: &Trunk, adapter: Option<&Adapter>) -> u64 {
+    let blocks = trunk.blocks.iter().enumerate();
+    let kept: u64 = blocks.map(|(layer, block)| block_activations(trunk, layer, block, adapter)).sum();
+    // The residual stream behind the last block, the last norm's result, the scored rows of it, angles; two numbers per
+    // scored token twice.
+    let angles: usize = trunk.rotations.iter().map(|rotation| rotation.dims.next_multiple_of(2)).sum();
+    kept + 3 * trunk.hidden_size as u64 + angles as u64 + 4
+}
+
+/// Those of one block.
+fn block_activations(trunk: &Trunk, layer: usize, block: &Block, adapter: Option<&Adapter>) -> u64 {
+    let (hidden, inner) = (trunk.hidden_size as u64, block.mlp.width as u64);
+    let (queries, keys) = (block.widths().0 as u64, block.widths().1 as u64);
     let if_so = |yes: bool, numbers: u64| if yes { numbers } else { 0 };
     // A map keeps its input where something on it is trained.
-    let maps = c.linears(0);
-    let (into_attention, rest) = maps.split_at(c.names.qkv.len());
-    let (into_mlp, down) = rest[1..].split_at(c.names.mlp.len() - 1);
-    let read = |maps: &[Linear]| adapter.is_none_or(|adapter| maps.iter().any(|map| adapter.adapts(&map.name)));
-    // The norms' results; the residual stream behind attention, which side by side with the MLP nobody reads, and
-    // behind the MLP.
-    let stream =
-        if_so(read(into_attention), hidden) + if_so(read(into_mlp), hidden) + if_so(!c.parallel, hidden) + hidden;
+    let maps = trunk.linears(layer);
+    let adapts = |map: &&Linear| adapter.is_some_and(|adapter| adapter.adapts(&map.name));
+    let read = |slots: &[Slot]| adapter.is_none() || maps.iter().filter(adapts).any(|map| slots.contains(&map.slot));
+    let into_attention = read(&[Slot::Query, Slot::Key, Slot::Value, Slot::QueryKeyValue]);
+    let (into_mlp, down) = (read(&[Slot::Gate, Slot::Up, Slot::GateUp]), read(&[Slot::Down]));
+    let (before, after) = (block.norms.before(), block.norms.after());
+    // The residual stream before attention, and behind it, which side by side with the MLP nobody reads: a norm keeps it,
+    // or the maps that read it. The results of norms before the maps; what attention and MLP give to norms after them.
+    let stream = if_so(before || into_attention, hidden)
+        + if_so(!block.parallel && (before || into_mlp), hidden)
+        + if_so(before && into_attention, hidden)
+        + if_so(before && into_mlp, hidden)
+        + if_so(after, 2 * hidden);
     // Queries, keys and values as attention reads them, and before they were taken apart; before they were normalised;
     // what attention gives, and its log-sum-exp.
-    let attention = (queries + 2 * keys) * if c.attention == Attention::Separate { 1 } else { 2 }
-        + if_so(c.qk_norm, queries + keys)
+    let attention = (queries + 2 * keys) * if block.projection == Projection::Separate { 1 } else { 2 }
+        + if_so(block.qk_norm != QkNorm::None, queries + keys)
         + queries
-        + c.heads as u64;
-    // Gate and up, or up alone; their product or GELU.
-    let mlp = if c.gated() { 2 * inner } else { inner } + if_so(read(down), inner);
+        + block.heads.query as u64;
+    // Gate and up, also before they were taken apart, or up alone; their product or GELU.
+    let ways = if block.mlp.gated() { 2 } else { 1 };
+    let mlp = ways * inner * if block.mlp.joint { 2 } else { 1 } + if_so(down, inner);
     // Of every adapted map A·x.
-    let adapted = adapter.map_or(0, |adapter| (adapter.linears(c).len() * adapter.rank) as u64);
-    // The embedding, the last norm's result, the scored rows of it, angles; two numbers per scored token twice.
-    let ends = 3 * hidden + c.rotary_dim() as u64 + 4;
-    c.layers as u64 * (stream + attention + mlp) + adapted + ends
+    let adapted = adapter.map_or(0, |adapter| maps.iter().filter(adapts).count() * adapter.rank);
+    stream + attention + mlp + adapted as u64
 }
 
 /// Numbers that are under way at most in the backward pass, for each token: at the MLP or at attention.
-fn backward(c: &Config) -> u64 {
-    let (hidden, inner) = (c.hidden_size as u64, c.intermediate_size as u64);
-    let (queries, keys) = ((c.heads * c.head_dim) as u64, (c.kv_heads * c.head_dim) as u64);
-    let projected = (queries + 2 * keys) * if c.attention == Attention::Separate { 1 } else { 2 };
-    2 * hidden + (3 * inner).max(projected + queries)
+fn backward(trunk: &Trunk) -> u64 {
+    let hidden = trunk.hidden_size as u64;
+    let block = |block: &Block| {
+        let (inner, (queries, keys)) = (block.mlp.width as u64, block.widths());
+        let projected = (queries + 2 * keys) as u64 * if block.projection == Projection::Separate { 1 } else { 2 };
+        (if block.mlp.joint { 5 } else { 3 } * inner).max(projected + queries as u64)
+    };
+    2 * hidden + trunk.blocks.iter().map(block).max().unwrap_or(0)
 }

@@ -40,13 +40,13 @@ pub trait Network: Sync {
 /// A model's own decoder.
 pub struct Own<'m> {
     pub model: &'m Model,
-    pub decoder: Decoder<'m>,
+    pub decoder: Decoder,
 }
 
 impl Network for Own<'_> {
     fn sizes(&self) -> Sizes {
         let c = &self.model.config;
-        Sizes { layers: c.layers, context: c.max_positions, vocabulary: c.vocab_size }
+        Sizes { layers: c.blocks.len(), context: c.max_positions, vocabulary: c.vocab_size }
     }
 
     fn vocabulary(&self) -> Option<u64> {
@@ -78,7 +78,7 @@ impl Network for Own<'_> {
     }
 
     fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Tensor> {
-        let (hidden, head) = (tape.constant(hidden.clone()), self.decoder.head(tape));
-        Ok(head.logits(tape, &hidden)?.value)
+        let hidden = tape.constant(hidden.clone());
+        Ok(self.decoder.logits(tape, &hidden)?.value)
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Keys that do not change how a decoder computes its logits; older files hold settings of sampling as well.
-const WITHOUT_EFFECT: [&str; 64] = [
+const WITHOUT_EFFECT: [&str; 65] = [
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_commit_hash",
@@ -20,6 +20,7 @@ const WITHOUT_EFFECT: [&str; 64] = [
     "auto_map",
     "begin_suppress_tokens",
     "bos_token_id",
+    "cache_implementation",
     "chat_template",
     "classifier_bias",
     "do_sample",
@@ -92,22 +93,18 @@ const DROPOUT: [&str; 8] = [
 pub(super) struct Keys<'a> {
     map: &'a Map<String, Value>,
     asked: BTreeSet<&'static str>,
+    notes: Vec<String>,
 }
 
 impl<'a> Keys<'a> {
     pub fn new(map: &'a Map<String, Value>) -> Self {
-        Self { map, asked: BTreeSet::new() }
+        Self { map, asked: BTreeSet::new(), notes: Vec::new() }
     }
 
     /// The value of a key; null counts as absent.
     pub fn value(&mut self, key: &'static str) -> Option<&'a Value> {
         self.asked.insert(key);
         self.map.get(key).filter(|value| !value.is_null())
-    }
-
-    /// Whether the file has the key at all, null included.
-    pub fn has(&self, key: &str) -> bool {
-        self.map.contains_key(key)
     }
 
     /// A size that must be there.
@@ -136,6 +133,42 @@ impl<'a> Keys<'a> {
 
     pub fn object(&mut self, key: &'static str) -> Result<Option<&'a Map<String, Value>>> {
         self.read(key, "an object", Value::as_object)
+    }
+
+    /// A size, null for none; `default` where the file leaves the key out.
+    pub fn size_or(&mut self, key: &'static str, default: usize) -> Result<Option<usize>> {
+        let found = self.optional_size(key)?;
+        Ok(if self.map.contains_key(key) { found } else { Some(default) })
+    }
+
+    /// A positive number.
+    pub fn positive(&mut self, key: &'static str, default: f64) -> Result<f64> {
+        let found = self.number(key)?.unwrap_or(default);
+        if found.is_finite() && found > 0.0 {
+            return Ok(found);
+        }
+        Err(Error::model(format!("config.json: {key} is {found}, expected a positive number")))
+    }
+
+    /// A soft cap, null for none; `default` where the file leaves the key out.
+    pub fn softcap(&mut self, key: &'static str, default: Option<f64>) -> Result<Option<f32>> {
+        if self.value(key).is_none() {
+            return Ok(if self.map.contains_key(key) { None } else { default.map(|by| by as f32) });
+        }
+        self.positive(key, 1.0).map(|by| Some(by as f32))
+    }
+
+    /// What the user should know about how a key was read.
+    pub fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    /// A key that must be null or left out.
+    pub fn absent(&mut self, key: &'static str, supported: &str) -> Result<()> {
+        match self.value(key) {
+            None => Ok(()),
+            Some(found) => Err(unsupported(key, &shown(found), supported)),
+        }
     }
 
     /// One token id or several.
@@ -171,8 +204,11 @@ impl<'a> Keys<'a> {
             ))
             .hint("remove the key if it does not change how the model computes"));
         }
-        let note = || format!("trained without dropout, whatever config.json says ({})", dropped.join(", "));
-        Ok(if dropped.is_empty() { Vec::new() } else { vec![note()] })
+        let mut notes = self.notes;
+        if !dropped.is_empty() {
+            notes.push(format!("trained without dropout, whatever config.json says ({})", dropped.join(", ")));
+        }
+        Ok(notes)
     }
 
     fn read<T>(&mut self, key: &'static str, want: &str, get: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {

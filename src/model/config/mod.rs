@@ -1,111 +1,35 @@
-//! A model's configuration: `config.json` in the Hugging Face layout, read by its family's rules, then checked into
-//! [`Config`], which says everything the decoder needs and which parameters exist.
+//! A model's configuration: `config.json` in the Hugging Face layout, read by its family's rules, then checked into a
+//! [`Trunk`], which says everything the decoder needs and which parameters exist, and what else the file states.
 //!
 //! Owns no files (`weights` and `Model` read them) and no arithmetic. What rhopo cannot compute is refused by name.
 
 mod families;
+mod gpt;
 mod keys;
-pub mod layout;
+mod like_llama;
 mod rope;
 
-pub use families::{Family, architectures};
-pub use layout::{Layout, Linear, Names};
-pub use rope::Rope;
+pub use super::trunk::{Layout, Linear};
+pub use families::{FAMILIES, Family, architectures, family};
 
+use super::trunk::{Head, Trunk};
 use crate::error::{Error, Result};
-use crate::kernel::elementwise::Gelu;
 use crate::kernel::rotary::Scaling;
-use keys::shown;
+use keys::{Keys, shown};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// Widest head: what the packed keys of the KV cache are made for.
 const MOST_HEAD_DIM: usize = 256;
 
-/// The kind of normalisation before each block and after the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Norm {
-    /// x / rms(x) · weight
-    Rms,
-    /// (x − mean) / std · weight + bias
-    Layer,
-}
-
-/// The kind of MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mlp {
-    /// silu(gate) · up
-    SwiGlu,
-    Gelu(Gelu),
-}
-
-/// How query, key and value weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attention {
-    Separate,
-    /// One weight: all queries, then all keys, then all values.
-    Fused,
-    /// One weight: query, key and value of the first head, then of the second, …
-    FusedByHead,
-}
-
-/// How tokens get their positions.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Position {
-    /// The first `dims` dimensions of every head are rotated (one more where `dims` is odd).
-    Rotary { dims: usize, rope: Rope },
-    /// A learned vector per position, added to the embedding.
-    Learned,
-}
-
-/// What stands on the hidden states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Head {
-    /// Logits over the vocabulary.
-    Lm,
-    /// A number per token: the value of the state before it.
-    Value,
-    /// A number per row, at its last token.
-    Score,
-}
-
-/// A decoder's shape, checked: sizes are positive and divide as they must.
+/// A model's configuration, checked; read as its trunk.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub family: Family,
-    pub head: Head,
-    /// Where the family keeps its weights.
-    pub names: &'static Names,
+    pub family: &'static Family,
     /// The class name in transformers.
     pub architecture: String,
-    pub vocab_size: usize,
-    pub hidden_size: usize,
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; `heads` is a multiple.
-    pub kv_heads: usize,
-    /// Width of one head; need not be `hidden_size / heads`.
-    pub head_dim: usize,
-    /// Width within the MLP.
-    pub intermediate_size: usize,
-    pub position: Position,
-    pub norm: Norm,
-    pub norm_eps: f64,
-    pub mlp: Mlp,
-    pub attention: Attention,
-    /// RMSNorm of every query and key head before the rotation.
-    pub qk_norm: bool,
-    /// Attention and MLP both read the layer's input; otherwise the MLP reads what attention left.
-    pub parallel: bool,
-    /// The output head is the embedding.
-    pub tied: bool,
-    pub qkv_bias: bool,
-    pub out_bias: bool,
-    pub mlp_bias: bool,
-    /// Per layer: how many tokens back a token sees, itself included; all of them where there is no window.
-    pub windows: Vec<Option<usize>>,
-    /// Positions the model was made for, in tokens.
-    pub max_positions: usize,
+    /// What the decoder computes, and with which parameters.
+    pub trunk: Arc<Trunk>,
     /// Tokens that end an answer; may be empty.
     pub eos: Vec<u32>,
     pub pad: Option<u32>,
@@ -120,6 +44,13 @@ pub struct Config {
     source: Map<String, Value>,
 }
 
+impl std::ops::Deref for Config {
+    type Target = Trunk;
+    fn deref(&self) -> &Trunk {
+        &self.trunk
+    }
+}
+
 impl Config {
     /// Reads the object of a `config.json`.
     ///
@@ -130,7 +61,21 @@ impl Config {
             Error::model(format!("config.json holds {}, expected an object", shown(value)))
                 .hint("a model folder needs the config.json that transformers writes")
         })?;
-        let config = families::read(source)?;
+        let (family, head) = families::identify(source)?;
+        let mut keys = Keys::new(source);
+        let trunk = families::read(family, head, source, &mut keys)?;
+        let pad = keys.ids("pad_token_id")?.first().copied();
+        let config = Self {
+            family,
+            architecture: family.class(head)?.to_string(),
+            trunk: Arc::new(trunk),
+            eos: keys.ids("eos_token_id")?,
+            pad,
+            unscored: pad,
+            init_std: keys.number("initializer_range")?.unwrap_or(0.02),
+            notes: keys.finish(head)?,
+            source: source.clone(),
+        };
         config.check()?;
         Ok(config)
     }
@@ -180,12 +125,15 @@ impl Config {
     }
 
     /// The same trunk with another head, as the class of transformers that has it.
-    pub fn with_head(mut self, head: Head) -> Self {
+    ///
+    /// # Errors
+    /// A head that the family has no class for.
+    pub fn with_head(mut self, head: Head) -> Result<Self> {
         if head == self.head {
-            return self;
+            return Ok(self);
         }
-        self.head = head;
-        self.architecture = self.family.class(head);
+        self.architecture = self.family.class(head)?.to_string();
+        Arc::make_mut(&mut self.trunk).head = head;
         self.source.insert("architectures".into(), json!([self.architecture]));
         if head == Head::Lm {
             for key in ["id2label", "label2id", "num_labels"] {
@@ -196,25 +144,19 @@ impl Config {
             self.source.insert("label2id".into(), json!({"LABEL_0": 0}));
             self.source.shift_remove("num_labels");
         }
-        self
-    }
-
-    /// How many of a head's first dimensions are rotated.
-    pub fn rotary_dim(&self) -> usize {
-        match self.position {
-            Position::Rotary { dims, .. } => dims.next_multiple_of(2),
-            Position::Learned => 0,
-        }
+        Ok(self)
     }
 
     fn check(&self) -> Result<()> {
+        let block = &self.blocks[0];
+        let heads = block.heads;
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
-            ("num_attention_heads", self.heads),
-            ("num_key_value_heads", self.kv_heads),
-            ("head_dim", self.head_dim),
-            ("intermediate_size", self.intermediate_size),
+            ("num_attention_heads", heads.query),
+            ("num_key_value_heads", heads.key),
+            ("head_dim", heads.dim),
+            ("intermediate_size", block.mlp.width),
             ("max_position_embeddings", self.max_positions),
         ];
         for (key, size) in sizes {
@@ -223,30 +165,41 @@ impl Config {
                 return Err(Error::model(format!("config.json: {key} is {size}, expected a positive size")));
             }
         }
-        if !self.heads.is_multiple_of(self.kv_heads) {
+        if !heads.query.is_multiple_of(heads.key) {
             return Err(Error::model(format!(
                 "config.json: num_attention_heads {} is not a multiple of num_key_value_heads {}",
-                self.heads, self.kv_heads
+                heads.query, heads.key
             )));
         }
-        if self.head_dim > MOST_HEAD_DIM {
+        if heads.dim > MOST_HEAD_DIM {
             return Err(Error::model(format!(
                 "config.json: head_dim is {}, at most {MOST_HEAD_DIM} is supported",
-                self.head_dim
+                heads.dim
             )));
         }
-        let mut positive = vec![("the norms' eps", self.norm_eps), ("initializer_range", self.init_std)];
-        if let Position::Rotary { dims, rope } = &self.position {
-            positive.push(("the base of the rotary embedding", rope.theta));
-            if *dims == 0 || *dims > self.head_dim || self.rotary_dim() > self.head_dim {
+        let mut positive = vec![("the norms' eps", self.norm.eps()), ("initializer_range", self.init_std)];
+        for rotation in &self.rotations {
+            let dims = rotation.dims;
+            positive.push(("the base of the rotary embedding", rotation.theta));
+            if dims == 0 || dims > heads.dim || dims.next_multiple_of(2) > heads.dim {
                 return Err(Error::model(format!(
                     "config.json: {dims} dimensions of a head are rotated, which has {}",
-                    self.head_dim
+                    heads.dim
                 ))
                 .hint("rotary embedding turns pairs of dimensions: head_dim must be even and the rotated share within 0 and 1"));
             }
-            if let Scaling::Llama3 { original_max_positions, .. } = rope.scaling {
-                positive.push(("original_max_position_embeddings", original_max_positions));
+            match &rotation.scaling {
+                Scaling::Llama3 { original_max_positions, .. } => {
+                    positive.push(("original_max_position_embeddings", *original_max_positions));
+                }
+                Scaling::Factors { factors, .. } if factors.len() != dims.div_ceil(2) => {
+                    return Err(Error::model(format!(
+                        "config.json: short_factor has {} numbers, expected one for each of {} pairs of dimensions",
+                        factors.len(),
+                        dims.div_ceil(2)
+                    )));
+                }
+                _ => {}
             }
         }
         for (key, x) in positive {
@@ -254,7 +207,7 @@ impl Config {
                 return Err(Error::model(format!("config.json: {key} is {x}, expected a positive number")));
             }
         }
-        if self.windows.contains(&Some(0)) {
+        if self.blocks.iter().any(|block| block.heads.window == Some(0)) {
             return Err(Error::model("config.json: sliding_window is 0, expected a positive size or null"));
         }
         if let Some(id) = self.eos.iter().find(|&&id| id as usize >= self.vocab_size) {

@@ -4,9 +4,10 @@
 use super::keys::{Keys, shown, unsupported};
 use crate::error::{Error, Result};
 use crate::kernel::rotary::Scaling;
+use crate::model::trunk::Rotation;
 use serde_json::{Map, Value};
 
-const SUPPORTED: &str = "rope_type `default`, `linear` or `llama3`";
+const SUPPORTED: &str = "rope_type `default`, `linear`, `llama3`, and `longrope` of Phi-3";
 
 /// The rotary embedding as the configuration states it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,28 +18,80 @@ pub struct Rope {
     pub scaling: Scaling,
 }
 
-/// Reads the rotary embedding; `theta_key` and `share_key` are the family's names outside of `rope_parameters`.
-pub(super) fn read(keys: &mut Keys, theta_key: &'static str, share_key: &'static str, share: f64) -> Result<Rope> {
-    let mut rope = Rope { theta: 10_000.0, share, scaling: Scaling::None };
-    let outside = (keys.number(theta_key)?, keys.number(share_key)?);
+impl Rope {
+    /// For heads of that width.
+    pub(super) fn rotation(self, head_dim: usize) -> Rotation {
+        let dims = (head_dim as f64 * self.share) as usize;
+        Rotation { dims, theta: self.theta, scaling: self.scaling }
+    }
+}
+
+/// A family's names outside of `rope_parameters`, and its defaults.
+pub(super) struct Spelling {
+    pub theta_key: &'static str,
+    pub share_key: &'static str,
+    pub theta: f64,
+    pub share: f64,
+    /// Where the family knows LongRoPE.
+    pub longrope: Option<LongRope>,
+}
+
+impl Default for Spelling {
+    fn default() -> Self {
+        let (theta_key, share_key) = ("rope_theta", "partial_rotary_factor");
+        Self { theta_key, share_key, theta: 10_000.0, share: 1.0, longrope: None }
+    }
+}
+
+/// Tokens of a row in pretraining and at most.
+#[derive(Clone, Copy)]
+pub(super) struct LongRope {
+    pub original: usize,
+    pub max: usize,
+}
+
+/// Reads the one rotary embedding of a model.
+pub(super) fn read(keys: &mut Keys, spelling: &Spelling) -> Result<Rope> {
+    let tables = [("rope_scaling", keys.object("rope_scaling")?), ("rope_parameters", keys.object("rope_parameters")?)];
+    let given = tables.into_iter().filter_map(|(name, table)| Some(Table { name, table: table? }));
+    stated(keys, spelling, given)
+}
+
+/// Gemma 3's two: that of layers that see everything, and that of those with a window.
+pub(super) fn read_pair(keys: &mut Keys) -> Result<[Rope; 2]> {
+    let global = Spelling { theta: 1e6, ..Spelling::default() };
+    let local = Spelling { theta_key: "rope_local_base_freq", ..Spelling::default() };
+    let inside = keys.object("rope_parameters")?;
+    let of = |kind: &str| inside.and_then(|table| table.get(kind)).and_then(Value::as_object);
+    let kinds = ["full_attention", "sliding_attention"].map(of);
+    if kinds.iter().all(Option::is_none) {
+        return Ok([read(keys, &global)?, stated(keys, &local, None)?]);
+    }
+    keys.absent("rope_scaling", "null beside rope_parameters")?;
+    let [of_global, of_local] = kinds.map(|table| table.map(|table| Table { name: "rope_parameters", table }));
+    Ok([stated(keys, &global, of_global)?, stated(keys, &local, of_local)?])
+}
+
+/// By the keys outside of tables and by those inside.
+fn stated<'a>(keys: &mut Keys, spelling: &Spelling, tables: impl IntoIterator<Item = Table<'a>>) -> Result<Rope> {
+    let mut rope = Rope { theta: spelling.theta, share: spelling.share, scaling: Scaling::None };
+    let outside = (keys.number(spelling.theta_key)?, keys.number(spelling.share_key)?);
     rope.theta = outside.0.unwrap_or(rope.theta);
     rope.share = outside.1.unwrap_or(rope.share);
-    let tables = [("rope_scaling", keys.object("rope_scaling")?), ("rope_parameters", keys.object("rope_parameters")?)];
-    for (name, table) in tables {
-        let Some(table) = table else { continue };
-        let table = Table { name, table };
+    for table in tables {
+        let name = table.name;
         for (key, into, outside) in
             [("rope_theta", &mut rope.theta, outside.0), ("partial_rotary_factor", &mut rope.share, outside.1)]
         {
             let Some(inside) = table.number(key)? else { continue };
             if let Some(outside) = outside.filter(|&outside| outside != inside) {
-                let known = if key == "rope_theta" { theta_key } else { share_key };
+                let known = if key == "rope_theta" { spelling.theta_key } else { spelling.share_key };
                 return Err(Error::model(format!("config.json: {known} is {outside}, but {inside} in {name}"))
                     .hint("keep one of them"));
             }
             *into = inside;
         }
-        let scaling = table.scaling()?;
+        let scaling = table.scaling(spelling.longrope)?;
         if scaling != Scaling::None && rope.scaling != Scaling::None && scaling != rope.scaling {
             return Err(Error::model("config.json: rope_scaling and rope_parameters differ").hint("keep one of them"));
         }
@@ -76,7 +129,27 @@ impl Table<'_> {
         })
     }
 
-    fn scaling(&self) -> Result<Scaling> {
+    /// The frequencies' factors for rows as long as pretraining's; those for longer ones are never reached.
+    fn longrope(&self, known: LongRope) -> Result<Scaling> {
+        let numbers = |key: &str| -> Result<Vec<f64>> {
+            let list = self.table.get(key).and_then(Value::as_array);
+            let list = list.map(|list| list.iter().map(|v| v.as_f64().filter(|x| x.is_finite() && *x > 0.0)).collect());
+            list.flatten().ok_or_else(|| {
+                Error::model(format!("config.json: {key} in {} is no list of positive numbers", self.name))
+            })
+        };
+        let factors = numbers("short_factor")?;
+        numbers("long_factor")?;
+        let factor = self.number("factor")?.unwrap_or(known.max as f64 / known.original as f64);
+        let magnitude = match self.number("attention_factor")? {
+            Some(stated) => stated,
+            None if factor > 1.0 => (1.0 + factor.ln() / (known.original as f64).ln()).sqrt(),
+            None => 1.0,
+        };
+        Ok(Scaling::Factors { factors, magnitude: magnitude as f32 })
+    }
+
+    fn scaling(&self, longrope: Option<LongRope>) -> Result<Scaling> {
         let kind = match self.table.get("rope_type").or(self.table.get("type")) {
             None => "default",
             Some(Value::String(kind)) => kind,
@@ -93,6 +166,11 @@ impl Table<'_> {
                     original_max_positions: self.needed(kind, "original_max_position_embeddings")?,
                 },
                 &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
+            ),
+            // Older files call it `su`.
+            "longrope" | "su" if longrope.is_some() => (
+                self.longrope(longrope.expect("just seen"))?,
+                &["short_factor", "long_factor", "factor", "attention_factor", "original_max_position_embeddings"],
             ),
             other => return Err(unsupported(&format!("rope_type in {}", self.name), &format!("`{other}`"), SUPPORTED)),
         };

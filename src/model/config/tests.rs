@@ -1,6 +1,8 @@
 //! What is read, in both spellings, and what is refused by name.
 
 use super::*;
+use crate::kernel::attention::Heads;
+use crate::model::trunk::Rotation;
 
 fn qwen2(changes: Value) -> Value {
     let text = include_str!("../../../tests/fixtures/models/qwen2/config.json");
@@ -16,19 +18,19 @@ fn refused(changes: Value) -> (String, String) {
     (e.what, e.hint.unwrap_or_default())
 }
 
-fn rope(config: &Config) -> &Rope {
-    let Position::Rotary { rope, .. } = &config.position else { panic!("{:?}", config.position) };
-    rope
+fn rope(config: &Config) -> &Rotation {
+    &config.rotations[0]
 }
 
 #[test]
 fn reads_the_fixture() {
     let config = Config::from_json(&qwen2(json!({}))).expect("valid");
-    assert_eq!((config.layers, config.heads, config.kv_heads, config.head_dim), (3, 4, 2, 12));
-    assert_eq!((config.vocab_size, config.hidden_size, config.intermediate_size), (384, 48, 104));
-    assert_eq!((rope(&config).theta, config.norm_eps), (1e6, 1e-6));
+    let block = &config.blocks[0];
+    assert_eq!((config.blocks.len(), block.heads), (3, Heads::new(4, 2, 12)));
+    assert_eq!((config.vocab_size, config.hidden_size, block.mlp.width), (384, 48, 104));
+    assert_eq!((rope(&config).theta, config.norm.eps()), (1e6, 1e-6));
     assert_eq!((config.eos.as_slice(), config.pad), ([2].as_slice(), Some(0)));
-    assert!(config.tied && config.qkv_bias && !config.out_bias && !config.mlp_bias);
+    assert!(config.tied && block.qkv_bias && !block.out_bias && !block.mlp.bias);
     assert_eq!(config.parameter_count(), 84720, "the number that transformers reports");
 }
 
@@ -55,8 +57,8 @@ fn both_ways_to_write_the_rotary_embedding_are_read() {
 
 #[test]
 fn what_is_not_computed_is_refused_by_name() {
-    let (what, hint) = refused(json!({"architectures": ["Gemma2ForCausalLM"]}));
-    assert_eq!(what, "the architecture Gemma2ForCausalLM is not supported");
+    let (what, hint) = refused(json!({"architectures": ["MambaForCausalLM"]}));
+    assert_eq!(what, "the architecture MambaForCausalLM is not supported");
     assert!(hint.starts_with("supported: LlamaForCausalLM, Qwen2ForCausalLM, "), "{hint}");
     let cases = [
         (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "rope_type in rope_scaling `yarn`"),
@@ -85,7 +87,8 @@ fn dropout_is_not_applied_and_said_so() {
 
 #[test]
 fn windows_follow_the_layers() {
-    let windows = |changes: Value| Config::from_json(&qwen2(changes)).expect("valid").windows;
+    let of = |config: Config| config.blocks.iter().map(|block| block.heads.window).collect::<Vec<_>>();
+    let windows = |changes: Value| of(Config::from_json(&qwen2(changes)).expect("valid"));
     assert_eq!(windows(json!({"sliding_window": 16})), [None; 3], "switched off");
     let on = |extra: Value| {
         let mut all = json!({"sliding_window": 16, "use_sliding_window": true, "layer_types": null});
@@ -102,7 +105,7 @@ fn windows_follow_the_layers() {
             Some(window) => value["sliding_window"] = window,
             None => _ = value.as_object_mut().expect("an object").remove("sliding_window"),
         }
-        Config::from_json(&value).expect("valid").windows
+        of(Config::from_json(&value).expect("valid"))
     };
     assert_eq!(mistral(Some(json!(16))), [Some(16); 2]);
     assert_eq!(mistral(Some(Value::Null)), [None; 2]);
@@ -147,4 +150,76 @@ fn an_untied_head_is_a_parameter() {
     assert!(!names(true).contains(&"lm_head.weight".to_string()));
     assert!(names(false).contains(&"lm_head.weight".to_string()));
     assert!(names(false).is_sorted());
+}
+
+/// The configuration of a fixture, changed.
+fn fixture(name: &str, changes: Value) -> Result<Config> {
+    let path = format!("{}/tests/fixtures/models/{name}/config.json", env!("CARGO_MANIFEST_DIR"));
+    let mut value: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("JSON");
+    for (key, change) in changes.as_object().expect("an object") {
+        value[key] = change.clone();
+    }
+    Config::from_json(&value)
+}
+
+#[test]
+fn the_keys_of_transformers_4_give_the_same_gemma_3() {
+    let new = fixture("gemma3", json!({})).expect("valid");
+    let old = json!({
+        "rope_parameters": null, "layer_types": null, "_sliding_window_pattern": null, "sliding_window_pattern": 6,
+        "rope_theta": 1e6, "rope_local_base_freq": 1e4, "cache_implementation": "hybrid",
+    });
+    let old = fixture("gemma3", old).expect("valid");
+    assert_eq!((&new.rotations, &new.blocks), (&old.rotations, &old.blocks));
+    assert_eq!(new.rotations.iter().map(|r| r.theta).collect::<Vec<_>>(), [1e6, 1e4]);
+    let rotations: Vec<_> = new.blocks.iter().map(|block| block.rotation).collect();
+    assert_eq!(rotations, [1, 1, 1, 1, 1, 0, 1].map(Some));
+    let scaled = json!({
+        "rope_parameters": null, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    });
+    let scaled = fixture("gemma3", scaled).expect("valid");
+    let scalings: Vec<_> = scaled.rotations.iter().map(|r| r.scaling.clone()).collect();
+    assert_eq!(scalings, [Scaling::Linear { factor: 8.0 }, Scaling::None], "of global layers alone");
+}
+
+#[test]
+fn what_a_family_leaves_out_is_as_in_transformers() {
+    let gemma2 = fixture("gemma2", json!({"layer_types": null})).expect("valid");
+    let windows: Vec<_> = gemma2.blocks.iter().map(|block| block.heads.window).collect();
+    assert_eq!((windows, gemma2.logit_softcap), (vec![Some(16), None], Some(30.0)));
+    let uncapped = fixture("gemma2", json!({"final_logit_softcapping": null, "attn_logit_softcapping": null}));
+    let uncapped = uncapped.expect("valid");
+    assert_eq!((uncapped.logit_softcap, uncapped.blocks[0].heads.softcap), (None, None));
+    let smollm3 = fixture("smollm3", json!({"no_rope_layers": null, "no_rope_layer_interval": 2})).expect("valid");
+    let turned: Vec<_> = smollm3.blocks.iter().map(|block| block.rotation.is_some()).collect();
+    assert_eq!(turned, [true, false, true, false]);
+    let partial = json!({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}});
+    assert_eq!(fixture("phi3", partial).expect("valid").rotations[0].dims, 6);
+}
+
+#[test]
+fn what_a_new_family_does_not_compute_is_refused_by_name() {
+    let short = json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]});
+    let cases = [
+        ("gemma2", json!({"use_bidirectional_attention": true}), "use_bidirectional_attention true is not supported"),
+        ("gemma2", json!({"hidden_activation": "relu"}), "hidden_activation `relu` is not supported"),
+        (
+            "gemma2",
+            json!({"final_logit_softcapping": -1.0}),
+            "final_logit_softcapping is -1, expected a positive number",
+        ),
+        ("gemma3", json!({"attn_logit_softcapping": 50.0}), "attn_logit_softcapping 50.0 is not supported"),
+        ("gemma3", json!({"sliding_window": null}), "sliding_window null is not supported"),
+        ("phi3", json!({"rope_parameters": short}), "short_factor has 1 numbers, expected one for each of 6 pairs"),
+        ("phi3", json!({"rope_parameters": {"rope_type": "longrope"}}), "short_factor in rope_parameters is no list"),
+        ("olmo2", json!({"rope_parameters": {"rope_type": "yarn"}}), "rope_type in rope_parameters `yarn`"),
+        ("smollm3", json!({"no_rope_layers": [1, 1]}), "no_rope_layers is [1,1], expected a list of 4"),
+        ("granite", json!({"residual_multiplier": 0.0}), "residual_multiplier is 0, expected a positive number"),
+        ("granite", json!({"num_local_experts": 8}), "num_local_experts = 8 is not known"),
+    ];
+    for (family, change, named) in cases {
+        let what = fixture(family, change).expect_err("must be refused").what;
+        assert!(what.contains(named), "{what:?} must name {named:?}");
+    }
 }

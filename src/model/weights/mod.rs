@@ -120,7 +120,7 @@ impl Naming {
     pub fn of(config: &Config) -> Self {
         let names = config.names;
         let tied = config.tied.then(|| [names.embedding, names.lm_head].map(|name| format!("{name}.weight")));
-        Self { base: config.base_prefix(), tied, ignored: Vec::new() }
+        Self { base: names.base, tied, ignored: Vec::new() }
     }
 }
 
