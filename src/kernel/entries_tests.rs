@@ -63,17 +63,17 @@ impl Case {
         self.run(&self.in_f64(), &self.trained)
     }
 
-    /// The gradient that a value of this shape, type and place is given.
-    pub(super) fn upstream(&self, value: &Tensor) -> Tensor {
-        let upstream = random(value.dims(), Key::new(99));
-        upstream.to_device(value.device()).and_then(|t| t.to_dtype(value.dtype())).expect("a copy")
-    }
-
     /// Without gradients from input `from` on.
     fn frozen(mut self, from: usize) -> Self {
         self.trained[from..].fill(false);
         self
     }
+}
+
+/// The gradient that a value of this shape, type and place is given.
+pub(super) fn upstream(value: &Tensor) -> Tensor {
+    let upstream = random(value.dims(), Key::new(99));
+    upstream.to_device(value.device()).and_then(|t| t.to_dtype(value.dtype())).expect("a copy")
 }
 
 /// Operations on a tape.
@@ -87,9 +87,8 @@ fn on_tape(
         let mut tape = Tape::recording(Packs::new(0));
         let vars: Vec<Var> = (0..inputs.len()).map(|i| tape.parameter(&inputs[i], i, trained[i])).collect();
         let out = apply(&mut tape, &vars)?;
-        let upstream = random(out.value.dims(), Key::new(99)).to_device(out.value.device())?;
         let mut grads = ParameterGrads::default();
-        tape.backward(&out, upstream.to_dtype(out.value.dtype())?, &mut grads)?;
+        tape.backward(&out, upstream(&out.value), &mut grads)?;
         Ok(Found { values: vec![out.value], grads: (0..inputs.len()).map(|i| grads.get(i).cloned()).collect() })
     };
     Case { name, inputs, trained, run: Box::new(run) }

@@ -3,7 +3,7 @@
 //!
 //! Owns how they are held to each other. What is tested of each operation is an entry of `entries_tests.rs`.
 
-use super::entries_tests::{Case, Entry, entries, over_several_chunks};
+use super::entries_tests::{Case, Entry, entries, over_several_chunks, upstream};
 use super::simd::forced::at_every_level;
 use super::tests::{bits, numbers};
 use crate::tensor::rng::Key;
@@ -135,7 +135,7 @@ fn matches_finite_differences(case: &Case) {
     let found = case.run(&inputs, &case.trained);
     let sum = |inputs: &[Tensor]| -> f64 {
         let value = numbers(&case.run(inputs, &vec![false; inputs.len()]).values[0]);
-        value.iter().zip(numbers(&case.upstream(&found.values[0]))).map(|(x, y)| x * y).sum()
+        value.iter().zip(numbers(&upstream(&found.values[0]))).map(|(x, y)| x * y).sum()
     };
     for (i, grad) in found.grads.iter().enumerate() {
         let Some(grad) = grad.as_ref().map(numbers) else { continue };
