@@ -1,7 +1,7 @@
 //! One whole GRPO step (sampling, reference log-probs, update) on random models: `cargo bench`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use rhopo::engine::Settings;
+use rhopo::engine::{self, Settings};
 use rhopo::run::bench::{Bench, SHAPES};
 use rhopo::tensor::Device;
 
@@ -12,7 +12,7 @@ fn steps(c: &mut Criterion) {
     let mut group = c.benchmark_group("grpo step");
     group.sample_size(10);
     for shape in SHAPES.iter().filter(|shape| ["uniform", "ragged"].contains(&shape.name)) {
-        let mut bench = Bench::new(*shape, &Device::Cpu, Settings::default()).expect("a random model");
+        let mut bench = Bench::new(*shape, &Device::Cpu, engine::local(Settings::default())).expect("a random model");
         group.bench_function(shape.name, |b| b.iter(|| bench.step().expect("a step")));
     }
     group.finish();

@@ -1,7 +1,9 @@
 //! What the engine says that it holds against what it asks the allocator for.
 
 use rhopo::engine::memory::Memory;
-use rhopo::engine::{self, Adamw, AdamwOptions, SampleOptions, Settings};
+use rhopo::engine::{
+    AdamwOptions, Engine, ForwardRequest, Measure, Optimizer, SampleOptions, SampleRequest, Settings, Solo, measure,
+};
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Adaptation, Config, LoraOptions, Model, OpenOptions};
 use rhopo::rl::mask::token_mean;
@@ -75,6 +77,12 @@ fn holds(what: &str, measured: u64, stated: u64, range: std::ops::Range<f64>) {
     assert!(range.contains(&ratio), "{what}: measured {measured}, stated {stated}, ratio {ratio:.3}");
 }
 
+fn logprob(engine: &Solo, model: &Arc<Model>, rows: &Arc<Rows>) -> Tensor {
+    let (model, rows) = (model.into(), rows.clone());
+    let request = ForwardRequest { model, rows, temperature: 1.0, measure: Measure::Logprob };
+    measure(engine, &request, "").expect("log-probs")
+}
+
 /// The fixtures, trained as a whole and by an adapter on all maps.
 fn every_family() {
     let families = [
@@ -88,7 +96,8 @@ fn every_family() {
             let options = OpenOptions { adaptation, ..OpenOptions::new(Key::new(2)) };
             let model = Arc::new(Model::open(&dir, &options, &Device::Cpu).expect("a model"));
             let (rows, tokens) = rows(6, 20, 40, model.config.vocab_size as u64);
-            let logprob = || engine::logprob(&model, &rows, 1.0, &Settings::default(), "").expect("log-probs");
+            let engine = Solo::new(Settings::default());
+            let logprob = || logprob(&engine, &model, &rows);
             drop(logprob());
             let before = used();
             let _kept = logprob();
@@ -102,12 +111,12 @@ fn every_family() {
 /// One test: what is counted belongs to the whole program.
 #[test]
 fn what_is_stated_is_what_is_held() {
-    let settings = Settings::default();
+    let engine = Solo::new(Settings::default());
     let (before, model) = (used(), model());
     let memory = Memory::training(&model.config, None);
     holds("weights", used() - before, memory.weights, 1.0..1.02);
     let (rows, tokens) = rows(6, 20, 40, 500);
-    let logprob = || engine::logprob(&model, &rows, 1.0, &settings, "").expect("log-probs");
+    let logprob = || logprob(&engine, &model, &rows);
     // Threads, packed weights and the like are made once.
     drop(logprob());
 
@@ -117,13 +126,12 @@ fn what_is_stated_is_what_is_held() {
     drop(kept);
     every_family();
 
-    let mut optimizer =
-        Adamw::new(vec![model.clone()], AdamwOptions { lr: 1e-3, ..AdamwOptions::default() }).expect("an optimizer");
+    let mut optimizer = Optimizer::adamw(&engine, &[(&model).into()], AdamwOptions::default()).expect("an optimizer");
     let mut step = || {
         let x = logprob();
         let inside = Tensor::from_vec(vec![1.0; rows.len() * rows.width()], &[rows.len(), rows.width()], &Device::Cpu);
         let loss = ops::MUL.on(&x, &x).and_then(|x| token_mean(&x, &inside?)).expect("a loss");
-        optimizer.step(&loss).expect("a step");
+        optimizer.step(&engine, &loss).expect("a step");
     };
     // The moments are made by the first step; packed copies end with the version that they are of.
     step();
@@ -136,7 +144,9 @@ fn what_is_stated_is_what_is_held() {
 
     let sampling = Memory::sampling(&model.config, None);
     let options = SampleOptions { n: 20, max_tokens: 60, ..SampleOptions::default() };
-    let sample = || engine::sample(&model, &[vec![1, 2, 3]], &options, Key::new(3), &settings).expect("answers");
+    let (key, prompts) = (Key::new(3), vec![vec![1, 2, 3]]);
+    let request = SampleRequest { call: "sample", model: (&model).into(), prompts, places: None, options, key };
+    let sample = || engine.sample(&request).expect("answers");
     drop(sample());
     let (peak, _) = most(sample);
     // The cache grows by doubling.

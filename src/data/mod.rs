@@ -16,7 +16,6 @@ pub mod user;
 
 pub use batch::{Batch, Column};
 pub use dataset::Dataset;
-pub use dialogue::converse;
 pub use encode::{Demo, Pair};
 pub use join::join;
 pub use prompts::{Content, Prompt, Prompts};

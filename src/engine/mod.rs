@@ -1,12 +1,32 @@
-//! Running models on rows: packing, sampling, deferred log-probs and their backward pass, optimizers.
+//! Running models on rows. Everything above speaks to an [`Engine`] by requests that are plain data; what is behind it
+//! changes no line of a script.
+//!
+//! Owns the trait, its requests and handles, and what every engine shares: from a script's loss to planes and back
+//! (`autograd`), and the optimizer that scripts hold. `solo` is the engine of this process.
 
-mod solo;
+mod autograd;
+mod handle;
+mod interface;
+pub mod memory;
+mod optimizer;
+mod request;
+mod settings;
+pub mod solo;
 
-pub use solo::adamw::{Adamw, AdamwOptions, StepStats};
-pub use solo::divergence::kl_full;
-pub use solo::generate::generate;
-pub use solo::leaf::{entropy, held, logprob, score, value};
-pub use solo::sample::{SampleOptions, Samples, sample};
-pub use solo::settings::Settings;
-pub use solo::update::{Gradient, gradient};
-pub use solo::{generate, memory, sample, update};
+pub use autograd::{differentiate, gradient, measure};
+pub use handle::{Gradient, HeldModel, ModelHandle, Moments, Pass};
+pub use interface::Engine;
+pub use optimizer::{Optimizer, StepStats};
+pub use request::{
+    AdamwOptions, ForwardRequest, Measure, OpenRequest, Plane, SampleOptions, SampleRequest, Samples, State, Stateful,
+    StepRequest, Upstream,
+};
+pub use settings::Settings;
+pub use solo::Solo;
+
+use std::rc::Rc;
+
+/// The engine of this process, as a session holds it.
+pub fn local(settings: Settings) -> Rc<dyn Engine> {
+    Rc::new(Solo::new(settings))
+}

@@ -6,10 +6,13 @@ use super::{ChatTemplate, Head, Tokenizer};
 use crate::error::{Error, Result};
 use candle_core::Device;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A model, told without its weights.
 #[derive(Debug, Clone)]
 pub struct ModelInfo {
+    /// Unique in this process; copies have their own.
+    pub id: u64,
     /// What the user called it: a built-in name, a folder, a file, or a hub id.
     pub name: String,
     /// As its file spells it: `Qwen2ForCausalLM`, `llama`.
@@ -38,6 +41,12 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
+    /// An id that no other model of this process has.
+    pub(super) fn fresh_id() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Whether any parameter is trained.
     pub fn trainable(&self) -> bool {
         self.trained > 0

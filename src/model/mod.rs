@@ -45,8 +45,6 @@ const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
-
 /// Content by file name, in order of the name.
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -67,7 +65,6 @@ pub struct Model {
     pub config: Config,
     /// A low-rank adapter on frozen weights.
     pub adapter: Option<Adapter>,
-    id: u64,
     version: AtomicU64,
     /// The model's own sorted by name, then the adapter's, so that a model keeps its places when it gets one.
     parameters: Vec<Parameter>,
@@ -104,6 +101,7 @@ impl From<Parts> for Model {
         };
         let size = count(&parameters, false);
         let info = ModelInfo {
+            id: ModelInfo::fresh_id(),
             name,
             architecture: config.architecture.clone(),
             head: config.head,
@@ -123,7 +121,6 @@ impl From<Parts> for Model {
             info,
             config,
             adapter,
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
             version: AtomicU64::new(0),
             places: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
@@ -205,11 +202,6 @@ impl Model {
             parameters.push(Parameter { name: p.name.clone(), tensor, trains: true });
         }
         Ok(Arc::new(self.with_parameters(parameters, None)))
-    }
-
-    /// Unique in this process; copies have their own.
-    pub fn id(&self) -> u64 {
-        self.id
     }
 
     /// How often the parameters were changed.

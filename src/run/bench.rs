@@ -2,13 +2,17 @@
 //!
 //! Owns shapes of work and the measurement; prints nothing.
 
-use crate::engine::{self, Adamw, AdamwOptions, SampleOptions, Settings};
+use crate::engine::{
+    AdamwOptions, Engine, ForwardRequest, Measure, ModelHandle, OpenRequest, Optimizer, SampleOptions, SampleRequest,
+    measure,
+};
 use crate::error::Result;
+use crate::model::Config;
 use crate::model::rows::Rows;
-use crate::model::{Config, Model};
 use crate::rl::{advantage, clip, divergence, mask};
 use crate::tensor::rng::Key;
 use crate::tensor::{Device, Tensor, ops};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,16 +101,16 @@ impl Timing {
 /// A policy, its reference and an optimizer, ready to step.
 pub struct Bench {
     shape: Shape,
-    policy: Arc<Model>,
-    reference: Arc<Model>,
-    optimizer: Adamw,
+    engine: Rc<dyn Engine>,
+    policy: ModelHandle,
+    reference: ModelHandle,
+    optimizer: Optimizer,
     prompts: Vec<Vec<u32>>,
-    settings: Settings,
     steps: u64,
 }
 
 impl Bench {
-    pub fn new(shape: Shape, device: &Device, settings: Settings) -> Result<Self> {
+    pub fn new(shape: Shape, device: &Device, engine: Rc<dyn Engine>) -> Result<Self> {
         let end = if shape.ends { vec![1] } else { vec![] };
         let config = Config::from_json(&serde_json::json!({
             "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
@@ -116,16 +120,18 @@ impl Bench {
             "tie_word_embeddings": true, "eos_token_id": end,
         }))?;
         let key = Key::new(0);
-        let policy = Arc::new(Model::random(config, None, key.fold(0), device)?);
+        let (config, device) = (Box::new(config), device.clone());
+        let policy = engine.open(&OpenRequest::Random { config, key: key.fold(0), device })?;
+        let options = AdamwOptions { lr: 1e-5, ..AdamwOptions::default() };
         let token = |i: usize| key.fold(1).below(i as u64, shape.vocabulary as u64 - 3) as u32 + 3;
         let prompt = |p: usize| (0..shape.prompt_tokens).map(|t| token(p * shape.prompt_tokens + t)).collect();
         Ok(Self {
             shape,
-            reference: policy.frozen()?,
-            optimizer: Adamw::new(vec![policy.clone()], AdamwOptions { lr: 1e-5, ..AdamwOptions::default() })?,
+            reference: engine.frozen(&policy)?,
+            optimizer: Optimizer::adamw(&*engine, std::slice::from_ref(&policy), options)?,
             policy,
+            engine,
             prompts: (0..shape.prompts).map(prompt).collect(),
-            settings,
             steps: 0,
         })
     }
@@ -137,12 +143,19 @@ impl Bench {
         let options =
             SampleOptions { n: self.shape.group, max_tokens: self.shape.max_tokens, ..SampleOptions::default() };
         let start = Instant::now();
-        let samples = engine::sample(&self.policy, &self.prompts, &options, key, &self.settings)?;
+        let samples = self.engine.sample(&SampleRequest {
+            call: "sample",
+            model: self.policy.clone(),
+            prompts: self.prompts.clone(),
+            places: None,
+            options,
+            key,
+        })?;
         let sampled = Instant::now();
-        let reference = engine::logprob(&self.reference, &samples.rows, 1.0, &self.settings, "")?;
+        let reference = self.logprob(&self.reference, &samples.rows)?;
         let scored = Instant::now();
         let loss = self.loss(&samples.rows, &samples.logprobs, &reference, key)?;
-        self.optimizer.step(&loss)?;
+        self.optimizer.step(&*self.engine, &loss)?;
         Ok(Timing {
             sample: sampled - start,
             reference: scored - sampled,
@@ -151,16 +164,21 @@ impl Bench {
         })
     }
 
+    fn logprob(&self, model: &ModelHandle, rows: &Arc<Rows>) -> Result<Tensor> {
+        let (model, rows) = (model.clone(), rows.clone());
+        measure(&*self.engine, &ForwardRequest { model, rows, temperature: 1.0, measure: Measure::Logprob }, "")
+    }
+
     /// seq_mean(0.04·k3 − min(ratio·A, clip(ratio)·A)), as `scripts/grpo.rhai` has it.
     fn loss(&self, rows: &Arc<Rows>, old: &[Vec<f32>], reference: &Tensor, key: Key) -> Result<Tensor> {
-        let (device, width) = (self.policy.device(), rows.width());
+        let (device, width) = (&self.policy.device, rows.width());
         let padded = |row: &Vec<f32>| row.iter().copied().chain(std::iter::repeat(0.0)).take(width).collect::<Vec<_>>();
         let old = Tensor::from_vec(old.iter().flat_map(padded).collect(), &[rows.len(), width], device)?;
         let inside = rows.iter().flat_map(|row| (0..width).map(|t| f32::from(t < row.completion.len())));
         let inside = Tensor::from_vec(inside.collect(), &[rows.len(), width], device)?;
         let reward = (0..rows.len()).map(|i| key.uniform(i as u64) as f32).collect();
         let advantage = advantage::group(&Tensor::from_vec(reward, &[rows.len(), 1], device)?, self.shape.group)?;
-        let logp = engine::logprob(&self.policy, rows, 1.0, &self.settings, "")?;
+        let logp = self.logprob(&self.policy, rows)?;
         let ratio = ops::EXP.on(&ops::SUB.on(&logp, &old)?)?;
         let clipped = clip(&ratio, &ratio.number(0.8)?, &ratio.number(1.2)?)?;
         let gain = ops::MIN.on(&ops::MUL.on(&ratio, &advantage)?, &ops::MUL.on(&clipped, &advantage)?)?;

@@ -1,12 +1,11 @@
 //! How good a model is at a task, on prompts that it was never trained on.
 
-use crate::data::dialogue::{ConverseOptions, Partner, Start, converse};
+use crate::data::dialogue::Start;
 use crate::data::{Batch, Task};
-use crate::engine::{self, SampleOptions, Settings};
+use crate::engine::{Engine, ModelHandle, SampleOptions, SampleRequest};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::run::converse::{ConverseOptions, ConverseRequest, Partner, converse};
 use crate::tensor::rng::Key;
-use std::sync::Arc;
 
 /// How a model is evaluated.
 #[derive(Debug, Clone, Copy)]
@@ -15,20 +14,17 @@ pub struct Evaluation {
     pub n: usize,
     /// Of an answer, or of each turn of a dialogue; the task's own number unless given.
     pub max_tokens: Option<usize>,
+    /// Where the answers' random numbers begin.
+    pub key: Key,
 }
 
 /// The mean reward of one answer, or one dialogue with the task's user, sampled at temperature 1, to each of the task's
 /// first held-out prompts.
-pub fn mean_reward(
-    task: &dyn Task,
-    model: &Arc<Model>,
-    evaluation: Evaluation,
-    key: Key,
-    settings: &Settings,
-) -> Result<f64> {
+pub fn mean_reward(engine: &dyn Engine, task: &dyn Task, model: &ModelHandle, evaluation: &Evaluation) -> Result<f64> {
     if evaluation.n == 0 {
         return Err(Error::value("evaluate: n is 0, expected at least 1"));
     }
+    let key = evaluation.key;
     let prompts = task.test_prompts(evaluation.n)?;
     model.require_tokenizer("evaluate")?;
     let max_tokens = evaluation.max_tokens.unwrap_or(task.max_tokens());
@@ -37,10 +33,18 @@ pub fn mean_reward(
         let options = ConverseOptions { turns: task.turns(), sample };
         // A scripted user draws nothing: the second key is never used.
         let keys = [key, key.fold(1)];
-        converse(model, &Partner::User(&*task.user()?), &Start::Prompts(&prompts), &options, keys, settings)?
+        let (user, start) = (task.user()?, Start::Prompts(&prompts));
+        converse(engine, &ConverseRequest { policy: model, partner: Partner::User(&*user), start, options, keys })?
     } else {
-        let samples = engine::sample(model, &prompts.encode(model, false)?, &sample, key, settings)?;
-        Batch::from_samples(samples, &prompts, 1, model.device())?
+        let samples = engine.sample(&SampleRequest {
+            call: "sample",
+            model: model.clone(),
+            prompts: prompts.encode(model, false)?,
+            places: None,
+            options: sample,
+            key,
+        })?;
+        Batch::from_samples(samples, &prompts, 1, &model.device)?
     };
     let rewards = task.score(&answered)?.to_vec()?;
     Ok(rewards.iter().sum::<f64>() / rewards.len() as f64)

@@ -1,20 +1,20 @@
 //! An open run: its folder, what is logged and what is saved.
 //! Owns no steps (`step_loop.rs`), no drawing and no file formats.
 
+use crate::engine::{Engine, ModelHandle};
 use crate::error::Result;
-use crate::model::{Model, SaveDtype};
+use crate::model::SaveDtype;
 use crate::run::folder::Folder;
 use crate::run::metrics::Metrics;
 use crate::run::plot;
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
 /// A run with its folder.
 pub struct Run {
     folder: Folder,
     metrics: RefCell<Metrics>,
-    models: RefCell<Vec<(String, Arc<Model>)>>,
+    models: RefCell<Vec<(String, ModelHandle)>>,
     saved: Cell<bool>,
 }
 
@@ -45,24 +45,24 @@ impl Run {
     }
 
     /// Remembers a model, so that an interruption can save it.
-    pub fn track(&self, name: &str, model: Arc<Model>) {
+    pub fn track(&self, name: &str, model: ModelHandle) {
         let mut models = self.models.borrow_mut();
         models.retain(|(known, _)| known != name);
         models.push((name.to_string(), model));
     }
 
     /// Remembers a model that a step has changed, unless the script tracks it under a name of its own.
-    pub fn remember(&self, model: &Arc<Model>) {
+    pub fn remember(&self, model: &ModelHandle) {
         let mut models = self.models.borrow_mut();
-        if !models.iter().any(|(_, known)| known.id() == model.id()) {
+        if !models.iter().any(|(_, known)| known.id == model.id) {
             let name = format!("{}-{}", model.name.replace(['/', '\\'], "-"), models.len() + 1);
             models.push((name, model.clone()));
         }
     }
 
     /// Writes the model into `model/`, whole or not at all.
-    pub fn save(&self, model: &Model, dtype: SaveDtype) -> Result<()> {
-        self.folder.replace("model", |dir| model.save(dir, dtype))?;
+    pub fn save(&self, engine: &dyn Engine, model: &ModelHandle, dtype: SaveDtype) -> Result<()> {
+        self.folder.replace("model", |dir| engine.save(model, dir, dtype))?;
         self.saved.set(true);
         Ok(())
     }
@@ -90,25 +90,25 @@ impl Run {
     ///
     /// # Errors
     /// What cannot be written.
-    pub fn finish(&self, sampled: u64, cut_short: bool) -> Result<()> {
+    pub fn finish(&self, engine: &dyn Engine, sampled: u64, cut_short: bool) -> Result<()> {
         self.close(sampled);
         self.metrics.borrow_mut().finish()?;
         plot::write(&self.metrics.borrow(), &self.folder.file("curves.svg"))?;
         if cut_short && !self.saved.get() {
-            self.save_tracked()?;
+            self.save_tracked(engine)?;
         }
         Ok(())
     }
 
     /// The only trainable model goes where `save` would have put it; several go side by side, by their names.
-    fn save_tracked(&self) -> Result<()> {
+    fn save_tracked(&self, engine: &dyn Engine) -> Result<()> {
         let models = self.models.borrow();
         let trained: Vec<_> = models.iter().filter(|(_, model)| model.trainable()).collect();
         if let [(_, model)] = trained[..] {
-            return self.save(model, SaveDtype::F32);
+            return self.save(engine, model, SaveDtype::F32);
         }
         for (name, model) in trained {
-            self.folder.replace(&format!("model-{name}"), |dir| model.save(dir, SaveDtype::F32))?;
+            self.folder.replace(&format!("model-{name}"), |dir| engine.save(model, dir, SaveDtype::F32))?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl Session {
             "script": name,
             "args": hyper,
             "seed": self.seed(),
-            "token_budget": launch.settings.token_budget,
+            "token_budget": launch.engine.settings().token_budget,
             "device": device::name(&launch.device),
             "threads": launch.threads,
             "versions": versions(),
@@ -41,7 +41,7 @@ impl Session {
     pub fn finish_run(&self, failed: bool) -> Result<()> {
         let Some(run) = self.run() else { return Ok(()) };
         let cut_short = self.launched().interrupt.asked() || (failed && self.step() > 0);
-        run.finish(self.sampled(), cut_short)?;
+        run.finish(self.engine(), self.sampled(), cut_short)?;
         self.reporter().note(&format!("written to {}", run.folder().path().display()));
         Ok(())
     }

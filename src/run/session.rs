@@ -2,7 +2,7 @@
 //! command line asked for. Owns no run folder (`handle.rs`), no state of the loop
 //! (`step_loop.rs`) and draws no numbers itself: it only hands out keys.
 
-use crate::engine::Settings;
+use crate::engine::{self, Engine, SampleRequest, Samples, Settings};
 use crate::error::{Error, Result};
 use crate::run::access::Access;
 use crate::run::handle::Run;
@@ -37,7 +37,8 @@ const EVERY_STEP: u64 = u64::MAX;
 #[derive(Clone)]
 pub struct Launch {
     pub device: Device,
-    pub settings: Settings,
+    /// What runs the models.
+    pub engine: Rc<dyn Engine>,
     /// `--seed`: goes before what the script says.
     pub seed: Option<u64>,
     /// `--set` in order; a later one goes before an earlier one of the same name.
@@ -52,15 +53,17 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// In this process, silent, nothing overridden.
     pub fn new(device: Device, settings: Settings) -> Self {
         let interrupt = Interrupt::new(settings.stop.clone());
+        let engine = engine::local(settings);
         let (sets, access, reporter) = (Vec::new(), Access::everything(), Rc::new(Silent));
-        Self { device, settings, seed: None, sets, out: None, threads: 1, interrupt, access, reporter }
+        Self { device, engine, seed: None, sets, out: None, threads: 1, interrupt, access, reporter }
     }
 
     /// The flag that stops whatever runs.
     pub fn stop(&self) -> Arc<AtomicBool> {
-        self.settings.stop.clone()
+        self.engine.settings().stop.clone()
     }
 }
 
@@ -133,8 +136,20 @@ impl Session {
         *self.device.borrow_mut() = device;
     }
 
-    pub fn settings(&self) -> Settings {
-        self.launch.settings.clone()
+    /// What runs the models.
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.launch.engine
+    }
+
+    /// Samples for the policy's sake: its tokens count among those that methods are compared by; an evaluation's or a
+    /// judge's do not.
+    ///
+    /// # Errors
+    /// Those of [`Engine::sample`].
+    pub fn sample(&self, request: &SampleRequest) -> Result<Samples> {
+        let samples = self.engine().sample(request)?;
+        self.count_sampled(samples.tokens());
+        Ok(samples)
     }
 
     /// What the command line asked for.
@@ -247,7 +262,7 @@ impl Session {
 
     /// An `Interrupted` error once the user asked to stop at once.
     pub fn check(&self) -> Result<()> {
-        self.launch.settings.check()
+        self.engine().settings().check()
     }
 
     /// The names that the script declared with `args`, if it did.

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn an_interruption_is_not_caught_by_the_script() {
         let host = host(Limits::default());
-        host.session().settings().stop.store(true, Ordering::Relaxed);
+        host.session().engine().settings().stop.store(true, Ordering::Relaxed);
         let e = eval(&host, "try { while true { } } catch (e) { 1 }").expect_err("stopped");
         assert!(e.interrupted);
     }

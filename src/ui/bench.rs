@@ -1,6 +1,6 @@
 //! `rhopo bench`: tokens per second for sampling, log-probs and the update.
 
-use crate::engine::Settings;
+use crate::engine::{self, Settings};
 use crate::error::{Error, Result};
 use crate::run::bench::{Bench, SHAPES, Timing};
 use crate::run::device;
@@ -43,7 +43,7 @@ fn measure(args: &BenchArgs) -> Result<()> {
     let shape = SHAPES.iter().find(|shape| shape.name == args.shape);
     let shape = shape.ok_or_else(|| Error::unknown("shape", &args.shape, &names))?;
     threads(args.threads)?;
-    let mut bench = Bench::new(*shape, &device::parse(&args.device)?, Settings::default())?;
+    let mut bench = Bench::new(*shape, &device::parse(&args.device)?, engine::local(Settings::default()))?;
     out::line(&format!("{}: {}, one GRPO step with reference log-probs", shape.name, shape.about));
     for _ in 0..2 {
         bench.step()?;

@@ -1,9 +1,9 @@
 //! What the engine's tests share: fixture models, ragged rows and comparisons.
 #![allow(dead_code)] // each test program uses a part
 
+pub mod solo;
 pub mod terminal;
 
-use rhopo::engine::{self, Settings};
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Config, Model};
 use rhopo::tensor::rng::Key;
@@ -68,10 +68,6 @@ pub fn mask(rows: &Rows) -> Tensor {
     let width = rows.width();
     let cells = rows.iter().flat_map(|r| (0..width).map(|t| f32::from(t < r.completion.len()))).collect();
     Tensor::from_vec(cells, &[rows.len(), width], &Device::Cpu).unwrap()
-}
-
-pub fn logprob(model: &Arc<Model>, rows: &Arc<Rows>, settings: &Settings) -> Tensor {
-    engine::logprob(model, rows, 1.0, settings, "test:1").unwrap()
 }
 
 pub fn mul(a: &Tensor, b: &Tensor) -> Tensor {

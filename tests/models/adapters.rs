@@ -1,7 +1,8 @@
 //! Low-rank adapters: an adapter of PEFT against its numbers, merging, the reference under it, and its files.
 
-use crate::common::{fixtures, json, largest, logprob, mask, max_gap, mul, ragged_rows};
-use rhopo::engine::{self, Adamw, AdamwOptions, Settings};
+use crate::common::solo::{Adamw, differentiate, logprob, measured, numbers_of, solo};
+use crate::common::{fixtures, json, largest, mask, max_gap, mul, ragged_rows};
+use rhopo::engine::{AdamwOptions, Measure, Settings, Solo};
 use rhopo::kernel::host;
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Adaptation, Head, LoraOptions, Model, OpenOptions, SaveDtype};
@@ -68,22 +69,22 @@ fn the_adapter_of_peft_gives_its_numbers() {
     let count = mask(&rows).to_vec().unwrap().iter().sum::<f64>();
     let plain = Settings { fused: false, ..Settings::default() };
     for settings in [Settings::default(), plain, Settings { token_budget: 1, ..Settings::default() }] {
-        let logp = logprob(&model, &rows, &settings);
+        let logp = logprob(&model, &rows, &Solo::new(settings));
         for (i, row) in rows.iter().enumerate() {
             let got = &logp.to_rows().unwrap()[i][..row.completion.len()];
             assert!(max_gap(got, &numbers(&expected[&format!("logprob.{i}")])) < 1e-4, "row {i}");
         }
         let weighted = mul(&logp, &weights).with_tokens(false).sum(None).unwrap();
         let loss = mul(&weighted, &weighted.number(-1.0 / count).unwrap());
-        let grads = engine::update::differentiate(&loss).unwrap();
+        let grads = numbers_of(&differentiate(&loss).unwrap()[0]);
         let mut checked = 0;
         for (i, (name, _)) in model.parameters().enumerate() {
             if !model.trains(i) {
-                assert!(grads[0].grads.get(i).is_none(), "the frozen {name} has a gradient");
+                assert!(grads[i].is_none(), "the frozen {name} has a gradient");
                 continue;
             }
             let want = numbers(&expected[&format!("grad.{name}")]);
-            let gap = max_gap(&numbers(grads[0].grads.get(i).unwrap()), &want);
+            let gap = max_gap(grads[i].as_ref().unwrap(), &want);
             assert!(gap < 1e-3 * largest(&want), "gradient of {name} off by {gap}");
             checked += 1;
         }
@@ -108,19 +109,19 @@ fn merged_weights_give_the_same_log_probs() {
         let model = new_adapter(&fixtures().join("models").join(family), &targets);
         let rows = ragged_rows(3, 2, 300, Key::new(4));
         let mut opt = Adamw::new(vec![model.clone()], AdamwOptions { lr: 0.05, ..AdamwOptions::default() }).unwrap();
-        let before = logprob(&model, &rows, &Settings::default()).to_vec().unwrap();
+        let before = logprob(&model, &rows, &solo()).to_vec().unwrap();
         for _ in 0..3 {
-            let logp = mul(&logprob(&model, &rows, &Settings::default()), &mask(&rows)).with_tokens(false);
+            let logp = mul(&logprob(&model, &rows, &solo()), &mask(&rows)).with_tokens(false);
             opt.step(&ops::NEG.on(&logp.sum(None).unwrap()).unwrap()).unwrap();
         }
-        let after = logprob(&model, &rows, &Settings::default()).to_vec().unwrap();
+        let after = logprob(&model, &rows, &solo()).to_vec().unwrap();
         assert!(max_gap(&before, &after) > 0.1, "{family}: the adapter has learned");
         let merged = model.merge().unwrap();
         assert!(merged.adapter.is_none() && merged.size == merged.trained);
-        let gap = max_gap(&logprob(&merged, &rows, &Settings::default()).to_vec().unwrap(), &after);
+        let gap = max_gap(&logprob(&merged, &rows, &solo()).to_vec().unwrap(), &after);
         assert!(gap < 1e-4, "{family}: merged log-probs are off by {gap}");
         let reference = model.reference().unwrap();
-        assert_eq!(logprob(&reference, &rows, &Settings::default()).to_vec().unwrap(), before, "{family}");
+        assert_eq!(logprob(&reference, &rows, &solo()).to_vec().unwrap(), before, "{family}");
         assert!(!reference.trainable());
     }
 }
@@ -144,7 +145,7 @@ fn a_new_adapter_changes_nothing_and_follows_the_key() {
     let model = new_adapter(&base(), &["q_proj", "down_proj"]);
     let plain = open(&base(), Adaptation::None);
     let Inputs { rows, .. } = inputs();
-    let of = |m: &Arc<Model>| logprob(m, &rows, &Settings::default()).to_vec().unwrap();
+    let of = |m: &Arc<Model>| logprob(m, &rows, &solo()).to_vec().unwrap();
     assert_eq!(of(&model), of(&plain));
     let (all, trained) = (model.size, model.trained);
     assert_eq!(trained, 3 * 3 * (48 + 48 + 104 + 48));
@@ -181,7 +182,7 @@ fn saved_adapters_hold_the_same_bytes() {
     .unwrap();
     let again = open(dir.path(), Adaptation::None);
     let Inputs { rows, .. } = inputs();
-    let of = |m: &Arc<Model>| logprob(m, &rows, &Settings::default()).to_vec().unwrap();
+    let of = |m: &Arc<Model>| logprob(m, &rows, &solo()).to_vec().unwrap();
     assert_eq!(of(&again), of(&stored()));
 }
 
@@ -222,7 +223,7 @@ fn a_head_is_trained_beside_the_adapter_and_saved_with_it() {
     let lora = Adaptation::New(LoraOptions { rank: 2, alpha: 4.0, targets: vec!["v_proj".into()] });
     let model = Arc::new(Model::open(&name, &options(Some(Head::Score), lora), &Device::Cpu).unwrap());
     let Inputs { rows, .. } = inputs();
-    let score = |m: &Arc<Model>| engine::score(m, &rows, &Settings::default(), "test:1").unwrap();
+    let score = |m: &Arc<Model>| measured(&solo(), m, &rows, Measure::Score).unwrap();
     let mut opt = Adamw::new(vec![model.clone()], AdamwOptions { lr: 1e-2, ..AdamwOptions::default() }).unwrap();
     let before = score(&model).to_vec().unwrap();
     opt.step(&score(&model).sum(None).unwrap()).unwrap();

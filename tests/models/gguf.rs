@@ -3,15 +3,15 @@
 
 mod write;
 
+use crate::common::solo::{measured, measured_at, sample, solo};
 use crate::common::{fixture_model, fixtures, host, json, max_gap, ragged_rows};
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::{Device, Tensor as Data};
 use candle_transformers::models::{quantized_llama, quantized_qwen2, quantized_qwen3};
 use rhopo::data::{Content as Words, Prompt, Prompts};
-use rhopo::engine::generate::{generate, logprob};
-use rhopo::engine::{self, SampleOptions, Settings};
-use rhopo::error::Error;
+use rhopo::engine::{Engine, Measure, SampleOptions, SampleRequest, Samples, Settings, Solo};
+use rhopo::error::{Error, Result};
 use rhopo::model::gguf::Frozen;
 use rhopo::model::rows::{Row, Rows};
 use rhopo::script::loader::Source;
@@ -40,12 +40,12 @@ fn write(gguf: &Gguf, format: GgmlDType) -> Written {
 }
 
 impl Written {
-    fn try_open(&self) -> Result<Frozen, Error> {
+    fn try_open(&self) -> Result<Frozen> {
         Frozen::open(&self.path, None, &Device::Cpu)
     }
 
-    fn open(&self) -> Frozen {
-        self.try_open().unwrap_or_else(|e| panic!("{e}"))
+    fn open(&self) -> Arc<Frozen> {
+        Arc::new(self.try_open().unwrap_or_else(|e| panic!("{e}")))
     }
 }
 
@@ -64,8 +64,20 @@ fn fixture_rows(name: &str) -> Arc<Rows> {
 }
 
 /// The log-probs of the completions' tokens, row after row.
-fn scores(model: &Frozen, rows: &Rows, settings: &Settings) -> Vec<f64> {
-    let cells = logprob(model, rows, 1.0, settings).unwrap().to_rows().unwrap();
+fn generate(
+    engine: &Solo,
+    model: &Arc<Frozen>,
+    prompts: &[Vec<u32>],
+    options: &SampleOptions,
+    key: u64,
+) -> Result<Samples> {
+    let (model, prompts, options) = (model.into(), prompts.to_vec(), options.clone());
+    let key = Key::new(key);
+    engine.sample(&SampleRequest { call: "generate", model, prompts, places: None, options, key })
+}
+
+fn scores(model: &Arc<Frozen>, rows: &Arc<Rows>, engine: &Solo) -> Vec<f64> {
+    let cells = measured(engine, model, rows, Measure::Logprob).unwrap().to_rows().unwrap();
     cells.into_iter().zip(rows.iter()).flat_map(|(cells, row)| cells[..row.completion.len()].to_vec()).collect()
 }
 
@@ -90,7 +102,7 @@ fn fixtures_in_f32_score_as_the_reference() {
             ("one row at a time", Settings { token_budget: 1, ..Settings::default() }),
             ("plain", Settings { fused: false, ..Settings::default() }),
         ] {
-            let gap = max_gap(&scores(&model, &rows, &settings), &expected);
+            let gap = max_gap(&scores(&model, &rows, &Solo::new(settings)), &expected);
             println!("{name} {way}: {gap:.1e}");
             assert!(gap < 1e-4, "{name}, {way}: log-probs off by {gap}");
         }
@@ -103,7 +115,7 @@ fn fixtures_in_f32_continue_as_the_reference() {
         let (model, rows) = (write(&Gguf::fixture(name, family), GgmlDType::F32).open(), fixture_rows(name));
         let prompts: Vec<Vec<u32>> = rows.iter().map(|row| row.prompt.to_vec()).collect();
         let options = SampleOptions { max_tokens: 12, greedy: true, ..SampleOptions::default() };
-        let samples = generate(&model, &prompts, &options, Key::new(0), &Settings::default()).unwrap();
+        let samples = generate(&solo(), &model, &prompts, &options, 0).unwrap();
         let greedy = &json(&format!("models/{name}/expected.json"))["greedy"];
         for (i, (row, want)) in samples.rows.iter().zip(greedy.as_array().unwrap()).enumerate() {
             let mut want = ids(want);
@@ -121,7 +133,7 @@ fn smaller_formats_stay_near_the_reference() {
         let (gguf, rows) = (Gguf::fixture(name, family), fixture_rows(name));
         let expected = expected_scores(name, &rows);
         for (format, most) in [(GgmlDType::F16, 2e-3), (GgmlDType::BF16, 2e-2), (GgmlDType::Q8_0, 5e-2)] {
-            let got = scores(&write(&gguf, format).open(), &rows, &Settings::default());
+            let got = scores(&write(&gguf, format).open(), &rows, &solo());
             let gap = mean_gap(&got, &expected);
             println!("{name} {format:?}: mean gap {gap:.1e}");
             assert!(gap > 0.0 || format == GgmlDType::BF16, "{name}: {format:?} changed nothing");
@@ -176,7 +188,7 @@ fn quantised_files_score_as_candles_decoders_do() {
             // Products with quantised weights round activations to 8 bits: a float's rounding moves some by a step.
             let (most, most_mean) = if format == GgmlDType::F32 { (1e-4, 1e-5) } else { (1e-1, 1e-2) };
             let written = write(&gguf, format);
-            let own = scores(&written.open(), &rows, &Settings::default());
+            let own = scores(&written.open(), &rows, &solo());
             let reference = candle_scores(&written.path, family, &rows);
             let (gap, mean) = (max_gap(&own, &reference), mean_gap(&own, &reference));
             println!("{family} {format:?}: at most {gap:.1e}, mean {mean:.1e}");
@@ -191,8 +203,8 @@ fn answers_carry_the_log_probs_that_scoring_gives() {
     for (format, most) in [(GgmlDType::F32, 1e-5), (GgmlDType::Q8_0, 1e-2), (GgmlDType::Q4K, 1e-2)] {
         let model = write(&Gguf::random("qwen3", 256, [4, 2], 64, 512), format).open();
         let options = SampleOptions { n: 3, max_tokens: 9, temperature: 0.7, ..SampleOptions::default() };
-        let samples = generate(&model, &prompts, &options, Key::new(1), &Settings::default()).unwrap();
-        let scored = logprob(&model, &samples.rows, 0.7, &Settings::default()).unwrap().to_rows().unwrap();
+        let samples = generate(&solo(), &model, &prompts, &options, 1).unwrap();
+        let scored = measured_at(&solo(), &model, &samples.rows, 0.7, Measure::Logprob).unwrap().to_rows().unwrap();
         for (i, (scored, sampled)) in scored.iter().zip(&samples.logprobs).enumerate() {
             let sampled: Vec<f64> = sampled.iter().map(|&v| f64::from(v)).collect();
             let gap = max_gap(&scored[..sampled.len()], &sampled);
@@ -208,11 +220,11 @@ fn answers_are_those_of_sample_for_the_same_key() {
     let frozen = write(&Gguf::fixture("qwen2", "qwen2"), GgmlDType::F32).open();
     let prompts = vec![vec![40, 41, 42], vec![50]];
     let options = SampleOptions { n: 4, max_tokens: 8, top_p: Some(0.95), ..SampleOptions::default() };
-    let sampled = engine::sample(&policy, &prompts, &options, Key::new(2), &Settings::default()).unwrap();
-    let answered = generate(&frozen, &prompts, &options, Key::new(2), &Settings::default()).unwrap();
+    let sampled = sample(&solo(), &policy, &prompts, &options, Key::new(2)).unwrap();
+    let answered = generate(&solo(), &frozen, &prompts, &options, 2).unwrap();
     assert!(sampled.rows.iter().eq(answered.rows.iter()));
     assert_eq!((&sampled.texts, &sampled.finished), (&answered.texts, &answered.finished));
-    let other = generate(&frozen, &prompts, &options, Key::new(3), &Settings::default()).unwrap();
+    let other = generate(&solo(), &frozen, &prompts, &options, 3).unwrap();
     assert!(!other.rows.iter().eq(answered.rows.iter()), "another key gives other answers");
 }
 
@@ -391,22 +403,20 @@ fn what_cannot_be_computed_is_refused_by_name() {
 #[test]
 fn prompts_and_rows_must_fit() {
     let model = write(&Gguf::fixture("qwen2", "qwen2"), GgmlDType::F32).open();
-    let ask = |prompt: Vec<u32>| {
-        generate(&model, &[prompt], &SampleOptions::default(), Key::new(0), &Settings::default()).unwrap_err().what
-    };
+    let ask = |prompt: Vec<u32>| generate(&solo(), &model, &[prompt], &SampleOptions::default(), 0).unwrap_err().what;
     let context = "generate: prompt 0 has 200 tokens and max_tokens is 64, but the model's context holds 256";
     assert_eq!(ask(vec![5; 200]), context);
     assert_eq!(ask(vec![384]), "generate: prompt 0 holds token 384, but the vocabulary has 384 tokens");
     assert_eq!(ask(vec![]), "generate: prompt 0 has no tokens");
     let score = |prompt: Vec<u32>| {
         let rows = Rows::new(vec![Row { prompt: prompt.into(), completion: Arc::from([1, 2]) }]);
-        logprob(&model, &rows, 1.0, &Settings::default()).unwrap_err().what
+        measured(&solo(), &model, &rows, Measure::Logprob).unwrap_err().what
     };
     assert_eq!(score(vec![5; 255]), "row 0 has 257 tokens, but the model's context holds 256");
     assert_eq!(score(vec![400]), "row 0 holds token 400, but the model's vocabulary has 384 tokens");
     let stopped = Settings::default();
     stopped.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let e = generate(&model, &[vec![5]], &SampleOptions::default(), Key::new(0), &stopped).unwrap_err();
+    let e = generate(&Solo::new(stopped), &model, &[vec![5]], &SampleOptions::default(), 0).unwrap_err();
     assert_eq!(e.what, "interrupted");
 }
 

@@ -1,7 +1,8 @@
 //! Value and score heads: checkpoints of transformers with one label against its numbers; new heads, trained and saved.
 
+use crate::common::solo::{Adamw, differentiate, measured, numbers_of, sample, solo};
 use crate::common::{fixtures, json, largest, max_gap, mul};
-use rhopo::engine::{self, Adamw, AdamwOptions, Settings};
+use rhopo::engine::{AdamwOptions, Measure, Settings, Solo};
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Head, Model, OpenOptions, SaveDtype};
 use rhopo::tensor::rng::Key;
@@ -26,11 +27,9 @@ fn numbers(t: &candle_core::Tensor) -> Vec<f64> {
     t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
-fn measure(model: &Arc<Model>, rows: &Arc<Rows>, settings: &Settings) -> Tensor {
-    match model.config.head {
-        Head::Value => engine::value(model, rows, settings, "test:1").unwrap(),
-        _ => engine::score(model, rows, settings, "test:1").unwrap(),
-    }
+fn measure(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) -> Tensor {
+    let what = if model.head == Head::Value { Measure::Value } else { Measure::Score };
+    measured(engine, model, rows, what).unwrap()
 }
 
 /// 1, -2, 3, -4, … over the cells that count, 0 elsewhere, as the reference weighed them.
@@ -46,8 +45,8 @@ fn weights(out: &Tensor, rows: &Rows) -> Tensor {
     Tensor::from_vec(cells, out.dims(), &Device::Cpu).unwrap()
 }
 
-fn weighted_sum(model: &Arc<Model>, rows: &Arc<Rows>, settings: &Settings) -> Tensor {
-    let out = measure(model, rows, settings);
+fn weighted_sum(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) -> Tensor {
+    let out = measure(model, rows, engine);
     mul(&out, &weights(&out, rows)).with_tokens(false).sum(None).unwrap()
 }
 
@@ -67,7 +66,8 @@ fn classification_checkpoints_give_the_references_numbers() {
             Settings { token_budget: 1, ..base.clone() },
             Settings { keep_bytes: 0, ..base },
         ] {
-            let out = measure(&model, &rows, &settings).to_rows().unwrap();
+            let engine = Solo::new(settings);
+            let out = measure(&model, &rows, &engine).to_rows().unwrap();
             if let Some(want) = expected.get("score") {
                 assert!(max_gap(&out.concat(), &numbers(want)) < 1e-4, "{name}");
             } else {
@@ -76,11 +76,12 @@ fn classification_checkpoints_give_the_references_numbers() {
                     assert!(max_gap(&out[i][..row.completion.len()], &want) < 1e-4, "{name}, row {i}");
                 }
             }
-            let grads = engine::update::differentiate(&weighted_sum(&model, &rows, &settings)).unwrap();
+            let grads = differentiate(&weighted_sum(&model, &rows, &engine)).unwrap();
+            let grads = numbers_of(&grads[0]);
             let mut checked = 0;
             for (i, (parameter, _)) in model.parameters().enumerate() {
                 let want = numbers(&expected[&format!("grad.{parameter}")]);
-                let gap = max_gap(&numbers(grads[0].grads.get(i).unwrap()), &want);
+                let gap = max_gap(grads[i].as_ref().unwrap(), &want);
                 assert!(gap < 1e-3 * largest(&want), "{name}: gradient of {parameter} off by {gap}");
                 checked += 1;
             }
@@ -97,7 +98,7 @@ fn a_score_is_read_at_the_last_token_that_is_not_padding() {
     let model = Arc::new(Model::load(&dir, &Device::Cpu).unwrap());
     let end = |row: &Row| Row { prompt: row.prompt.clone(), completion: [&*row.completion, &[0, 0]].concat().into() };
     let rows = Rows::new(rows("gpt2").iter().map(end).collect());
-    let gap = max_gap(&measure(&model, &rows, &Settings::default()).to_vec().unwrap(), &numbers(&expected["score"]));
+    let gap = max_gap(&measure(&model, &rows, &solo()).to_vec().unwrap(), &numbers(&expected["score"]));
     assert!(gap < 1e-4, "off by {gap}");
 }
 
@@ -120,7 +121,7 @@ fn a_new_head_is_trained_and_saved_with_the_model() {
         let rows = rows(base);
         let mut opt = Adamw::new(vec![model.clone()], AdamwOptions { lr: 1e-2, ..AdamwOptions::default() }).unwrap();
         let loss = || {
-            let out = measure(&model, &rows, &Settings::default());
+            let out = measure(&model, &rows, &solo());
             let off = ops::SUB.on(&out, &out.number(1.0).unwrap()).unwrap();
             mul(&mul(&off, &off), &mul(&weights(&out, &rows), &weights(&out, &rows))).with_tokens(false)
         };
@@ -133,7 +134,7 @@ fn a_new_head_is_trained_and_saved_with_the_model() {
         model.save(dir.path(), SaveDtype::F32).unwrap();
         let again = Arc::new(Model::load(dir.path(), &Device::Cpu).unwrap());
         assert_eq!(again.config.head, head);
-        let values = |m: &Arc<Model>| measure(m, &rows, &Settings::default()).to_vec().unwrap();
+        let values = |m: &Arc<Model>| measure(m, &rows, &solo()).to_vec().unwrap();
         assert_eq!(values(&model), values(&again), "{base}");
     }
 }
@@ -143,12 +144,12 @@ fn a_model_answers_only_what_its_head_measures() {
     let rows = rows("qwen2");
     let dir = fixtures().join("models/qwen2");
     let (policy, critic) = (Arc::new(Model::load(&dir, &Device::Cpu).unwrap()), with_head(&dir, Head::Value));
-    let settings = Settings::default();
-    let e = engine::value(&policy, &rows, &settings, "test:1").unwrap_err();
+    let engine = solo();
+    let e = measured(&engine, &policy, &rows, Measure::Value).unwrap_err();
     assert!(e.what.starts_with("value needs a value head, but the model "), "{e}");
-    let e = engine::logprob(&critic, &rows, 1.0, &settings, "test:1").unwrap_err();
+    let e = measured(&engine, &critic, &rows, Measure::Logprob).unwrap_err();
     assert!(e.what.ends_with("is a Qwen2ForTokenClassification"), "{e}");
-    assert!(engine::sample(&critic, &[vec![5]], &Default::default(), Key::new(0), &settings).is_err());
+    assert!(sample(&engine, &critic, &[vec![5]], &Default::default(), Key::new(0)).is_err());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Models against the numbers that the reference implementation gives for the same weights.
 
-use crate::common::{MODELS, fixture_model, fixtures, json, largest, logprob, mask, max_gap, mul};
+use crate::common::solo::{differentiate, logprob, measured, numbers_of, sample, solo};
+use crate::common::{MODELS, fixture_model, fixtures, json, largest, mask, max_gap, mul};
 use candle_core::{Device, Tensor as Data};
-use rhopo::engine::{self, SampleOptions, Settings};
+use rhopo::engine::{Measure, SampleOptions, Settings, Solo};
 use rhopo::kernel::attention::attention;
 use rhopo::kernel::segments::Segments;
 use rhopo::kernel::tape::Tape;
@@ -104,8 +105,9 @@ fn cases() -> impl Iterator<Item = (String, &'static str, Settings)> {
 fn logprobs_and_entropies() {
     for (case, name, settings) in cases() {
         let r = reference(name);
-        let logp = rows_of(&logprob(&r.model, &r.rows, &settings), &r.rows);
-        let entropy = rows_of(&engine::entropy(&r.model, &r.rows, 1.0, &settings, "test:1").unwrap(), &r.rows);
+        let engine = Solo::new(settings);
+        let logp = rows_of(&logprob(&r.model, &r.rows, &engine), &r.rows);
+        let entropy = rows_of(&measured(&engine, &r.model, &r.rows, Measure::Entropy).unwrap(), &r.rows);
         let mut worst = [0.0f64; 2];
         for i in 0..r.rows.len() {
             let gap = max_gap(&logp[i], &numbers(&r.expected[&format!("logprob.{i}")]));
@@ -124,18 +126,17 @@ fn gradients_of_every_parameter() {
     for (case, name, settings) in cases() {
         let r = reference(name);
         let count = mask(&r.rows).to_vec().unwrap().iter().sum::<f64>();
-        let weighted = mul(&logprob(&r.model, &r.rows, &settings), &r.weights).with_tokens(false);
+        let weighted = mul(&logprob(&r.model, &r.rows, &Solo::new(settings)), &r.weights).with_tokens(false);
         let loss = mul(&weighted.sum(None).unwrap(), &weighted.number(-1.0 / count).unwrap());
         let value = loss.item().unwrap();
         assert!((value - r.json["loss"].as_f64().unwrap()).abs() < 1e-5, "{case}: loss {value}");
-        let grads = engine::update::differentiate(&loss).unwrap();
+        let grads = numbers_of(&differentiate(&loss).unwrap()[0]);
         let (mut checked, mut worst) = (0, 0.0f64);
         for (i, (name, _)) in r.model.parameters().enumerate() {
             // The module has another name in transformers 5 than in the files it writes.
             let module = if name == "embed_out.weight" { "lm_head.weight" } else { name };
             let want = numbers(&r.expected[&format!("grad.{module}")]);
-            let got = numbers(grads[0].grads.get(i).unwrap());
-            let gap = max_gap(&got, &want) / largest(&want);
+            let gap = max_gap(grads[i].as_ref().unwrap(), &want) / largest(&want);
             assert!(gap < 1e-3, "{case}: gradient of {name} off by {gap} of its largest");
             worst = worst.max(gap);
             checked += 1;
@@ -152,7 +153,7 @@ fn greedy_continuations() {
     for (case, name, settings) in cases() {
         let r = reference(name);
         let prompts: Vec<Vec<u32>> = r.rows.iter().map(|row| row.prompt.to_vec()).collect();
-        let samples = engine::sample(&r.model, &prompts, &options, Key::new(0), &settings).unwrap();
+        let samples = sample(&Solo::new(settings), &r.model, &prompts, &options, Key::new(0)).unwrap();
         for (i, (row, want)) in samples.rows.iter().zip(r.json["greedy"].as_array().unwrap()).enumerate() {
             let mut want = ids(want);
             // The reference goes on past an end token; an answer does not.
@@ -168,11 +169,10 @@ fn greedy_continuations() {
 fn the_loss_of_a_frozen_copy_is_the_same_and_has_no_gradient() {
     let r = reference("qwen2");
     let frozen = r.model.frozen().unwrap();
-    let (own, copy) =
-        (logprob(&r.model, &r.rows, &Settings::default()), logprob(&frozen, &r.rows, &Settings::default()));
+    let (own, copy) = (logprob(&r.model, &r.rows, &solo()), logprob(&frozen, &r.rows, &solo()));
     assert_eq!(own.to_vec().unwrap(), copy.to_vec().unwrap());
     assert!(own.requires_grad() && !copy.requires_grad());
-    let error = engine::update::differentiate(&ops::NEG.on(&copy.with_tokens(false).sum(None).unwrap()).unwrap());
+    let error = differentiate(&ops::NEG.on(&copy.with_tokens(false).sum(None).unwrap()).unwrap());
     assert!(error.is_err());
 }
 
@@ -222,7 +222,7 @@ fn longrope_gives_the_references_numbers() {
     let model = Arc::new(Model::load(dir.path(), &Device::Cpu).unwrap());
     let r = reference("phi3");
     for settings in [Settings::default(), Settings { fused: false, ..Settings::default() }] {
-        let logp = rows_of(&logprob(&model, &r.rows, &settings), &r.rows);
+        let logp = rows_of(&logprob(&model, &r.rows, &Solo::new(settings)), &r.rows);
         for (i, want) in expected["logprobs"].as_array().unwrap().iter().enumerate() {
             let want: Vec<f64> = want.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
             let gap = max_gap(&logp[i], &want);
@@ -233,6 +233,6 @@ fn longrope_gives_the_references_numbers() {
     // Longer rows turn by other factors, which are not computed.
     assert!(model.config.max_positions == 64 && model.config.notes[0].contains("64 tokens at most"));
     let long = Rows::new(vec![Row { prompt: Arc::from([5; 60]), completion: Arc::from([6; 5]) }]);
-    let e = engine::logprob(&model, &long, 1.0, &Settings::default(), "test:1").unwrap_err();
+    let e = measured(&solo(), &model, &long, Measure::Logprob).unwrap_err();
     assert_eq!(e.what, "row 0 has 65 tokens, but the model's context holds 64");
 }

@@ -1,7 +1,8 @@
 //! kl::full against sums over the vocabulary made from log-probs, value and gradient; however it is computed.
 
-use crate::common::{fixture_model, largest, logprob, mask, max_gap, mul, ragged_rows, random_model, sub};
-use rhopo::engine::{self, Adamw, AdamwOptions, Settings, update};
+use crate::common::solo::{Adamw, differentiate, logprob, measured, measured_at, numbers_of, solo};
+use crate::common::{fixture_model, largest, mask, max_gap, mul, ragged_rows, random_model, sub};
+use rhopo::engine::{AdamwOptions, Measure, Settings, Solo};
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Adaptation, LoraOptions, Model, OpenOptions};
 use rhopo::rl::mask::token_mean;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 
 const V: usize = 23;
 
-fn kl(model: &Arc<Model>, reference: &Arc<Model>, rows: &Arc<Rows>, temperature: f64, settings: &Settings) -> Tensor {
-    engine::kl_full(model, reference, rows, temperature, settings, "test:1").unwrap()
+fn kl(model: &Arc<Model>, reference: &Arc<Model>, rows: &Arc<Rows>, temperature: f64, engine: &Solo) -> Tensor {
+    let reference = reference.clone().into();
+    measured_at(engine, model, rows, temperature, Measure::Kl { reference }).unwrap()
 }
 
 /// For each completion token of each row, and each token of the vocabulary, a row that ends with it.
@@ -29,20 +31,18 @@ fn every_token(rows: &Rows, vocabulary: usize) -> Arc<Rows> {
 
 /// Σ_v π(v)·(log π(v) − log ref(v)) of every completion token in turn, `[N,1]`, from one row per token and v.
 fn direct(model: &Arc<Model>, reference: &Arc<Model>, rows: &Arc<Rows>, temperature: f64) -> Tensor {
-    let settings = Settings::default();
+    let engine = solo();
     let all = every_token(rows, V);
-    let logp = |m: &Arc<Model>| engine::logprob(m, &all, temperature, &settings, "test:2").unwrap();
+    let logp = |m: &Arc<Model>| measured_at(&engine, m, &all, temperature, Measure::Logprob).unwrap();
     let own = logp(model);
     let terms = mul(&ops::EXP.on(&own).unwrap(), &sub(&own, &logp(reference).detach()));
     terms.reshape(&[-1, V as i64]).unwrap().sum(Some(1)).unwrap()
 }
 
 fn gradient(loss: &Tensor) -> Vec<f64> {
-    let all = update::differentiate(loss).unwrap();
+    let all = differentiate(loss).unwrap();
     assert_eq!(all.len(), 1, "the policy alone gets a gradient");
-    let count = all[0].model.parameters().count();
-    let grads = (0..count).filter_map(|i| all[0].grads.get(i));
-    grads.flat_map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap()).map(f64::from).collect()
+    numbers_of(&all[0]).into_iter().flatten().flatten().collect()
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn it_equals_the_sum_over_the_vocabulary_and_so_does_its_gradient() {
     let rows = ragged_rows(3, 2, V as u64, Key::new(3));
     for temperature in [1.0, 0.6, 1.8] {
         for reference in [other.clone(), other.frozen().unwrap()] {
-            let found = kl(&model, &reference, &rows, temperature, &Settings::default());
+            let found = kl(&model, &reference, &rows, temperature, &solo());
             let inside: Vec<f64> = rows
                 .iter()
                 .zip(found.to_rows().unwrap())
@@ -79,10 +79,11 @@ fn it_does_not_depend_on_how_rows_are_cut_packed_and_kept() {
     let rows = ragged_rows(10, 3, 50, Key::new(2));
     // With the log-probs computed before, the divergence joins a pass that is there already.
     let first = |settings: &Settings, before: bool| {
-        let held = before.then(|| logprob(&model, &rows, settings));
-        let divergence = kl(&model, &reference, &rows, 1.0, settings);
-        let again = kl(&model, &model.frozen().unwrap(), &rows, 1.0, settings);
-        let logp = logprob(&model, &rows, settings);
+        let engine = Solo::new(settings.clone());
+        let held = before.then(|| logprob(&model, &rows, &engine));
+        let divergence = kl(&model, &reference, &rows, 1.0, &engine);
+        let again = kl(&model, &model.frozen().unwrap(), &rows, 1.0, &engine);
+        let logp = logprob(&model, &rows, &engine);
         let loss = token_mean(&sub(&divergence, &mul(&logp, &logp)), &mask(&rows)).unwrap();
         let loss = ops::ADD.on(&loss, &token_mean(&again, &mask(&rows)).unwrap()).unwrap();
         drop(held);
@@ -105,7 +106,7 @@ fn it_does_not_depend_on_how_rows_are_cut_packed_and_kept() {
 
 #[test]
 fn it_is_nothing_between_equals_and_grows_with_a_step() {
-    let settings = Settings::default();
+    let engine = solo();
     for name in ["qwen2", "gpt2", "llama2", "gemma2", "phi3"] {
         let options = OpenOptions {
             random: false,
@@ -118,14 +119,14 @@ fn it_is_nothing_between_equals_and_grows_with_a_step() {
         for (model, reference) in [(fixture_model(name), None), (lora.clone(), Some(lora.reference().unwrap()))] {
             let reference = reference.unwrap_or_else(|| model.frozen().unwrap());
             let rows = ragged_rows(4, 2, model.config.vocab_size as u64, Key::new(5));
-            let zero = kl(&model, &reference, &rows, 0.8, &settings);
+            let zero = kl(&model, &reference, &rows, 0.8, &engine);
             assert_eq!(largest(&zero.to_vec().unwrap()), 0.0, "{name}");
             assert_eq!(largest(&gradient(&token_mean(&zero, &mask(&rows)).unwrap())), 0.0, "{name}");
             let mut opt = Adamw::new(vec![model.clone()], AdamwOptions { lr: 1e-2, ..Default::default() }).unwrap();
-            opt.step(&token_mean(&logprob(&model, &rows, &settings), &mask(&rows)).unwrap()).unwrap();
-            let e = update::differentiate(&token_mean(&zero, &mask(&rows)).unwrap()).err().unwrap();
+            opt.step(&token_mean(&logprob(&model, &rows, &engine), &mask(&rows)).unwrap()).unwrap();
+            let e = differentiate(&token_mean(&zero, &mask(&rows)).unwrap()).err().unwrap();
             assert!(e.what.contains("the kl::full computed at test:1 is older than the model's weights"), "{e}");
-            let apart = kl(&model, &reference, &rows, 0.8, &settings).to_vec().unwrap();
+            let apart = kl(&model, &reference, &rows, 0.8, &engine).to_vec().unwrap();
             assert!(apart.iter().all(|&x| x >= 0.0) && largest(&apart) > 1e-4, "{name}: {apart:?}");
         }
     }
@@ -134,16 +135,17 @@ fn it_is_nothing_between_equals_and_grows_with_a_step() {
 #[test]
 fn a_reference_that_changed_and_other_vocabularies_are_refused() {
     let (model, reference) = (random_model(V, 16, 1, 1), random_model(V, 16, 1, 2));
-    let settings = Settings::default();
+    let engine = solo();
     let rows = ragged_rows(2, 2, V as u64, Key::new(3));
-    let before = kl(&model, &reference, &rows, 1.0, &settings);
+    let before = kl(&model, &reference, &rows, 1.0, &engine);
     let mut opt = Adamw::new(vec![reference.clone()], AdamwOptions::default()).unwrap();
-    opt.step(&token_mean(&logprob(&reference, &rows, &settings), &mask(&rows)).unwrap()).unwrap();
-    let e = update::differentiate(&token_mean(&before, &mask(&rows)).unwrap()).err().unwrap();
+    opt.step(&token_mean(&logprob(&reference, &rows, &engine), &mask(&rows)).unwrap()).unwrap();
+    let e = differentiate(&token_mean(&before, &mask(&rows)).unwrap()).err().unwrap();
     assert!(e.what.contains("older than its reference's weights"), "{e}");
-    let after = kl(&model, &reference, &rows, 1.0, &settings);
+    let after = kl(&model, &reference, &rows, 1.0, &engine);
     assert!(max_gap(&after.to_vec().unwrap(), &before.to_vec().unwrap()) > 0.0, "the reference's weights of now");
     gradient(&token_mean(&after, &mask(&rows)).unwrap());
-    let e = engine::kl_full(&model, &random_model(V + 1, 16, 1, 2), &rows, 1.0, &settings, "test:1").unwrap_err();
+    let e =
+        measured(&engine, &model, &rows, Measure::Kl { reference: random_model(V + 1, 16, 1, 2).into() }).unwrap_err();
     assert!(e.what.contains("has 23 tokens in its vocabulary") && e.what.ends_with("has 24"), "{e}");
 }

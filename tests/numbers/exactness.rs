@@ -1,7 +1,8 @@
 //! The same gradient for every cut, packing and order; ratios of 1 on-policy; stale and foreign leaves.
 
-use crate::common::{MODELS, fixture_model, largest, logprob, mask, max_gap, mul, ragged_rows, random_model, sub};
-use rhopo::engine::{self, Adamw, AdamwOptions, SampleOptions, Settings, update};
+use crate::common::solo::{Adamw, differentiate, logprob, measured, measured_at, numbers_of, sample, solo};
+use crate::common::{MODELS, fixture_model, largest, mask, max_gap, mul, ragged_rows, random_model, sub};
+use rhopo::engine::{self, AdamwOptions, ForwardRequest, Measure, SampleOptions, Settings, Solo};
 use rhopo::model::Model;
 use rhopo::model::rows::Rows;
 use rhopo::rl::mask::{seq_mean, token_mean};
@@ -11,8 +12,9 @@ use std::sync::Arc;
 
 /// A loss with something of everything: a ratio, entropies, weights per token, a reduction over the batch.
 fn loss(model: &Arc<Model>, rows: &Arc<Rows>, weights: &Tensor, settings: &Settings) -> Tensor {
-    let logp = logprob(model, rows, settings);
-    let entropy = engine::entropy(model, rows, 1.0, settings, "test:2").unwrap();
+    let engine = Solo::new(settings.clone());
+    let logp = logprob(model, rows, &engine);
+    let entropy = measured(&engine, model, rows, Measure::Entropy).unwrap();
     let ratio = ops::EXP.on(&sub(&logp, &logp.detach())).unwrap();
     let mask = mask(rows);
     sub(
@@ -28,12 +30,7 @@ fn weights(rows: &Rows, key: Key) -> Tensor {
 }
 
 fn gradient(loss: &Tensor) -> Vec<f64> {
-    let grads = &update::differentiate(loss).unwrap()[0];
-    let parameters = grads.model.parameters().count();
-    (0..parameters)
-        .flat_map(|i| grads.grads.get(i).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())
-        .map(f64::from)
-        .collect()
+    numbers_of(&differentiate(loss).unwrap()[0]).into_iter().flat_map(|numbers| numbers.unwrap()).collect()
 }
 
 #[test]
@@ -88,10 +85,11 @@ fn differentiating_changes_nothing_and_a_step_may_follow() {
     let rows = ragged_rows(4, 2, 30, Key::new(2));
     let loss = loss(&model, &rows, &weights(&rows, Key::new(3)), &Settings::default());
     assert_eq!(gradient(&loss), gradient(&loss));
-    let handle = engine::gradient(&loss, &model).unwrap();
-    assert!((handle.cos(&handle).unwrap() - 1.0).abs() < 1e-12);
+    let engine = solo();
+    let handle = engine::gradient(&engine, &loss, &(&model).into()).unwrap();
+    assert!((handle.cos(&handle, &engine).unwrap() - 1.0).abs() < 1e-12);
     let stats = Adamw::new(vec![model.clone()], AdamwOptions::default()).unwrap().step(&loss).unwrap();
-    assert!((handle.norm().unwrap() - stats.grad_norm).abs() < 1e-9);
+    assert!((handle.norm(&engine).unwrap() - stats.grad_norm).abs() < 1e-9);
 }
 
 /// The largest distance from 1 of exp(log-prob again − log-prob when sampled), over 64 answers of up to 40 tokens.
@@ -100,8 +98,9 @@ fn worst_ratio(model: &Arc<Model>, temperature: f64, settings: &Settings) -> f64
     let prompts: Vec<Vec<u32>> =
         (0..8).map(|i| (0..1 + i % 5).map(|t| 5 + (7 * i + t) % vocabulary).collect()).collect();
     let options = SampleOptions { n: 8, max_tokens: 40, temperature, ..SampleOptions::default() };
-    let samples = engine::sample(model, &prompts, &options, Key::new(1), settings).unwrap();
-    let logp = engine::logprob(model, &samples.rows, temperature, settings, "test:1").unwrap().to_rows().unwrap();
+    let engine = Solo::new(settings.clone());
+    let samples = sample(&engine, model, &prompts, &options, Key::new(1)).unwrap();
+    let logp = measured_at(&engine, model, &samples.rows, temperature, Measure::Logprob).unwrap().to_rows().unwrap();
     let ratio = |(new, old): (&f64, &f32)| ((new - f64::from(*old)).exp() - 1.0).abs();
     logp.iter().zip(&samples.logprobs).flat_map(|(n, o)| n.iter().zip(o)).map(ratio).fold(0.0, f64::max)
 }
@@ -142,7 +141,7 @@ fn samples_do_not_depend_on_batch_size_or_threads() {
     let prompts: Vec<Vec<u32>> = (0..9).map(|i| (0..1 + i % 4).map(|t| (11 * i + t) % 60).collect()).collect();
     let options = SampleOptions { n: 4, max_tokens: 24, ..SampleOptions::default() };
     let draw = |settings: &Settings| {
-        let s = engine::sample(&model, &prompts, &options, Key::new(5), settings).unwrap();
+        let s = sample(&Solo::new(settings.clone()), &model, &prompts, &options, Key::new(5)).unwrap();
         (s.rows.iter().cloned().collect::<Vec<_>>(), s.logprobs)
     };
     let base = draw(&Settings::default());
@@ -158,7 +157,9 @@ fn samples_do_not_depend_on_batch_size_or_threads() {
 fn a_stale_leaf_names_the_line_to_recompute() {
     let model = random_model(30, 32, 1, 1);
     let rows = ragged_rows(2, 2, 30, Key::new(2));
-    let logp = engine::logprob(&model, &rows, 1.0, &Settings::default(), "mine.rhai:12").unwrap();
+    let request =
+        ForwardRequest { model: model.clone().into(), rows: rows.clone(), temperature: 1.0, measure: Measure::Logprob };
+    let logp = engine::measure(&solo(), &request, "mine.rhai:12").unwrap();
     let loss = seq_mean(&logp, &mask(&rows)).unwrap();
     let mut opt = Adamw::new(vec![model.clone()], AdamwOptions::default()).unwrap();
     opt.step(&loss).unwrap();
@@ -171,9 +172,12 @@ fn a_stale_leaf_names_the_line_to_recompute() {
 fn two_models_under_one_optimizer_are_clipped_jointly() {
     let (a, b) = (random_model(30, 32, 1, 1), random_model(30, 32, 1, 2));
     let rows = ragged_rows(2, 2, 30, Key::new(2));
-    let part = |m: &Arc<Model>| seq_mean(&logprob(m, &rows, &Settings::default()), &mask(&rows)).unwrap();
+    let part = |m: &Arc<Model>| seq_mean(&logprob(m, &rows, &solo()), &mask(&rows)).unwrap();
     let both = ops::ADD.on(&part(&a), &part(&b)).unwrap();
-    let norms = [&a, &b].map(|m| engine::gradient(&both, m).unwrap().norm().unwrap());
+    let norms = [&a, &b].map(|m| {
+        let gradient = engine::gradient(&solo(), &both, &m.into()).unwrap();
+        gradient.norm(&solo()).unwrap()
+    });
     let mut opt = Adamw::new(vec![a.clone(), b.clone()], AdamwOptions::default()).unwrap();
     let stats = opt.step(&both).unwrap();
     assert!((stats.grad_norm - norms[0].hypot(norms[1])).abs() < 1e-6);
@@ -187,7 +191,7 @@ fn two_models_under_one_optimizer_are_clipped_jointly() {
 fn a_loss_on_a_foreign_model_changes_nothing() {
     let (own, foreign) = (random_model(30, 32, 1, 1), random_model(30, 32, 1, 2));
     let rows = ragged_rows(2, 2, 30, Key::new(2));
-    let loss = seq_mean(&logprob(&foreign, &rows, &Settings::default()), &mask(&rows)).unwrap();
+    let loss = seq_mean(&logprob(&foreign, &rows, &solo()), &mask(&rows)).unwrap();
     let error = Adamw::new(vec![own.clone()], AdamwOptions::default()).unwrap().step(&loss).unwrap_err();
     assert!(error.what.contains("does not own"), "{error}");
     assert_eq!([own.version(), foreign.version()], [0, 0]);
@@ -199,7 +203,7 @@ fn a_loss_on_a_foreign_model_changes_nothing() {
 fn an_optimizer_goes_on_from_its_saved_state_with_the_same_bits() {
     let rows = ragged_rows(3, 2, 30, Key::new(2));
     let step = |model: &Arc<Model>, opt: &mut Adamw| {
-        let loss = seq_mean(&logprob(model, &rows, &Settings::default()), &mask(&rows)).unwrap();
+        let loss = seq_mean(&logprob(model, &rows, &solo()), &mask(&rows)).unwrap();
         opt.step(&loss).unwrap()
     };
     let (a, b) = (random_model(30, 32, 1, 1), random_model(30, 32, 1, 1));
@@ -211,7 +215,7 @@ fn an_optimizer_goes_on_from_its_saved_state_with_the_same_bits() {
         step(&b, &mut other);
     }
     let mut resumed = Adamw::new(vec![b.clone()], options).unwrap();
-    resumed.restore(&other.state().unwrap()).unwrap();
+    resumed.restore(&other.state()).unwrap();
     for _ in 0..2 {
         assert_eq!(step(&a, &mut first), step(&b, &mut resumed));
     }
@@ -221,7 +225,7 @@ fn an_optimizer_goes_on_from_its_saved_state_with_the_same_bits() {
 fn leaves_that_are_never_stepped_are_freed() {
     let model = random_model(30, 32, 1, 1);
     let rows = ragged_rows(2, 2, 30, Key::new(2));
-    let logp = logprob(&model, &rows, &Settings::default());
+    let logp = logprob(&model, &rows, &solo());
     let held = Arc::strong_count(&model);
     drop(logp);
     assert!(Arc::strong_count(&model) < held);

@@ -1,7 +1,8 @@
 //! Frequencies of sampled answers against their exact probabilities.
 
 use crate::common::random_model;
-use rhopo::engine::{self, SampleOptions, Settings};
+use crate::common::solo::{measured_at, sample, solo};
+use rhopo::engine::{Measure, SampleOptions};
 use rhopo::model::Model;
 use rhopo::model::rows::{Row, Rows};
 use rhopo::tensor::rng::Key;
@@ -17,7 +18,7 @@ const DRAWS: usize = 50_000;
 fn ending_model() -> Arc<Model> {
     let model = random_model(VOCABULARY as usize, 16, 2, 3);
     let mut model = Arc::try_unwrap(model).unwrap();
-    model.config.eos = vec![END];
+    model.info.eos = vec![END];
     Arc::new(model)
 }
 
@@ -71,8 +72,7 @@ fn exact(model: &Arc<Model>, prompt: &[u32], temperature: f64, filter: Filter) -
         let row =
             |token: u32| Row { prompt: Arc::from(prompt), completion: prefix.iter().copied().chain([token]).collect() };
         let rows = Rows::new((0..VOCABULARY).map(row).collect());
-        let logp =
-            engine::logprob(model, &rows, temperature, &Settings::default(), "test:1").unwrap().to_rows().unwrap();
+        let logp = measured_at(&solo(), model, &rows, temperature, Measure::Logprob).unwrap().to_rows().unwrap();
         next.insert(prefix.clone(), filter(&logp.iter().map(|row| row[prefix.len()].exp()).collect::<Vec<_>>()));
     }
     let probability = |a: &Vec<u32>| (0..a.len()).map(|t| next[&a[..t].to_vec()][a[t] as usize]).product::<f64>();
@@ -100,8 +100,7 @@ fn frequencies_agree(name: &str, options: SampleOptions, filter: Filter) {
     let mut counts: BTreeMap<Vec<u32>, usize> = BTreeMap::new();
     for call in 0..DRAWS / n {
         let options = SampleOptions { n, ..options.clone() };
-        let drawn =
-            engine::sample(&model, &[prompt.to_vec()], &options, Key::new(11).fold(call as u64), &Settings::default());
+        let drawn = sample(&solo(), &model, &[prompt.to_vec()], &options, Key::new(11).fold(call as u64));
         for row in drawn.unwrap().rows.iter() {
             *counts.entry(row.completion.to_vec()).or_default() += 1;
         }

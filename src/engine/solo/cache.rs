@@ -3,7 +3,7 @@
 //! Owns attention during decoding; `sample` owns the loop. Rows that end drop their cache at once.
 
 use super::network::Network;
-use super::settings::Settings;
+use crate::engine::settings::Settings;
 use crate::error::Result;
 use crate::kernel::attention::{Heads, attention, attention_over};
 use crate::kernel::decode::{KeyValues, attend_row};

@@ -1,14 +1,234 @@
-//! The engine of this process: packing, sampling, deferred log-probs and their backward pass, optimizers.
+//! The engine of this process: packing, sampling, deferred log-probs and their backward pass, the update.
+//!
+//! Owns the models' weights and the passes under way, behind the handles that it gives out.
 
-pub mod adamw;
+mod adamw;
 mod cache;
 mod choose;
-pub mod divergence;
-pub mod generate;
-pub mod leaf;
-pub mod memory;
+mod divergence;
+mod forward;
+mod frozen;
+mod gradient;
 mod network;
 pub mod pack;
-pub mod sample;
-pub mod settings;
-pub mod update;
+mod rows;
+mod sample;
+
+use super::handle::{Gradient, HeldModel, ModelHandle, Moments, Pass, inside};
+use super::interface::Engine;
+use super::request::{
+    ForwardRequest, Measure, OpenRequest, Plane, SampleRequest, Samples, State, Stateful, StepRequest, Upstream,
+};
+use super::settings::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::host;
+use crate::model::decoder::Decoder;
+use crate::model::gguf::Frozen;
+use crate::model::rows::Rows;
+use crate::model::{Head, Model, ModelInfo, SaveDtype};
+use adamw::Adamw;
+use candle_core::Tensor as Data;
+use forward::{DIVERGENCES, ENTROPY, LOGPROB, Passes, locked};
+use gradient::{ModelGrads, PlaneOf};
+use network::{Network, Own};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// Runs models in this process.
+pub struct Solo {
+    settings: Arc<Settings>,
+    passes: Passes,
+}
+
+impl HeldModel for Model {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn version(&self) -> u64 {
+        Self::version(self)
+    }
+}
+
+impl HeldModel for Frozen {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn version(&self) -> u64 {
+        0
+    }
+}
+
+impl Solo {
+    pub fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        Self { passes: Passes::new(settings.clone()), settings }
+    }
+
+    /// The weights behind a handle, for what looks inside: tests.
+    ///
+    /// # Errors
+    /// A GGUF file's, or a handle of another engine.
+    pub fn model(handle: &ModelHandle) -> Result<Arc<Model>> {
+        handle.held().downcast().map_err(|_| match &handle.format {
+            Some(_) => Error::model(format!("{} is a GGUF file, which only answers and scores", handle.name))
+                .hint("models that are trained, copied or saved are opened by load_model"),
+            None => Error::new(Kind::Internal, "a handle of another engine was given to this one"),
+        })
+    }
+
+    /// The gradients behind a handle, for what looks inside: tests.
+    ///
+    /// # Errors
+    /// A handle of another engine.
+    pub fn gradients(gradient: &Gradient) -> Result<&ModelGrads> {
+        inside(&gradient.held)
+    }
+
+    fn measure(&self, model: &Arc<Model>, request: &ForwardRequest) -> Result<Plane> {
+        let ForwardRequest { rows, temperature, measure, .. } = request;
+        model.require_head(measure.head(), measure.name())?;
+        let reference = match measure {
+            Measure::Kl { reference } => {
+                let reference = Self::model(reference)?;
+                divergence::check(model, &reference, rows, measure.name())?;
+                Some(reference)
+            }
+            _ => None,
+        };
+        let forward = self.passes.of(model, rows, *temperature)?;
+        let (plane, values) = match (measure, reference) {
+            (Measure::Kl { .. }, Some(reference)) => {
+                let index = forward.diverge(&reference)?;
+                (DIVERGENCES + index, forward.divergence(index))
+            }
+            (Measure::Entropy, _) => (ENTROPY, forward.plane(ENTROPY)),
+            _ => (LOGPROB, forward.plane(LOGPROB)),
+        };
+        let width = forward.width;
+        let pass = model.trainable().then(|| Pass(Arc::new(PlaneOf { forward, plane })));
+        Ok(Plane { values, width, pass })
+    }
+}
+
+impl Engine for Solo {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn open(&self, request: &OpenRequest) -> Result<ModelHandle> {
+        Ok(match request {
+            OpenRequest::Stored { name, options, device } => Arc::new(Model::open(name, options, device)?).into(),
+            OpenRequest::Gguf { path, tokenizer, device } => {
+                Arc::new(Frozen::open(path, tokenizer.as_deref(), device)?).into()
+            }
+            OpenRequest::Random { config, key, device } => {
+                Arc::new(Model::random((**config).clone(), None, *key, device)?).into()
+            }
+        })
+    }
+
+    fn frozen(&self, model: &ModelHandle) -> Result<ModelHandle> {
+        Ok(Self::model(model)?.frozen()?.into())
+    }
+
+    fn reference(&self, model: &ModelHandle) -> Result<ModelHandle> {
+        Ok(Self::model(model)?.reference()?.into())
+    }
+
+    fn merge(&self, model: &ModelHandle) -> Result<ModelHandle> {
+        Ok(Self::model(model)?.merge()?.into())
+    }
+
+    fn save(&self, model: &ModelHandle, dir: &Path, dtype: SaveDtype) -> Result<()> {
+        Self::model(model)?.save(dir, dtype)
+    }
+
+    fn sample(&self, request: &SampleRequest) -> Result<Samples> {
+        request.model.require_head(Head::Lm, request.call)?;
+        let held = request.model.held();
+        match held.downcast_ref::<Frozen>() {
+            Some(frozen) => sample::sample(frozen, request, &self.settings),
+            None => {
+                let model: &Model = inside(&held)?;
+                let network: &dyn Network = &Own { model, decoder: Decoder::new(model)? };
+                sample::sample(network, request, &self.settings)
+            }
+        }
+    }
+
+    fn forward(&self, request: &ForwardRequest) -> Result<Plane> {
+        let held = request.model.held();
+        match (held.downcast_ref::<Frozen>(), &request.measure) {
+            (Some(frozen), Measure::Logprob) => {
+                let values = frozen::logprob(frozen, &request.rows, request.temperature, &self.settings)?;
+                Ok(Plane { values, width: request.rows.width(), pass: None })
+            }
+            _ => self.measure(&Self::model(&request.model)?, request),
+        }
+    }
+
+    fn backward(&self, upstream: &[Upstream]) -> Result<Vec<Gradient>> {
+        let gradient = |grads: ModelGrads| Gradient { model: grads.model.clone().into(), held: Arc::new(grads) };
+        Ok(gradient::backward(upstream)?.into_iter().map(gradient).collect())
+    }
+
+    fn dot(&self, g: &Gradient, h: &Gradient) -> Result<f64> {
+        Self::gradients(g)?.dot(Self::gradients(h)?)
+    }
+
+    fn moments(&self, models: &[ModelHandle]) -> Result<Moments> {
+        let own = models.iter().map(Self::model).collect::<Result<_>>()?;
+        Ok(Moments { models: models.to_vec(), held: Arc::new(Mutex::new(Adamw::new(own))) })
+    }
+
+    fn step(&self, request: &StepRequest) -> Result<f64> {
+        let grads = request.gradients.iter().map(Self::gradients).collect::<Result<Vec<_>>>()?;
+        let adamw: &Mutex<Adamw> = inside(&request.moments.held)?;
+        let norm = locked(adamw).step(&grads, request.options)?;
+        grads.iter().for_each(|m| self.passes.release(&m.model));
+        Ok(norm)
+    }
+
+    fn state(&self, of: Stateful) -> Result<State> {
+        match of {
+            Stateful::Optimizer(moments) => locked(inside::<Mutex<Adamw>>(&moments.held)?).state(),
+            Stateful::Model(handle) => {
+                let model = Self::model(handle)?;
+                let trained = model.parameters().enumerate().filter(|(i, _)| model.trains(*i));
+                let read = |(_, (name, tensor)): (usize, (&str, &Data))| -> Result<(String, Vec<f32>)> {
+                    Ok((name.to_string(), tensor.flatten_all()?.to_vec1()?))
+                };
+                Ok(State { steps: Vec::new(), tensors: trained.map(read).collect::<Result<_>>()? })
+            }
+        }
+    }
+
+    fn restore(&self, of: Stateful, state: &State) -> Result<()> {
+        match of {
+            Stateful::Optimizer(moments) => locked(inside::<Mutex<Adamw>>(&moments.held)?).restore(state),
+            Stateful::Model(handle) => {
+                let model = Self::model(handle)?;
+                let trained = || model.parameters().enumerate().filter(|(i, _)| model.trains(*i)).map(|(_, p)| p);
+                for (name, parameter) in trained() {
+                    state.tensor(name, parameter.elem_count())?;
+                }
+                if let Some(name) = state.tensors.keys().find(|name| !trained().any(|(own, _)| own == *name)) {
+                    let names: Vec<&str> = trained().map(|(name, _)| name).collect();
+                    return Err(Error::unknown("trained parameter", name, &names));
+                }
+                for (name, parameter) in trained() {
+                    host::write(parameter, |p| p.copy_from_slice(&state.tensors[name]))?;
+                }
+                model.bump_version();
+                self.passes.release(&model);
+                Ok(())
+            }
+        }
+    }
+
+    fn memory(&self, model: &ModelHandle, rows: &Rows) -> Result<Vec<(&'static str, u64)>> {
+        forward::held(&*Self::model(model)?, rows, &self.settings)
+    }
+}

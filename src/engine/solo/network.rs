@@ -66,7 +66,7 @@ impl Network for Own<'_> {
     }
 
     fn ends(&self) -> &[u32] {
-        &self.model.config.eos
+        &self.model.eos
     }
 
     fn packs(&self) -> Arc<Packs> {

@@ -5,53 +5,18 @@
 
 use super::cache::{Cache, Caching, Prompts};
 use super::choose::Choice;
-use super::network::{Network, Own, Sizes};
-use super::settings::Settings;
+use super::network::{Network, Sizes};
+use crate::engine::request::{SampleOptions, SampleRequest, Samples};
+use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::tape::Tape;
-use crate::model::decoder::Decoder;
 use crate::model::rows::{MOST_ROWS, Row, Rows};
-use crate::model::{Head, Model};
 use crate::tensor::rng::Key;
 use candle_core::Tensor;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// What to sample and how to choose.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SampleOptions {
-    /// Answers per prompt.
-    pub n: usize,
-    /// Tokens per answer at most, the end token included.
-    pub max_tokens: usize,
-    pub temperature: f64,
-    pub top_p: Option<f64>,
-    pub top_k: Option<usize>,
-    pub min_p: Option<f64>,
-    pub greedy: bool,
-    /// Texts that end an answer; they are cut from its text, not from its tokens.
-    pub stop: Vec<String>,
-    /// Random numbers of their own, in place of the run's.
-    pub seed: Option<u64>,
-}
-
-impl Default for SampleOptions {
-    fn default() -> Self {
-        Self {
-            n: 1,
-            max_tokens: 64,
-            temperature: 1.0,
-            top_p: None,
-            top_k: None,
-            min_p: None,
-            greedy: false,
-            stop: Vec::new(),
-            seed: None,
-        }
-    }
-}
 
 impl SampleOptions {
     fn check(&self, call: &str) -> Result<()> {
@@ -83,25 +48,6 @@ impl SampleOptions {
     }
 }
 
-/// What was sampled: rows of one prompt are adjacent, n each.
-#[derive(Debug)]
-pub struct Samples {
-    pub rows: Arc<Rows>,
-    /// Of each chosen token, under the full softmax at the temperature (nats).
-    pub logprobs: Vec<Vec<f32>>,
-    /// Whether the answer ended by itself: an end token or a stop text.
-    pub finished: Vec<bool>,
-    pub texts: Vec<String>,
-    pub temperature: f64,
-}
-
-impl Samples {
-    /// How many tokens were sampled.
-    pub fn tokens(&self) -> u64 {
-        self.logprobs.iter().map(|row| row.len() as u64).sum()
-    }
-}
-
 /// One answer under way.
 struct Answer {
     prompt: usize,
@@ -111,59 +57,17 @@ struct Answer {
     finished: bool,
 }
 
-/// Samples `options.n` answers to each prompt (token ids).
-///
-/// # Errors
-/// An option outside its range, an empty prompt, one that leaves no room for `max_tokens` in the context, a token
-/// that the model does not know, or an interruption.
-pub fn sample(
-    model: &Arc<Model>,
-    prompts: &[Vec<u32>],
-    options: &SampleOptions,
-    key: Key,
-    settings: &Settings,
-) -> Result<Samples> {
-    let places: Vec<usize> = (0..prompts.len()).collect();
-    sample_at("sample", model, prompts, &places, options, key, settings)
-}
-
-/// `sample` whose random numbers follow `places` in place of the prompts' numbers: some of many prompts are answered
-/// as they would be among all. `call` is the function's name in scripts.
-///
-/// # Errors
-/// As `sample`.
-pub fn sample_at(
-    call: &'static str,
-    model: &Arc<Model>,
-    prompts: &[Vec<u32>],
-    places: &[usize],
-    options: &SampleOptions,
-    key: Key,
-    settings: &Settings,
-) -> Result<Samples> {
-    model.require_head(Head::Lm, call)?;
-    let network = Own { model, decoder: Decoder::new(model)? };
-    answer(call, &network, prompts, places, options, key, settings)
-}
-
-/// `sample_at` on any decoder, a frozen one as well.
-pub(crate) fn answer(
-    call: &'static str,
-    network: &dyn Network,
-    prompts: &[Vec<u32>],
-    places: &[usize],
-    options: &SampleOptions,
-    key: Key,
-    settings: &Settings,
-) -> Result<Samples> {
+/// Samples what `request` asks for from any decoder, a frozen one as well.
+pub(super) fn sample(network: &dyn Network, request: &SampleRequest, settings: &Settings) -> Result<Samples> {
+    let SampleRequest { call, prompts, places, options, .. } = request;
     options.check(call)?;
-    let run = Run { call, network, places, options, choice: options.choice(), settings };
+    let run = Run { call, network, places: places.as_deref(), options, choice: options.choice(), settings };
     prompts.iter().enumerate().try_for_each(|(i, prompt)| run.check_prompt(i, prompt))?;
     if network.tokenizer().is_none() && !options.stop.is_empty() {
         return Err(Error::value(format!("{call}: stop texts need a tokenizer, but the model has none"))
             .hint("leave `stop` out"));
     }
-    let key = options.seed.map_or(key, Key::new);
+    let key = options.seed.map_or(request.key, Key::new);
     let prompts: Vec<Arc<[u32]>> = prompts.iter().map(|p| Arc::from(&p[..])).collect();
     let rows = prompts.len().saturating_mul(options.n);
     if rows > MOST_ROWS {
@@ -181,8 +85,8 @@ pub(crate) fn answer(
 struct Run<'a> {
     call: &'static str,
     network: &'a dyn Network,
-    /// The number of each prompt in the keys.
-    places: &'a [usize],
+    /// The number of each prompt in the keys, where it is not its own.
+    places: Option<&'a [usize]>,
     options: &'a SampleOptions,
     choice: Choice,
     settings: &'a Settings,
@@ -219,7 +123,9 @@ impl Run<'_> {
         let mut cache = tape.run(Caching { prompts: &prefix, heads })?;
         let mut answers: Vec<Answer> = Vec::with_capacity(wave.len());
         for (i, &unique) in wave.zip(&at) {
-            let (prompt, key) = (i / n, key.fold(self.places[i / n] as u64).fold((i % n) as u64));
+            let prompt = i / n;
+            let place = self.places.map_or(prompt, |places| places[prompt]);
+            let key = key.fold(place as u64).fold((i % n) as u64);
             answers.push(Answer { prompt, key, tokens: Vec::new(), logprobs: Vec::new(), finished: false });
             cache.push(unique);
         }

@@ -48,6 +48,7 @@ impl Frozen {
         let (architecture, mut trunk) = facts::read(&file)?;
         let (tokenizer, eos) = tokens::read(&file, tokenizer, trunk.vocab_size)?;
         let info = ModelInfo {
+            id: ModelInfo::fresh_id(),
             name: path.display().to_string(),
             architecture: architecture.name.to_string(),
             head: Head::Lm,

@@ -1,15 +1,15 @@
 //! Text and tokens in scripts: chat templates, token ids and back.
 
 use super::convert::Answer;
+use super::frozen::Frozen;
 use crate::data::Content;
+use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::model::gguf::Frozen;
-use crate::model::{Model, ModelInfo, Tokenizer};
+use crate::model::{ModelInfo, Tokenizer};
 use crate::script::options::{Options, describe};
 use crate::script::registry::{Doc, Registry};
 use crate::script::value::to_json;
 use rhai::{Array, Dynamic, INT, Map};
-use std::sync::Arc;
 
 pub fn register(reg: &mut Registry) {
     chat(reg);
@@ -36,10 +36,10 @@ fn chat(reg: &mut Registry) {
          assert_eq(text, \"<user>1+2=<assistant>\");",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("chat", |model: &mut Arc<Model>, messages: Array| -> Answer<String> {
+        m.set_native_fn("chat", |model: &mut ModelHandle, messages: Array| -> Answer<String> {
             Ok(render(model, messages, Dynamic::UNIT)?)
         });
-        m.set_native_fn("chat", |model: &mut Arc<Model>, messages: Array, options: Map| -> Answer<String> {
+        m.set_native_fn("chat", |model: &mut ModelHandle, messages: Array, options: Map| -> Answer<String> {
             Ok(render(model, messages, options.into())?)
         });
     });
@@ -74,17 +74,17 @@ fn tokens(reg: &mut Registry) {
          assert_eq(model.tokenize(\"<eos>\", #{ special: true }), [1]);",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("tokenize", |model: &mut Arc<Model>, text: &str| -> Answer<Array> {
+        m.set_native_fn("tokenize", |model: &mut ModelHandle, text: &str| -> Answer<Array> {
             Ok(tokenize(model.require_tokenizer("tokenize")?, text, Dynamic::UNIT)?)
         });
-        m.set_native_fn("tokenize", |model: &mut Arc<Model>, text: &str, options: Map| -> Answer<Array> {
+        m.set_native_fn("tokenize", |model: &mut ModelHandle, text: &str, options: Map| -> Answer<Array> {
             Ok(tokenize(model.require_tokenizer("tokenize")?, text, options.into())?)
         });
-        m.set_native_fn("tokenize", |model: &mut Arc<Frozen>, text: &str| -> Answer<Array> {
-            Ok(tokenize(model.require_tokenizer("tokenize")?, text, Dynamic::UNIT)?)
+        m.set_native_fn("tokenize", |model: &mut Frozen, text: &str| -> Answer<Array> {
+            Ok(tokenize(model.0.require_tokenizer("tokenize")?, text, Dynamic::UNIT)?)
         });
-        m.set_native_fn("tokenize", |model: &mut Arc<Frozen>, text: &str, options: Map| -> Answer<Array> {
-            Ok(tokenize(model.require_tokenizer("tokenize")?, text, options.into())?)
+        m.set_native_fn("tokenize", |model: &mut Frozen, text: &str, options: Map| -> Answer<Array> {
+            Ok(tokenize(model.0.require_tokenizer("tokenize")?, text, options.into())?)
         });
     });
     let doc =
@@ -98,10 +98,10 @@ fn tokens(reg: &mut Registry) {
          assert_eq(model.detokenize([26, 27, 1], #{ special: true }), \"12<eos>\");",
             );
     reg.add(doc, |m| {
-        m.set_native_fn("detokenize", |model: &mut Arc<Model>, ids: Array| -> Answer<String> {
+        m.set_native_fn("detokenize", |model: &mut ModelHandle, ids: Array| -> Answer<String> {
             Ok(detokenize(model, &ids, Dynamic::UNIT)?)
         });
-        m.set_native_fn("detokenize", |model: &mut Arc<Model>, ids: Array, options: Map| -> Answer<String> {
+        m.set_native_fn("detokenize", |model: &mut ModelHandle, ids: Array, options: Map| -> Answer<String> {
             Ok(detokenize(model, &ids, options.into())?)
         });
     });

@@ -3,13 +3,14 @@
 use super::choices::{CHOICES, choices};
 use super::convert::Answer;
 use super::encode::read_prompts;
-use crate::data::dialogue::{ConverseOptions, Partner, Start, converse};
+use super::frozen::Frozen;
+use crate::data::dialogue::Start;
 use crate::data::reset::{self, ResetPrompts};
 use crate::data::user::User;
 use crate::data::{Batch, Prompts};
+use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::model::gguf::Frozen;
+use crate::run::converse::{ConverseOptions, ConverseRequest, Partner, converse};
 use crate::run::{Session, Stream};
 use crate::script::options::{Options, describe};
 use crate::script::registry::{Doc, Registry};
@@ -18,7 +19,6 @@ use rhai::{Array, Dynamic, EvalAltResult, FnPtr, INT, Map, NativeCallContext};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Turns of a dialogue unless given.
 const TURNS: usize = 5;
@@ -152,14 +152,14 @@ fn dialogues(reg: &mut Registry, session: &Rc<Session>) {
         let plain = session.clone();
         m.set_native_fn(
             "converse",
-            move |ctx: NativeCallContext, policy: Arc<Model>, user: Dynamic, prompts: Dynamic| -> Answer<Batch> {
+            move |ctx: NativeCallContext, policy: ModelHandle, user: Dynamic, prompts: Dynamic| -> Answer<Batch> {
                 talk(&ctx, &plain, &policy, &user, prompts, Map::new())
             },
         );
         m.set_native_fn(
             "converse",
             move |ctx: NativeCallContext,
-                  policy: Arc<Model>,
+                  policy: ModelHandle,
                   user: Dynamic,
                   prompts: Dynamic,
                   options: Map|
@@ -171,7 +171,7 @@ fn dialogues(reg: &mut Registry, session: &Rc<Session>) {
 fn talk(
     ctx: &NativeCallContext,
     session: &Session,
-    policy: &Arc<Model>,
+    policy: &ModelHandle,
     user: &Dynamic,
     prompts: Dynamic,
     options: Map,
@@ -186,20 +186,20 @@ fn talk(
         None => read_prompts("converse", prompts)?,
     };
     let start = states.as_ref().map_or(Start::Prompts(&fresh), Start::Reset);
-    let with = |partner: &Partner| -> Result<Batch> {
+    let with = |partner: Partner| -> Result<Batch> {
         let keys = [session.key(Stream::Sample), session.key(Stream::Generate)];
-        let b = converse(policy, partner, &start, &options, keys, &session.settings())?;
+        let b = converse(session.engine(), &ConverseRequest { policy, partner, start, options, keys })?;
         session.count_sampled(b.tensor("length")?.to_vec()?.iter().sum::<f64>() as u64);
         Ok(b)
     };
-    if let Some(model) = user.read_lock::<Arc<Model>>() {
-        return Ok(with(&Partner::Model(&model))?);
+    if let Some(model) = user.read_lock::<ModelHandle>() {
+        return Ok(with(Partner::Model(&model))?);
     }
-    if let Some(model) = user.read_lock::<Arc<Frozen>>() {
-        return Ok(with(&Partner::Frozen(&model))?);
+    if let Some(model) = user.read_lock::<Frozen>() {
+        return Ok(with(Partner::Model(&model.0))?);
     }
     if let Some(scripted) = user.read_lock::<Rc<dyn User>>() {
-        return Ok(with(&Partner::User(&**scripted))?);
+        return Ok(with(Partner::User(&**scripted))?);
     }
     let Some(function) = user.read_lock::<FnPtr>() else {
         let what =
@@ -207,7 +207,7 @@ fn talk(
         return Err(Error::value(what).hint("|messages| \"what the user says\", or () to end").into());
     };
     let closure = Closure { ctx, function: &function, failed: RefCell::default() };
-    match (with(&Partner::User(&closure)), closure.failed.take()) {
+    match (with(Partner::User(&closure)), closure.failed.take()) {
         (_, Some(failed)) => Err(failed),
         (spoken, None) => Ok(spoken?),
     }

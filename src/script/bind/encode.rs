@@ -3,8 +3,8 @@
 use super::convert::Answer;
 use crate::data::encode;
 use crate::data::{Batch, Content, Demo, Pair, Prompt, Prompts};
+use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::run::Session;
 use crate::script::options::{Options, describe};
 use crate::script::registry::{Doc, Registry};
@@ -12,7 +12,6 @@ use crate::script::value::to_json;
 use rhai::{Array, Dynamic, Map};
 use serde_json::Value;
 use std::rc::Rc;
-use std::sync::Arc;
 
 type Fields = serde_json::Map<String, Value>;
 
@@ -55,10 +54,10 @@ fn texts(reg: &mut Registry) {
          assert_eq(b.text, [\"3\"]);\nassert_eq(b.prompt[0][0].role, \"user\");",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("encode", |model: Arc<Model>, demos: Array| -> Answer<Batch> {
+        m.set_native_fn("encode", |model: ModelHandle, demos: Array| -> Answer<Batch> {
             Ok(encode::encode(&model, &read_demos(&demos)?, false)?)
         });
-        m.set_native_fn("encode", |model: Arc<Model>, demos: Array, options: Map| -> Answer<Batch> {
+        m.set_native_fn("encode", |model: ModelHandle, demos: Array, options: Map| -> Answer<Batch> {
             Ok(encode::encode(&model, &read_demos(&demos)?, read_special("encode", options)?)?)
         });
     });
@@ -85,10 +84,10 @@ fn pairs(reg: &mut Registry) {
          assert_close(pair_diff(b.length), [[-1.0]]);",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("encode_pairs", |model: Arc<Model>, pairs: Array| -> Answer<Batch> {
+        m.set_native_fn("encode_pairs", |model: ModelHandle, pairs: Array| -> Answer<Batch> {
             Ok(encode::encode_pairs(&model, &read_pairs(&pairs)?, false)?)
         });
-        m.set_native_fn("encode_pairs", |model: Arc<Model>, pairs: Array, options: Map| -> Answer<Batch> {
+        m.set_native_fn("encode_pairs", |model: ModelHandle, pairs: Array, options: Map| -> Answer<Batch> {
             Ok(encode::encode_pairs(&model, &read_pairs(&pairs)?, read_special("encode_pairs", options)?)?)
         });
     });

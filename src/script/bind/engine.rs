@@ -4,9 +4,9 @@ use super::choices::{ANSWERS, CHOICES, sample_options};
 use super::convert::{Answer, at, float};
 use super::encode::read_prompts;
 use crate::data::{Batch, ResetPrompts};
-use crate::engine::{self, Adamw, AdamwOptions, Gradient};
+use crate::engine::{self, AdamwOptions, ForwardRequest, Gradient, Measure, ModelHandle, SampleOptions, SampleRequest};
 use crate::error::{Error, Kind, Result};
-use crate::model::Model;
+use crate::model::Head;
 use crate::run::{Session, Stream};
 use crate::script::options::{Options, describe};
 use crate::script::registry::{Doc, Registry};
@@ -14,19 +14,21 @@ use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, FLOAT, INT, Map, Module, NativeCallContext};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// An optimizer in a script: copies of the variable are the same optimizer.
-type Optimizer = Rc<RefCell<Adamw>>;
+type Optimizer = Rc<RefCell<engine::Optimizer>>;
 
 pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     reg.global().set_custom_type::<Optimizer>("Optimizer");
     reg.global().set_custom_type::<Gradient>("Gradient");
     for name in ["to_string", "to_debug"] {
-        let show =
-            |opt: &mut Optimizer| -> Answer<String> { Ok(format!("Optimizer(adamw, lr {})", opt.borrow().options.lr)) };
+        let show = |opt: &mut Optimizer| -> Answer<String> {
+            Ok(format!("Optimizer(adamw, lr {})", opt.borrow().options().lr))
+        };
         reg.global().set_native_fn(name, show);
-        let show = |g: &mut Gradient| -> Answer<String> { Ok(format!("Gradient(norm {:.4})", g.norm()?)) };
+        let run = session.clone();
+        let show =
+            move |g: &mut Gradient| -> Answer<String> { Ok(format!("Gradient(norm {:.4})", g.norm(run.engine())?)) };
         reg.global().set_native_fn(name, show);
     }
     sampling(reg, session);
@@ -35,7 +37,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     measuring(reg, session);
     holding(reg, session);
     optimizing(reg, session);
-    gradients(reg);
+    gradients(reg, session);
 }
 
 fn sampling(reg: &mut Registry, session: &Rc<Session>) {
@@ -71,31 +73,47 @@ fn sampling(reg: &mut Registry, session: &Rc<Session>) {
     let session = session.clone();
     reg.add(doc, |m| {
         let plain = session.clone();
-        m.set_native_fn("sample", move |model: Arc<Model>, prompts: Dynamic| -> Answer<Batch> {
+        m.set_native_fn("sample", move |model: ModelHandle, prompts: Dynamic| -> Answer<Batch> {
             Ok(sample(&plain, &model, prompts, Dynamic::UNIT)?)
         });
-        m.set_native_fn("sample", move |model: Arc<Model>, prompts: Dynamic, options: Map| -> Answer<Batch> {
+        m.set_native_fn("sample", move |model: ModelHandle, prompts: Dynamic, options: Map| -> Answer<Batch> {
             Ok(sample(&session, &model, prompts, options.into())?)
         });
     });
 }
 
-fn sample(session: &Session, model: &Arc<Model>, prompts: Dynamic, options: Dynamic) -> Result<Batch> {
+fn sample(session: &Session, model: &ModelHandle, prompts: Dynamic, options: Dynamic) -> Result<Batch> {
     if let Some(states) = prompts.read_lock::<ResetPrompts>() {
         let (options, _) = sample_options("sample", options)?;
         let tokenizer = model.require_tokenizer("sample")?;
-        let (ids, key) = (states.encode(model)?, session.key(Stream::Sample));
-        let samples = engine::sample(model, &ids, &options, key, &session.settings())?;
-        session.count_sampled(samples.tokens());
+        let samples = session.sample(&ask(session, model, states.encode(model)?, &options))?;
         return states.batch(samples, options.n, tokenizer, &model.device);
     }
     let prompts = read_prompts("sample", prompts)?;
     let (options, special) = sample_options("sample", options)?;
     model.require_tokenizer("sample")?;
-    let ids = prompts.encode(model, special)?;
-    let samples = engine::sample(model, &ids, &options, session.key(Stream::Sample), &session.settings())?;
-    session.count_sampled(samples.tokens());
+    let samples = session.sample(&ask(session, model, prompts.encode(model, special)?, &options))?;
     Batch::from_samples(samples, &prompts, options.n, &model.device)
+}
+
+fn ask(session: &Session, model: &ModelHandle, prompts: Vec<Vec<u32>>, options: &SampleOptions) -> SampleRequest {
+    let (model, options, key) = (model.clone(), options.clone(), session.key(Stream::Sample));
+    SampleRequest { call: "sample", model, prompts, places: None, options, key }
+}
+
+/// One measurement of a batch's rows.
+fn measure(
+    ctx: &NativeCallContext,
+    session: &Session,
+    model: ModelHandle,
+    b: &Batch,
+    measure: Measure,
+) -> Result<Tensor> {
+    let rows = b.require_rows(measure.name())?.clone();
+    // Values and scores do not depend on it: those of any batch share one pass.
+    let temperature = if measure.head() == Head::Lm { b.temperature() } else { 1.0 };
+    let request = ForwardRequest { model, rows, temperature, measure };
+    engine::measure(session.engine(), &request, &site(ctx))
 }
 
 fn scoring(reg: &mut Registry, session: &Rc<Session>) {
@@ -117,9 +135,8 @@ fn scoring(reg: &mut Registry, session: &Rc<Session>) {
     );
     let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("logprob", move |ctx: NativeCallContext, model: Arc<Model>, b: Batch| -> Answer<Tensor> {
-            let rows = b.require_rows("logprob")?;
-            Ok(engine::logprob(&model, rows, b.temperature(), &run.settings(), &site(&ctx))?)
+        m.set_native_fn("logprob", move |ctx: NativeCallContext, model: ModelHandle, b: Batch| -> Answer<Tensor> {
+            Ok(measure(&ctx, &run, model, &b, Measure::Logprob)?)
         });
     });
     let doc = Doc::new(
@@ -137,9 +154,8 @@ fn scoring(reg: &mut Registry, session: &Rc<Session>) {
     );
     let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("entropy", move |ctx: NativeCallContext, model: Arc<Model>, b: Batch| -> Answer<Tensor> {
-            let rows = b.require_rows("entropy")?;
-            Ok(engine::entropy(&model, rows, b.temperature(), &run.settings(), &site(&ctx))?)
+        m.set_native_fn("entropy", move |ctx: NativeCallContext, model: ModelHandle, b: Batch| -> Answer<Tensor> {
+            Ok(measure(&ctx, &run, model, &b, Measure::Entropy)?)
         });
     });
 }
@@ -173,10 +189,8 @@ fn diverging(reg: &mut Registry, session: &Rc<Session>) {
     reg.add_to("kl", doc, |m| {
         m.set_native_fn(
             "full",
-            move |ctx: NativeCallContext, policy: Arc<Model>, reference: Arc<Model>, b: Batch| -> Answer<Tensor> {
-                let rows = b.require_rows("kl::full").map_err(|e| at(&ctx, e))?;
-                engine::kl_full(&policy, &reference, rows, b.temperature(), &run.settings(), &site(&ctx))
-                    .map_err(|e| at(&ctx, e))
+            move |ctx: NativeCallContext, policy: ModelHandle, reference: ModelHandle, b: Batch| -> Answer<Tensor> {
+                measure(&ctx, &run, policy, &b, Measure::Kl { reference }).map_err(|e| at(&ctx, e))
             },
         );
     });
@@ -200,8 +214,8 @@ fn measuring(reg: &mut Registry, session: &Rc<Session>) {
     );
     let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("value", move |ctx: NativeCallContext, model: Arc<Model>, b: Batch| -> Answer<Tensor> {
-            Ok(engine::value(&model, b.require_rows("value")?, &run.settings(), &site(&ctx))?)
+        m.set_native_fn("value", move |ctx: NativeCallContext, model: ModelHandle, b: Batch| -> Answer<Tensor> {
+            Ok(measure(&ctx, &run, model, &b, Measure::Value)?)
         });
     });
     let doc = Doc::new(
@@ -218,8 +232,8 @@ fn measuring(reg: &mut Registry, session: &Rc<Session>) {
     );
     let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("score", move |ctx: NativeCallContext, model: Arc<Model>, b: Batch| -> Answer<Tensor> {
-            Ok(engine::score(&model, b.require_rows("score")?, &run.settings(), &site(&ctx))?)
+        m.set_native_fn("score", move |ctx: NativeCallContext, model: ModelHandle, b: Batch| -> Answer<Tensor> {
+            Ok(measure(&ctx, &run, model, &b, Measure::Score)?)
         });
     });
 }
@@ -240,8 +254,8 @@ fn holding(reg: &mut Registry, session: &Rc<Session>) {
     );
     let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("memory", move |model: Arc<Model>, b: Batch| -> Answer<Map> {
-            let held = engine::held(&model, b.require_rows("memory")?, &run.settings())?;
+        m.set_native_fn("memory", move |model: ModelHandle, b: Batch| -> Answer<Map> {
+            let held = run.engine().memory(&model, b.require_rows("memory")?)?;
             Ok(held.into_iter().map(|(name, bytes)| (name.into(), (bytes as INT).into())).collect())
         });
     });
@@ -277,9 +291,13 @@ fn optimizing(reg: &mut Registry, session: &Rc<Session>) {
     );
     let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("adamw", |models: Dynamic| -> Answer<Optimizer> { Ok(adamw(models, Dynamic::UNIT)?) });
-        m.set_native_fn("adamw", |models: Dynamic, options: Map| -> Answer<Optimizer> {
-            Ok(adamw(models, options.into())?)
+        let plain = run.clone();
+        m.set_native_fn("adamw", move |models: Dynamic| -> Answer<Optimizer> {
+            Ok(adamw(&plain, models, Dynamic::UNIT)?)
+        });
+        let run = run.clone();
+        m.set_native_fn("adamw", move |models: Dynamic, options: Map| -> Answer<Optimizer> {
+            Ok(adamw(&run, models, options.into())?)
         });
         rate(m);
     });
@@ -303,7 +321,7 @@ fn optimizing(reg: &mut Registry, session: &Rc<Session>) {
     );
     reg.add(doc, |m| {
         m.set_native_fn("step", move |opt: &mut Optimizer, loss: Tensor| -> Answer<Map> {
-            let stats = opt.borrow_mut().step(&loss).map_err(|e| explain(e, &run))?;
+            let stats = opt.borrow_mut().step(run.engine(), &loss).map_err(|e| explain(e, &run))?;
             if let Some(open) = run.run() {
                 opt.borrow().models().iter().for_each(|model| open.remember(model));
             }
@@ -312,7 +330,7 @@ fn optimizing(reg: &mut Registry, session: &Rc<Session>) {
     });
 }
 
-fn adamw(models: Dynamic, options: Dynamic) -> Result<Optimizer> {
+fn adamw(session: &Session, models: Dynamic, options: Dynamic) -> Result<Optimizer> {
     let models = match models.clone().try_cast::<Array>() {
         Some(models) => models.into_iter().map(model).collect::<Result<Vec<_>>>()?,
         None => vec![model(models)?],
@@ -332,10 +350,10 @@ fn adamw(models: Dynamic, options: Dynamic) -> Result<Optimizer> {
         max_norm: o.float("max_norm")?.unwrap_or(base.max_norm),
     };
     o.finish()?;
-    Ok(Rc::new(RefCell::new(Adamw::new(models, options)?)))
+    Ok(Rc::new(RefCell::new(engine::Optimizer::adamw(session.engine(), &models, options)?)))
 }
 
-fn model(value: Dynamic) -> Result<Arc<Model>> {
+fn model(value: Dynamic) -> Result<ModelHandle> {
     let found = describe(&value);
     value.try_cast().ok_or_else(|| {
         Error::value(format!("adamw: expected a model or an array of models, found {found}"))
@@ -344,7 +362,7 @@ fn model(value: Dynamic) -> Result<Arc<Model>> {
 }
 
 fn rate(m: &mut Module) {
-    m.set_getter_fn("lr", |opt: &mut Optimizer| -> Answer<FLOAT> { Ok(opt.borrow().options.lr) });
+    m.set_getter_fn("lr", |opt: &mut Optimizer| -> Answer<FLOAT> { Ok(opt.borrow().options().lr) });
     m.set_setter_fn("lr", |opt: &mut Optimizer, lr: Dynamic| -> Answer<()> {
         let lr = float("opt.lr", "the learning rate", &lr)?;
         Ok(opt.borrow_mut().set_lr(lr)?)
@@ -370,7 +388,7 @@ fn explain(e: Error, session: &Session) -> Error {
     }
 }
 
-fn gradients(reg: &mut Registry) {
+fn gradients(reg: &mut Registry, session: &Rc<Session>) {
     let doc = Doc::new(
         "gradient(loss: Tensor, model: Model) -> Gradient",
         "∂loss/∂parameters of a model, to look at; changes nothing, so that a step may follow.",
@@ -387,9 +405,10 @@ fn gradients(reg: &mut Registry) {
          assert_close(g.cos(h), 1.0);\n\
          assert_close(g.dot(g), g.norm() * g.norm());",
     );
+    let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("gradient", |loss: Tensor, model: Arc<Model>| -> Answer<Gradient> {
-            Ok(engine::gradient(&loss, &model)?)
+        m.set_native_fn("gradient", move |loss: Tensor, model: ModelHandle| -> Answer<Gradient> {
+            Ok(engine::gradient(run.engine(), &loss, &model)?)
         });
     });
     let doc = Doc::named("norm", "g.norm() -> float", "The length of a gradient over all parameters.").example(
@@ -397,8 +416,9 @@ fn gradients(reg: &mut Registry) {
          let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }]);\n\
          assert(gradient(token_mean(logprob(model, b), b.mask), model).norm() > 0.0);",
     );
+    let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("norm", |g: &mut Gradient| -> Answer<FLOAT> { Ok(g.norm()?) });
+        m.set_native_fn("norm", move |g: &mut Gradient| -> Answer<FLOAT> { Ok(g.norm(run.engine())?) });
     });
     let doc = Doc::named("dot", "g.dot(h: Gradient) -> float", "The inner product of two gradients of one model.")
         .param("h", "Gradient", "of the same model")
@@ -409,8 +429,9 @@ fn gradients(reg: &mut Registry) {
              let g = gradient(token_mean(logprob(model, b), b.mask), model);\n\
              assert(g.dot(g) > 0.0);",
         );
+    let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("dot", |g: &mut Gradient, h: Gradient| -> Answer<FLOAT> { Ok(g.dot(&h)?) });
+        m.set_native_fn("dot", move |g: &mut Gradient, h: Gradient| -> Answer<FLOAT> { Ok(g.dot(&h, run.engine())?) });
     });
     let doc = Doc::named(
         "cos",
@@ -426,7 +447,8 @@ fn gradients(reg: &mut Registry) {
          let g = gradient(token_mean(logp, b.mask), model);\n\
          assert_close(g.cos(gradient(-2 * token_mean(logp, b.mask), model)), -1.0);",
     );
+    let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("cos", |g: &mut Gradient, h: Gradient| -> Answer<FLOAT> { Ok(g.cos(&h)?) });
+        m.set_native_fn("cos", move |g: &mut Gradient, h: Gradient| -> Answer<FLOAT> { Ok(g.cos(&h, run.engine())?) });
     });
 }

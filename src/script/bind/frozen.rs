@@ -4,9 +4,8 @@ use super::choices::{ANSWERS, CHOICES, sample_options};
 use super::convert::Answer;
 use super::encode::read_prompts;
 use crate::data::Batch;
-use crate::engine::generate as engine;
+use crate::engine::{self, ForwardRequest, Measure, ModelHandle, OpenRequest, SampleRequest};
 use crate::error::Result;
-use crate::model::gguf::Frozen;
 use crate::run::device;
 use crate::run::{Session, Stream};
 use crate::script::options::Options;
@@ -15,12 +14,15 @@ use crate::tensor::Tensor;
 use rhai::{Dynamic, Map};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+
+/// A model that only answers and scores; a type of its own, so that scripts cannot train it.
+#[derive(Clone)]
+pub struct Frozen(pub ModelHandle);
 
 pub fn register(reg: &mut Registry, session: &Rc<Session>) {
-    reg.global().set_custom_type::<Arc<Frozen>>("Frozen");
+    reg.global().set_custom_type::<Frozen>("Frozen");
     for name in ["to_string", "to_debug"] {
-        reg.global().set_native_fn(name, |model: &mut Arc<Frozen>| -> Answer<String> { Ok(model.info.to_string()) });
+        reg.global().set_native_fn(name, |model: &mut Frozen| -> Answer<String> { Ok(model.0.to_string()) });
     }
     load(reg, session);
     answers(reg, session);
@@ -49,16 +51,14 @@ fn load(reg: &mut Registry, session: &Rc<Session>) {
     let session = session.clone();
     reg.add(doc, |m| {
         let plain = session.clone();
-        m.set_native_fn("load_frozen", move |path: &str| -> Answer<Arc<Frozen>> {
-            Ok(open(&plain, path, Dynamic::UNIT)?)
-        });
-        m.set_native_fn("load_frozen", move |path: &str, options: Map| -> Answer<Arc<Frozen>> {
+        m.set_native_fn("load_frozen", move |path: &str| -> Answer<Frozen> { Ok(open(&plain, path, Dynamic::UNIT)?) });
+        m.set_native_fn("load_frozen", move |path: &str, options: Map| -> Answer<Frozen> {
             Ok(open(&session, path, options.into())?)
         });
     });
 }
 
-fn open(session: &Session, path: &str, options: Dynamic) -> Result<Arc<Frozen>> {
+fn open(session: &Session, path: &str, options: Dynamic) -> Result<Frozen> {
     let mut options = Options::new("load_frozen", options)?;
     let tokenizer = options.string("tokenizer")?;
     let place = options.string("device")?;
@@ -67,7 +67,8 @@ fn open(session: &Session, path: &str, options: Dynamic) -> Result<Arc<Frozen>> 
     for path in std::iter::once(path).chain(tokenizer.as_deref()) {
         session.access().read(Path::new(path))?;
     }
-    Ok(Arc::new(Frozen::open(Path::new(path), tokenizer.as_deref().map(Path::new), &place)?))
+    let (path, tokenizer) = (path.into(), tokenizer.map(Into::into));
+    Ok(Frozen(session.engine().open(&OpenRequest::Gguf { path, tokenizer, device: place })?))
 }
 
 fn answers(reg: &mut Registry, session: &Rc<Session>) {
@@ -91,21 +92,21 @@ fn answers(reg: &mut Registry, session: &Rc<Session>) {
     let session = session.clone();
     reg.add(doc, |m| {
         let plain = session.clone();
-        m.set_native_fn("generate", move |model: Arc<Frozen>, prompts: Dynamic| -> Answer<Batch> {
+        m.set_native_fn("generate", move |model: Frozen, prompts: Dynamic| -> Answer<Batch> {
             Ok(generate(&plain, &model, prompts, Dynamic::UNIT)?)
         });
-        m.set_native_fn("generate", move |model: Arc<Frozen>, prompts: Dynamic, options: Map| -> Answer<Batch> {
+        m.set_native_fn("generate", move |model: Frozen, prompts: Dynamic, options: Map| -> Answer<Batch> {
             Ok(generate(&session, &model, prompts, options.into())?)
         });
     });
 }
 
-fn generate(session: &Session, model: &Arc<Frozen>, prompts: Dynamic, options: Dynamic) -> Result<Batch> {
+fn generate(session: &Session, Frozen(model): &Frozen, prompts: Dynamic, options: Dynamic) -> Result<Batch> {
     let prompts = read_prompts("generate", prompts)?;
     let (options, special) = sample_options("generate", options)?;
-    let ids = prompts.encode(model, special)?;
-    let samples = engine::generate(model, &ids, &options, session.key(Stream::Generate), &session.settings())?;
-    Batch::from_samples(samples, &prompts, options.n, &model.device)
+    let (n, ids, key) = (options.n, prompts.encode(model, special)?, session.key(Stream::Generate));
+    let request = SampleRequest { call: "generate", model: model.clone(), prompts: ids, places: None, options, key };
+    Batch::from_samples(session.engine().sample(&request)?, &prompts, n, &model.device)
 }
 
 fn scores(reg: &mut Registry, session: &Rc<Session>) {
@@ -124,8 +125,10 @@ fn scores(reg: &mut Registry, session: &Rc<Session>) {
     );
     let run = session.clone();
     reg.add(doc, |m| {
-        m.set_native_fn("logprob", move |model: Arc<Frozen>, b: Batch| -> Answer<Tensor> {
-            Ok(engine::logprob(&model, b.require_rows("logprob")?, b.temperature(), &run.settings())?)
+        m.set_native_fn("logprob", move |model: Frozen, b: Batch| -> Answer<Tensor> {
+            let (rows, temperature) = (b.require_rows("logprob")?.clone(), b.temperature());
+            let request = ForwardRequest { model: model.0, rows, temperature, measure: Measure::Logprob };
+            Ok(engine::measure(run.engine(), &request, "")?)
         });
     });
 }

@@ -1,9 +1,10 @@
 //! Models in scripts: loading, freezing, saving.
 
 use super::convert::Answer;
+use crate::engine::{ModelHandle, OpenRequest};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Adaptation, Head, LoraOptions, Model, OpenOptions, SaveDtype};
+use crate::model::{Adaptation, Head, LoraOptions, OpenOptions, SaveDtype};
 use crate::run::device;
 use crate::run::{Session, Stream};
 use crate::script::options::Options;
@@ -12,10 +13,9 @@ use crate::tensor::rng::Key;
 use rhai::{Dynamic, Map};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 
 pub fn register(reg: &mut Registry, session: &Rc<Session>) {
-    reg.global().set_custom_type::<Arc<Model>>("Model");
+    reg.global().set_custom_type::<ModelHandle>("Model");
     load(reg, session);
     handles(reg, session);
 }
@@ -54,16 +54,16 @@ fn load(reg: &mut Registry, session: &Rc<Session>) {
     let session = session.clone();
     reg.add(doc, |m| {
         let plain = session.clone();
-        m.set_native_fn("load_model", move |name: &str| -> Answer<Arc<Model>> {
+        m.set_native_fn("load_model", move |name: &str| -> Answer<ModelHandle> {
             Ok(open(&plain, name, Dynamic::UNIT)?)
         });
-        m.set_native_fn("load_model", move |name: &str, options: Map| -> Answer<Arc<Model>> {
+        m.set_native_fn("load_model", move |name: &str, options: Map| -> Answer<ModelHandle> {
             Ok(open(&session, name, options.into())?)
         });
     });
 }
 
-fn open(session: &Session, name: &str, options: Dynamic) -> Result<Arc<Model>> {
+fn open(session: &Session, name: &str, options: Dynamic) -> Result<ModelHandle> {
     let mut o = Options::new("load_model", options)?;
     let random = o.bool("random")?.unwrap_or(false);
     let place = o.string("device")?;
@@ -93,11 +93,12 @@ fn open(session: &Session, name: &str, options: Dynamic) -> Result<Arc<Model>> {
     // A call that draws nothing takes no key, so that others keep theirs.
     let draws = random || head.is_some() || matches!(adaptation, Adaptation::New(_));
     let key = if draws { session.key(Stream::Init) } else { Key::new(session.seed()) };
-    let model = Model::open(name, &OpenOptions { random, head, adaptation, key }, &place)?;
+    let options = OpenOptions { random, head, adaptation, key };
+    let model = session.engine().open(&OpenRequest::Stored { name: name.into(), options, device: place })?;
     for note in &model.notes {
         session.reporter().note(&format!("{name}: {note}"));
     }
-    Ok(Arc::new(model))
+    Ok(model)
 }
 
 fn read_head(name: &str) -> Result<Head> {
@@ -130,7 +131,10 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
         "let policy = load_model(\"tiny\");\nlet base = policy.frozen();\nassert(policy.trainable && !base.trainable);",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("frozen", |model: &mut Arc<Model>| -> Answer<Arc<Model>> { Ok(model.frozen()?) });
+        let session = session.clone();
+        m.set_native_fn("frozen", move |model: &mut ModelHandle| -> Answer<ModelHandle> {
+            Ok(session.engine().frozen(model)?)
+        });
     });
     let doc = Doc::named(
         "reference",
@@ -144,7 +148,10 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
          assert_close(logprob(policy, b), logprob(base, b).to_array());   // a new adapter changes nothing",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("reference", |model: &mut Arc<Model>| -> Answer<Arc<Model>> { Ok(model.reference()?) });
+        let session = session.clone();
+        m.set_native_fn("reference", move |model: &mut ModelHandle| -> Answer<ModelHandle> {
+            Ok(session.engine().reference(model)?)
+        });
     });
     let doc = Doc::named(
         "merge",
@@ -157,7 +164,10 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
          assert_eq(whole.trained, whole.parameters);",
     );
     reg.add(doc, |m| {
-        m.set_native_fn("merge", |model: &mut Arc<Model>| -> Answer<Arc<Model>> { Ok(model.merge()?) });
+        let session = session.clone();
+        m.set_native_fn("merge", move |model: &mut ModelHandle| -> Answer<ModelHandle> {
+            Ok(session.engine().merge(model)?)
+        });
     });
     let doc = Doc::named(
         "save",
@@ -174,10 +184,10 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
     );
     reg.add(doc, |m| {
         let (plain, session) = (session.clone(), session.clone());
-        m.set_native_fn("save", move |model: &mut Arc<Model>, dir: &str| -> Answer<()> {
+        m.set_native_fn("save", move |model: &mut ModelHandle, dir: &str| -> Answer<()> {
             Ok(save(&plain, model, dir, Map::new())?)
         });
-        m.set_native_fn("save", move |model: &mut Arc<Model>, dir: &str, options: Map| -> Answer<()> {
+        m.set_native_fn("save", move |model: &mut ModelHandle, dir: &str, options: Map| -> Answer<()> {
             Ok(save(&session, model, dir, options)?)
         });
     });
@@ -185,33 +195,33 @@ fn handles(reg: &mut Registry, session: &Rc<Session>) {
         Doc::named("name", "model.name -> string", "The built-in name or the folder that the model was loaded from.")
             .example("assert_eq(load_model(\"tiny\").name, \"tiny\");");
     reg.add(doc, |m| {
-        m.set_getter_fn("name", |model: &mut Arc<Model>| -> Answer<String> { Ok(model.name.clone()) });
+        m.set_getter_fn("name", |model: &mut ModelHandle| -> Answer<String> { Ok(model.name.clone()) });
     });
     let doc = Doc::named("parameters", "model.parameters -> int", "How many numbers the model's parameters hold.")
         .example("assert_eq(load_model(\"tiny\").parameters, 999_040);");
     reg.add(doc, |m| {
-        m.set_getter_fn("parameters", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.size as i64) });
+        m.set_getter_fn("parameters", |model: &mut ModelHandle| -> Answer<i64> { Ok(model.size as i64) });
     });
     let doc = Doc::named("trained", "model.trained -> int", "How many of these numbers are trained.")
         .example("assert_eq(load_model(\"tiny\").frozen().trained, 0);");
     reg.add(doc, |m| {
-        m.set_getter_fn("trained", |model: &mut Arc<Model>| -> Answer<i64> { Ok(model.trained as i64) });
+        m.set_getter_fn("trained", |model: &mut ModelHandle| -> Answer<i64> { Ok(model.trained as i64) });
     });
     let doc =
         Doc::named("trainable", "model.trainable -> bool", "Whether the model has gradients; a frozen copy has not.")
             .example("assert(load_model(\"tiny\").trainable);");
     reg.add(doc, |m| {
-        m.set_getter_fn("trainable", |model: &mut Arc<Model>| -> Answer<bool> { Ok(model.trainable()) });
+        m.set_getter_fn("trainable", |model: &mut ModelHandle| -> Answer<bool> { Ok(model.trainable()) });
     });
     for name in ["to_string", "to_debug"] {
-        reg.global().set_native_fn(name, |model: &mut Arc<Model>| -> Answer<String> { Ok(model.info.to_string()) });
+        reg.global().set_native_fn(name, |model: &mut ModelHandle| -> Answer<String> { Ok(model.to_string()) });
     }
 }
 
-fn save(session: &Session, model: &Model, dir: &str, options: Map) -> Result<()> {
+fn save(session: &Session, model: &ModelHandle, dir: &str, options: Map) -> Result<()> {
     session.access().write(Path::new(dir))?;
     let mut options = Options::new("save", options)?;
     let dtype = options.string("dtype")?;
     options.finish()?;
-    model.save(Path::new(dir), dtype.map_or(Ok(SaveDtype::F32), |name| SaveDtype::parse(&name))?)
+    session.engine().save(model, Path::new(dir), dtype.map_or(Ok(SaveDtype::F32), |name| SaveDtype::parse(&name))?)
 }

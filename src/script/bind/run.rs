@@ -1,8 +1,9 @@
 //! `open_run` and the handle it returns: the step loop, logging, tracking and saving.
 
 use crate::data::Batch;
+use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::model::{Model, SaveDtype};
+use crate::model::SaveDtype;
 use crate::run::steps::Steps;
 use crate::run::{Run, Session};
 use crate::script::options::{Options, describe};
@@ -13,7 +14,6 @@ use crate::tensor::shape::show as show_shape;
 use rhai::{Dynamic, EvalAltResult, FLOAT, INT, Map, Module, NativeCallContext};
 use std::any::TypeId;
 use std::rc::Rc;
-use std::sync::Arc;
 
 type Handle = Rc<Run>;
 type Fallible<T> = std::result::Result<T, Box<EvalAltResult>>;
@@ -28,7 +28,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>) {
     log(reg);
     show(reg, session);
     track(reg);
-    save(reg);
+    save(reg, session);
 }
 
 fn open(reg: &mut Registry, session: &Rc<Session>) {
@@ -156,7 +156,7 @@ fn track(reg: &mut Registry) {
     reg.add(doc, |m| {
         m.set_native_fn("track", |run: &mut Handle, handles: Map| {
             for (name, handle) in handles {
-                if let Some(model) = handle.read_lock::<Arc<Model>>() {
+                if let Some(model) = handle.read_lock::<ModelHandle>() {
                     run.track(&name, model.clone());
                 } else if is_plain(&handle) {
                     let found = describe(&handle);
@@ -173,7 +173,7 @@ fn is_plain(value: &Dynamic) -> bool {
     value.is_unit() || value.is_int() || value.is_float() || value.is_bool() || value.is_string() || value.is_array()
 }
 
-fn save(reg: &mut Registry) {
+fn save(reg: &mut Registry, session: &Rc<Session>) {
     let doc = Doc::named(
         "save",
         "run.save(model: Model, options?: map)",
@@ -184,14 +184,18 @@ fn save(reg: &mut Registry) {
     .errors("The folder cannot be written, or the dtype is unknown.")
     .example("let run = open_run(#{});\nlet policy = load_model(\"tiny\");\nrun.save(policy, #{ dtype: \"f16\" });");
     reg.add(doc, |m| {
-        m.set_native_fn("save", |run: &mut Handle, model: Arc<Model>| write(run, &model, Map::new()));
-        m.set_native_fn("save", |run: &mut Handle, model: Arc<Model>, options: Map| write(run, &model, options));
+        let plain = session.clone();
+        m.set_native_fn("save", move |run: &mut Handle, model: ModelHandle| write(&plain, run, &model, Map::new()));
+        let session = session.clone();
+        m.set_native_fn("save", move |run: &mut Handle, model: ModelHandle, options: Map| {
+            write(&session, run, &model, options)
+        });
     });
 }
 
-fn write(run: &Run, model: &Model, options: Map) -> Fallible<()> {
+fn write(session: &Session, run: &Run, model: &ModelHandle, options: Map) -> Fallible<()> {
     let mut options = Options::new("run.save", options)?;
     let dtype = options.string("dtype")?.map_or(Ok(SaveDtype::F32), |name| SaveDtype::parse(&name))?;
     options.finish()?;
-    Ok(run.save(model, dtype)?)
+    Ok(run.save(session.engine(), model, dtype)?)
 }

@@ -10,8 +10,8 @@ use crate::data::task::reverse::Reverse;
 use crate::data::task::tldr::Tldr;
 use crate::data::task::{self, Task};
 use crate::data::{Batch, Prompts, User};
+use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::run::evaluate::{self, Evaluation};
 use crate::run::{Session, Stream};
 use crate::script::options::{Options, describe};
@@ -20,7 +20,6 @@ use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, FLOAT, INT, Map};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Held-out prompts that `evaluate` uses unless told.
 const EVALUATED: usize = 256;
@@ -324,20 +323,20 @@ fn evaluation(reg: &mut Registry, session: &Rc<Session>) {
     );
     let (plain, run) = (session.clone(), session.clone());
     reg.add(doc, |m| {
-        m.set_native_fn("evaluate", move |task: &mut Rc<dyn Task>, model: Arc<Model>| -> Answer<f64> {
+        m.set_native_fn("evaluate", move |task: &mut Rc<dyn Task>, model: ModelHandle| -> Answer<f64> {
             Ok(measure(&plain, task.as_ref(), &model, Dynamic::UNIT)?)
         });
-        m.set_native_fn("evaluate", move |task: &mut Rc<dyn Task>, model: Arc<Model>, options: Map| -> Answer<f64> {
+        m.set_native_fn("evaluate", move |task: &mut Rc<dyn Task>, model: ModelHandle, options: Map| -> Answer<f64> {
             Ok(measure(&run, task.as_ref(), &model, options.into())?)
         });
     });
 }
 
-fn measure(session: &Session, task: &dyn Task, model: &Arc<Model>, options: Dynamic) -> Result<f64> {
+fn measure(session: &Session, task: &dyn Task, model: &ModelHandle, options: Dynamic) -> Result<f64> {
     let mut options = Options::new("evaluate", options)?;
     let n = options.count("n")?.unwrap_or(EVALUATED);
     let max_tokens = options.count("max_tokens")?;
     options.finish()?;
-    let evaluation = Evaluation { n, max_tokens };
-    evaluate::mean_reward(task, model, evaluation, session.key(Stream::Evaluate), &session.settings())
+    let evaluation = Evaluation { n, max_tokens, key: session.key(Stream::Evaluate) };
+    evaluate::mean_reward(session.engine(), task, model, &evaluation)
 }

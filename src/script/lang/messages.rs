@@ -246,6 +246,7 @@ fn type_name(path: &str) -> &str {
         "f64" => "float",
         "ImmutableString" => "string",
         "Fn" | "FnPtr" => "function",
+        "ModelHandle" => "Model",
         other => other,
     }
 }

@@ -3,11 +3,10 @@
 //! Owns no loop of its own: sampling is `sample`'s, packing `pack`'s.
 
 use super::choose::scaled;
-use super::leaf::check_rows;
 use super::network::{Network, Sizes};
 use super::pack::{Measured, Pack, micro_batches};
-use super::sample::{SampleOptions, Samples, answer};
-use super::settings::Settings;
+use super::rows::check_rows;
+use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::attention::{Heads, attention};
 use crate::kernel::tape::{Packs, Tape, Var};
@@ -15,8 +14,6 @@ use crate::model::Tokenizer;
 use crate::model::decoder::Attend;
 use crate::model::gguf::Frozen;
 use crate::model::rows::Rows;
-use crate::tensor::Tensor;
-use crate::tensor::rng::Key;
 use candle_core::{DType, Device, Tensor as Data};
 use std::sync::Arc;
 
@@ -59,27 +56,12 @@ impl Network for Frozen {
     }
 }
 
-/// `options.n` answers of a frozen model to each prompt (token ids); otherwise as [`super::sample()`].
+/// log π(token) of every completion token under a frozen model, `[B,T]` row-major in nats; cells past a row's end are 0.
 ///
 /// # Errors
-/// As `sample`.
-pub fn generate(
-    model: &Frozen,
-    prompts: &[Vec<u32>],
-    options: &SampleOptions,
-    key: Key,
-    settings: &Settings,
-) -> Result<Samples> {
-    let places: Vec<usize> = (0..prompts.len()).collect();
-    answer("generate", model, prompts, &places, options, key, settings)
-}
-
-/// log π(token) of every completion token under a frozen model, `[B,T]` in nats, without a gradient; cells past a row's
-/// end are 0.
-///
-/// # Errors
-/// A row without a prompt or longer than the context, a token that the model does not know, logits that are not finite, an interruption.
-pub fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &Settings) -> Result<Tensor> {
+/// A row without a prompt or longer than the context, a token that the model does not know, logits that are not finite,
+/// an interruption.
+pub(super) fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &Settings) -> Result<Vec<f32>> {
     let sizes = model.sizes();
     check_rows(rows, sizes.vocabulary, sizes.context)?;
     let width = rows.width();
@@ -115,5 +97,5 @@ pub fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &Setting
             format!("logprob: the logits of {} for row {row} are not finite", model.name),
         ));
     }
-    Ok(Tensor::from_vec(cells, &[rows.len(), width], model.device())?.with_tokens(width > 1))
+    Ok(cells)
 }

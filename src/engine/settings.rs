@@ -1,4 +1,4 @@
-//! What the engine may use, how it computes, and whether it has to stop.
+//! What an engine may use, how it computes, and whether it has to stop.
 
 use crate::error::Result;
 use crate::kernel::tape::{Packs, Stop, Tape};
@@ -33,7 +33,7 @@ impl Settings {
         Stop::from(&self.stop).check()
     }
 
-    pub(crate) fn tape(&self, packs: Arc<Packs>, recording: bool) -> Tape {
+    pub(super) fn tape(&self, packs: Arc<Packs>, recording: bool) -> Tape {
         let tape = if recording { Tape::recording(packs) } else { Tape::forward_only(packs) };
         let tape = tape.stopping((&self.stop).into());
         if self.fused { tape } else { tape.plain() }

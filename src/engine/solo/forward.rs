@@ -1,0 +1,312 @@
+//! Deferred measurements: log-probs, entropies, divergences and values `[B,T]`, scores `[B,1]`, computed now, whose
+//! backward pass runs when a loss asks for it.
+//!
+//! A `Forward` is one model at one version on some rows at one temperature; its planes (log-prob, entropy, divergences)
+//! share one forward and one backward pass. Owns micro-batches and the memory of activations.
+
+use super::divergence::{self, Divergence};
+use super::pack::{Measured, Pack, micro_batches};
+use super::rows::check_for;
+use crate::engine::memory::Memory;
+use crate::engine::settings::Settings;
+use crate::error::Result;
+use crate::kernel::attention::attention;
+use crate::kernel::divergence::linear_kl;
+use crate::kernel::elementwise::gather;
+use crate::kernel::logprob::linear_logprob;
+use crate::kernel::tape::{ParameterGrads, Tape, Var};
+use crate::model::decoder::Decoder;
+use crate::model::rows::Rows;
+use crate::model::{Config, Head, Model};
+use candle_core::Tensor as Data;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+/// One forward pass over some rows, in micro-batches.
+pub struct Forward {
+    pub model: Arc<Model>,
+    version: u64,
+    rows: Arc<Rows>,
+    temperature: f64,
+    settings: Arc<Settings>,
+    micro: Vec<Range<usize>>,
+    measured: Measured,
+    /// Columns of the values: T, or 1 for scores.
+    pub(super) width: usize,
+    /// Row-major values of each plane: log-probs and entropies, or values, or scores.
+    planes: Vec<Vec<f32>>,
+    /// Micro-batches whose activations are held, by index; others are recomputed.
+    passes: Mutex<Vec<Option<Pass>>>,
+    /// From one reference each.
+    divergences: Mutex<Vec<Divergence>>,
+}
+
+struct Pass {
+    tape: Tape,
+    out: Var,
+    /// The hidden states that are measured, `[U,H]`.
+    scored: Var,
+    /// One for each of the forward's divergences, where the activations are held.
+    divergences: Vec<Var>,
+    pack: Arc<Pack>,
+}
+
+/// Planes of a language model's pass; a value or a score is alone in its own.
+pub(super) const LOGPROB: usize = 0;
+pub(super) const ENTROPY: usize = 1;
+/// Divergences come behind them.
+pub(super) const DIVERGENCES: usize = 2;
+
+/// Forward passes whose planes somebody still holds: what is asked twice is computed once.
+pub(super) struct Passes {
+    settings: Arc<Settings>,
+    live: Mutex<Vec<Weak<Forward>>>,
+}
+
+impl Passes {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, live: Mutex::default() }
+    }
+
+    /// The pass that is still there for the same model, version, rows and temperature, or a new one.
+    pub(super) fn of(&self, model: &Arc<Model>, rows: &Arc<Rows>, temperature: f64) -> Result<Arc<Forward>> {
+        let same = |f: &Arc<Forward>| {
+            f.model.id == model.id && f.current() && f.rows.id() == rows.id() && f.temperature == temperature
+        };
+        if let Some(found) = locked(&self.live).iter().filter_map(Weak::upgrade).find(same) {
+            return Ok(found);
+        }
+        check_for(rows, model)?;
+        let forward = Arc::new(Forward::run(model, rows, temperature, &self.settings)?);
+        let mut live = locked(&self.live);
+        live.retain(|f| f.strong_count() > 0);
+        live.push(Arc::downgrade(&forward));
+        Ok(forward)
+    }
+
+    /// Frees the activations of every pass of `model`: its weights have changed.
+    pub(super) fn release(&self, model: &Model) {
+        for forward in locked(&self.live).iter().filter_map(Weak::upgrade).filter(|f| f.model.id == model.id) {
+            locked(&forward.passes).clear();
+        }
+    }
+}
+
+/// What a mutex guards, also after a panic elsewhere: nothing here is left half-changed.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Forward {
+    fn run(model: &Arc<Model>, rows: &Arc<Rows>, temperature: f64, settings: &Arc<Settings>) -> Result<Self> {
+        let (width, planes) = match model.config.head {
+            Head::Lm => (rows.width(), 2),
+            Head::Value => (rows.width(), 1),
+            Head::Score => (1, 1),
+        };
+        let measured = measured(&model.config);
+        let micro = micro_batches(rows, settings.token_budget, measured, settings.share_prefixes);
+        let mut forward = Self {
+            model: model.clone(),
+            version: model.version(),
+            rows: rows.clone(),
+            temperature,
+            settings: settings.clone(),
+            measured,
+            width,
+            planes: vec![vec![0.0; rows.len() * width]; planes],
+            passes: Mutex::default(),
+            divergences: Mutex::default(),
+            micro,
+        };
+        let per_token = Memory::training(&model.config, model.adapter.as_ref()).activations_per_token;
+        let (mut held, mut passes) = (0, Vec::new());
+        for range in forward.micro.clone() {
+            settings.check()?;
+            let Some(pack) = forward.pack(range)? else {
+                passes.push(None);
+                continue;
+            };
+            let bytes = pack.ids.len() as u64 * per_token;
+            let keep = model.trainable() && held + bytes <= settings.keep_bytes;
+            let pass = forward.pass(Arc::new(pack), keep)?;
+            let out = pass.out.value.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?;
+            for ((row, t), values) in pass.pack.cells.iter().zip(out) {
+                for (plane, value) in forward.planes.iter_mut().zip(values) {
+                    plane[row * width + t] = value;
+                }
+            }
+            held += if keep { bytes } else { 0 };
+            passes.push(keep.then_some(pass));
+        }
+        forward.passes = Mutex::new(passes);
+        Ok(forward)
+    }
+
+    fn pack(&self, range: Range<usize>) -> Result<Option<Pack>> {
+        Pack::new(&self.rows, range, self.measured, self.temperature, self.settings.share_prefixes)
+    }
+
+    fn pass(&self, pack: Arc<Pack>, recording: bool) -> Result<Pass> {
+        let decoder = Decoder::new(&self.model)?;
+        let mut tape = self.settings.tape(self.model.packs(), recording);
+        let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
+            attention(tape, &q, &k, &v, &pack.segments, decoder.heads(layer))
+        };
+        let hidden = decoder.hidden(&mut tape, pack.ids.clone(), &pack.positions, attend)?;
+        let scored = gather(&mut tape, &hidden, pack.scored.clone())?;
+        let out = match self.model.config.head {
+            Head::Lm => {
+                let head = decoder.head(&tape);
+                linear_logprob(&mut tape, &scored, &head, &pack.targets)? // [P,2]
+            }
+            Head::Value | Head::Score => {
+                let values = decoder.measure(&mut tape, &scored)?; // [U,1]
+                gather(&mut tape, &values, pack.targets.rows.clone())? // [P,1]
+            }
+        };
+        Ok(Pass { tape, out, scored, divergences: Vec::new(), pack })
+    }
+
+    /// The values of one of the planes that every pass has, row-major.
+    pub(super) fn plane(&self, plane: usize) -> Vec<f32> {
+        self.planes[plane].clone()
+    }
+
+    /// The values of one of the pass's divergences, row-major.
+    pub(super) fn divergence(&self, index: usize) -> Vec<f32> {
+        locked(&self.divergences)[index].values.clone()
+    }
+
+    /// The place of the divergence from `reference` among this pass's; computed where it is not there yet.
+    pub(super) fn diverge(&self, reference: &Arc<Model>) -> Result<usize> {
+        let mut divergences = locked(&self.divergences);
+        let same = |d: &Divergence| d.reference.id == reference.id && d.current();
+        if let Some(found) = divergences.iter().position(same) {
+            return Ok(found);
+        }
+        let mut values = vec![0.0; self.rows.len() * self.width];
+        let mut passes = locked(&self.passes);
+        let mut outs = Vec::with_capacity(self.micro.len());
+        for (i, range) in self.micro.iter().enumerate() {
+            self.settings.check()?;
+            let mut again;
+            let held = passes.get_mut(i).and_then(Option::as_mut);
+            let kept = held.is_some();
+            let pass = match held {
+                Some(pass) => pass,
+                None => match self.pack(range.clone())? {
+                    Some(pack) => {
+                        again = self.pass(Arc::new(pack), false)?;
+                        &mut again
+                    }
+                    None => {
+                        outs.push(None);
+                        continue;
+                    }
+                },
+            };
+            let out = pass.diverge(&self.model, reference, &self.settings)?;
+            let found = out.value.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            for ((row, t), value) in pass.pack.cells.iter().zip(found) {
+                values[row * self.width + t] = value;
+            }
+            outs.push(kept.then_some(out));
+        }
+        // Only now: a pass that was interrupted half-way leaves no entry behind.
+        for (pass, out) in passes.iter_mut().zip(outs) {
+            if let (Some(pass), Some(out)) = (pass, out) {
+                pass.divergences.push(out);
+            }
+        }
+        divergences.push(Divergence::new(reference.clone(), values));
+        Ok(divergences.len() - 1)
+    }
+
+    /// Whether the model still has the weights that these values were computed from.
+    pub fn current(&self) -> bool {
+        self.version == self.model.version()
+    }
+
+    /// Adds to `grads` what the upstream gradients (row-major, by plane) come to, micro-batch by micro-batch in
+    /// row order. May be called again.
+    pub fn backward(&self, upstream: &[Option<Vec<f32>>], grads: &mut ParameterGrads) -> Result<()> {
+        let given = |plane: usize| upstream.get(plane).and_then(Option::as_ref);
+        let planes: Vec<Option<&Vec<f32>>> = (0..self.planes.len()).map(given).collect();
+        let divergences = locked(&self.divergences);
+        let reached: Vec<(usize, &Vec<f32>)> =
+            (0..divergences.len()).filter_map(|i| Some((i, given(DIVERGENCES + i)?))).collect();
+        let passes = locked(&self.passes);
+        for (range, pass) in self.micro.iter().zip(passes.iter()) {
+            self.settings.check()?;
+            let mut again;
+            let (pass, outs) = match pass {
+                Some(pass) => (pass, reached.iter().map(|&(i, _)| pass.divergences[i].clone()).collect()),
+                None => match self.pack(range.clone())? {
+                    Some(pack) => {
+                        again = self.pass(Arc::new(pack), true)?;
+                        let diverge = |&(i, _): &(usize, _)| {
+                            again.diverge(&self.model, &divergences[i].reference, &self.settings)
+                        };
+                        let outs: Vec<Var> = reached.iter().map(diverge).collect::<Result<_>>()?;
+                        (&again, outs)
+                    }
+                    None => continue,
+                },
+            };
+            let at = |values: &[f32], (row, t): (usize, usize)| values[row * self.width + t];
+            let cells = || pass.pack.cells.iter().copied();
+            let mut from = Vec::with_capacity(1 + outs.len());
+            if planes.iter().any(Option::is_some) {
+                let of = |cell| planes.iter().map(move |plane| plane.map_or(0.0, |values| at(values, cell)));
+                let upstream: Vec<f32> = cells().flat_map(of).collect();
+                from.push((&pass.out, Data::from_vec(upstream, pass.out.value.dims(), self.model.device())?));
+            }
+            for (out, (_, values)) in outs.iter().zip(&reached) {
+                let upstream: Vec<f32> = cells().map(|cell| at(values, cell)).collect();
+                from.push((out, Data::from_vec(upstream, out.value.dims(), self.model.device())?));
+            }
+            pass.tape.backward_from(from, grads)?;
+        }
+        Ok(())
+    }
+}
+
+impl Pass {
+    /// The divergence `[P,1]` of the pass's pairs from a reference, on the pass's own tape.
+    fn diverge(&mut self, model: &Model, reference: &Model, settings: &Settings) -> Result<Var> {
+        let head = Decoder::new(model)?.head(&self.tape);
+        let reference = divergence::hidden(reference, &self.pack, settings)?;
+        linear_kl(&mut self.tape, &self.scored, &head, &reference, &self.pack.targets)
+    }
+}
+
+/// What a step of `model` over `rows` holds, by name, in bytes; a frozen model has no gradients, moments, activations.
+pub(super) fn held(model: &Model, rows: &Rows, settings: &Settings) -> Result<Vec<(&'static str, u64)>> {
+    check_for(rows, model)?;
+    let (config, adapter, measured) = (&model.config, model.adapter.as_ref(), measured(&model.config));
+    let memory = if model.trainable() { Memory::training(config, adapter) } else { Memory::sampling(config, adapter) };
+    let mut activations = 0;
+    for range in micro_batches(rows, settings.token_budget, measured, settings.share_prefixes) {
+        let Some(pack) = Pack::new(rows, range, measured, 1.0, settings.share_prefixes)? else { continue };
+        let bytes = pack.ids.len() as u64 * memory.activations_per_token;
+        // What does not fit is computed again, a micro-batch at a time.
+        let fits = activations + bytes <= settings.keep_bytes;
+        activations = if fits { activations + bytes } else { activations.max(bytes) };
+    }
+    let Memory { weights, packed, gradients, moments, .. } = memory;
+    Ok(vec![
+        ("weights", weights),
+        ("packed", packed),
+        ("gradients", gradients),
+        ("moments", moments),
+        ("activations", activations),
+    ])
+}
+
+fn measured(config: &Config) -> Measured {
+    match config.head {
+        Head::Lm | Head::Value => Measured::States,
+        Head::Score => Measured::Last(config.unscored),
+    }
+}

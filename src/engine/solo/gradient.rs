@@ -1,0 +1,99 @@
+//! From the gradients of planes to parameter gradients, exactly, for any micro-batch size; checks on the way.
+//!
+//! Owns the order of passes and the checks; `adamw` owns the update.
+
+use super::forward::Forward;
+use crate::engine::handle::inside;
+use crate::engine::request::Upstream;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::kernel::dot::dot;
+use crate::kernel::tape::ParameterGrads;
+use crate::model::Model;
+use std::sync::Arc;
+
+/// Gradients of one model's parameters.
+pub struct ModelGrads {
+    pub model: Arc<Model>,
+    pub grads: ParameterGrads,
+}
+
+/// A plane of a forward pass: the inside of a `Pass` handle.
+pub(super) struct PlaneOf {
+    pub(super) forward: Arc<Forward>,
+    pub(super) plane: usize,
+}
+
+/// Carries the gradients of planes through their passes, in the order in which the passes are first met.
+pub(super) fn backward(upstream: &[Upstream]) -> Result<Vec<ModelGrads>> {
+    let mut passes: Vec<Reached> = Vec::new();
+    for Upstream { pass, values } in upstream {
+        let PlaneOf { forward, plane } = inside(&pass.0)?;
+        let at = passes.iter().position(|p| Arc::ptr_eq(&p.forward, forward)).unwrap_or_else(|| {
+            passes.push(Reached { forward: forward.clone(), planes: Vec::new() });
+            passes.len() - 1
+        });
+        let planes = &mut passes[at].planes;
+        planes.resize(planes.len().max(plane + 1), None);
+        match &mut planes[*plane] {
+            slot @ None => *slot = Some(values.clone()),
+            Some(sum) => sum.iter_mut().zip(values).for_each(|(s, g)| *s += g),
+        }
+    }
+    let mut models: Vec<ModelGrads> = Vec::new();
+    for pass in passes {
+        let model = &pass.forward.model;
+        let at = models.iter().position(|m| m.model.id == model.id).unwrap_or_else(|| {
+            models.push(ModelGrads { model: model.clone(), grads: ParameterGrads::default() });
+            models.len() - 1
+        });
+        pass.forward.backward(&pass.planes, &mut models[at].grads)?;
+    }
+    models.iter().try_for_each(check_complete)?;
+    Ok(models)
+}
+
+/// A forward pass that is reached, with the upstream gradients of its planes.
+struct Reached {
+    forward: Arc<Forward>,
+    planes: Vec<Option<Vec<f32>>>,
+}
+
+/// Every trainable parameter must have got a gradient, and a finite one.
+fn check_complete(m: &ModelGrads) -> Result<()> {
+    let mut missing = Vec::new();
+    let mut broken = Vec::new();
+    for (i, (name, _)) in m.model.parameters().enumerate().filter(|(i, _)| m.model.trains(*i)) {
+        match m.grads.get(i) {
+            None => missing.push(name),
+            Some(grad) if !dot(grad, grad)?.is_finite() => broken.push(name),
+            Some(_) => {}
+        }
+    }
+    let report = |names: &[&str], what: &str, hint: &str| {
+        let shown = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+        let more = if names.len() > 4 { format!(" and {} more", names.len() - 4) } else { String::new() };
+        Error::new(ErrorKind::NotFinite, format!("{what} parameters of {}: {shown}{more}", m.model.name))
+            .hint(hint.to_string())
+    };
+    if !missing.is_empty() {
+        return Err(report(
+            &missing,
+            "no gradient reached",
+            "no scored token is left in the batch: is every completion empty?",
+        ));
+    }
+    if !broken.is_empty() {
+        let hint = "the loss is finite but its gradient is not: look for 0/0, log(0), sqrt(0) or overflow in the loss";
+        return Err(report(&broken, "the gradient is not finite for", hint));
+    }
+    Ok(())
+}
+
+impl ModelGrads {
+    /// Σ g·h over all parameters.
+    pub(super) fn dot(&self, other: &Self) -> Result<f64> {
+        let of =
+            |m: &Self| (0..m.model.parameters().count()).filter_map(|i| m.grads.get(i).cloned()).collect::<Vec<_>>();
+        of(self).iter().zip(of(other).iter()).map(|(a, b)| dot(a, b)).sum()
+    }
+}
