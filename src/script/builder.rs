@@ -2,11 +2,11 @@
 
 use crate::error::Error;
 use crate::run::{Launch, Session};
-use crate::script::between::Between;
 use crate::script::bind;
 use crate::script::callee::Callees;
 use crate::script::host::Host;
 use crate::script::limits::{self, Limits};
+use crate::script::live::pause_loop::PauseLoop;
 use crate::script::loader::{Loader, Resolver};
 use crate::script::registry::Registry;
 use crate::script::surroundings::Surroundings;
@@ -65,7 +65,7 @@ impl HostBuilder {
         engine.set_module_resolver(Resolver(loader.clone()));
         let (mut registry, callees) = (Registry::new(), Callees::default());
         callees.install(registry.global());
-        let between = Between::new(&session, &callees);
+        let between = PauseLoop::new(&session, &callees);
         between.install(&mut engine, registry.global());
         bind::register(&mut registry, &session, &loader, &callees);
         errors_as_values(registry.global());

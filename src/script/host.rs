@@ -4,8 +4,8 @@
 use crate::error::Error;
 use crate::run::Session;
 use crate::run::session::Program;
-use crate::script::between::Between;
 use crate::script::diagnostics::Diagnostic;
+use crate::script::live::pause_loop::PauseLoop;
 use crate::script::loader::{self, Loader, Source};
 use crate::script::registry::Doc;
 use crate::script::surroundings::Surroundings;
@@ -17,12 +17,12 @@ use std::rc::Rc;
 pub struct Host {
     engine: Engine,
     surroundings: Rc<Surroundings>,
-    between: Rc<Between>,
+    between: Rc<PauseLoop>,
 }
 
 impl Host {
     /// Puts together what belongs together: `HostBuilder` sees to that.
-    pub(super) fn new(engine: Engine, surroundings: Rc<Surroundings>, between: Rc<Between>) -> Self {
+    pub(super) fn new(engine: Engine, surroundings: Rc<Surroundings>, between: Rc<PauseLoop>) -> Self {
         Self { engine, surroundings, between }
     }
 
@@ -48,7 +48,7 @@ impl Host {
     }
 
     /// What happens between the steps of a run.
-    pub fn between(&self) -> &Rc<Between> {
+    pub fn between(&self) -> &Rc<PauseLoop> {
         &self.between
     }
 

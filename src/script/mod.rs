@@ -18,5 +18,5 @@ pub use lang::{
     diagnostics, functions as callee, host_state as surroundings, lex, library, limits, lints as surprises, loader,
     messages as wording, operands, options, reference, registry, render, value,
 };
-pub use live::{console, pause_loop as between};
-pub use tools::{check, definitions, pages, repl_host as workbench, testing};
+pub use live::console;
+pub use tools::{check, definitions, pages, testing};

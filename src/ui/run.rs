@@ -6,12 +6,12 @@ use crate::script::builder::HostBuilder;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::host::Host;
 use crate::script::loader::Loader;
-use crate::script::workbench::Workbench;
+use crate::script::tools::repl_host::ReplHost;
 use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::out;
 use crate::ui::progress::Progress;
-use crate::ui::repl::talker::Talker;
-use crate::ui::repl::typist::Place;
+use crate::ui::repl::line_helper::Place;
+use crate::ui::repl::terminal::Terminal;
 use crate::ui::terminal::{asks, report};
 use crate::ui::thread::on_engine_thread;
 use indicatif::ProgressBar;
@@ -102,21 +102,21 @@ fn script(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> Result<(), Dia
     if args.pause {
         steps.request_pause();
     }
-    let talker = Rc::new(Talker::new());
-    host.between().set_prompt(talker.clone());
+    let terminal = Rc::new(Terminal::new());
+    host.between().set_frontend(terminal.clone());
     match args.interactive {
         false => host.run_named(&args.script),
-        true => stay(host, args, &talker),
+        true => stay(host, args, &terminal),
     }
 }
 
 /// Runs the script, then talks; what went wrong is told before.
-fn stay(host: Host, args: &RunArgs, talker: &Talker) -> Result<(), Diagnostic> {
-    let mut bench = Workbench::new(host);
+fn stay(host: Host, args: &RunArgs, terminal: &Terminal) -> Result<(), Diagnostic> {
+    let mut bench = ReplHost::new(host);
     let mut desk = bench.desk();
-    talker.attempt(&mut desk, |desk| desk.load(&args.script));
+    terminal.attempt(&mut desk, |desk| desk.load(&args.script));
     desk.session().step_loop().set_interactive();
-    talker.converse(&mut desk, Place::Session);
+    terminal.converse(&mut desk, Place::Session);
     Ok(())
 }
 

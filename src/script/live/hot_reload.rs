@@ -25,7 +25,7 @@ pub const CALL: &str = "newest_function_of_this_file";
 const FIXED: [&str; 3] = ["model", "task", "seed"];
 
 /// The running script.
-pub struct Live {
+pub struct HotReload {
     /// Names and numbers of arguments that the body may call.
     functions: Vec<(String, usize)>,
     /// The variable that holds the hyper-parameters.
@@ -47,7 +47,7 @@ struct Now {
     declared: Map,
 }
 
-impl Live {
+impl HotReload {
     /// What follows the file, and the script to run in place of `ast`; nothing where there is no function to follow.
     pub fn begin(
         engine: &Engine,

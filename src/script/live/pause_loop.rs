@@ -6,7 +6,7 @@
 use crate::run::{Phase, Session, Verdict};
 use crate::script::callee::{Callees, Fallible};
 use crate::script::console::{Console, Desk};
-use crate::script::live::hot_reload::{CALL, Live};
+use crate::script::live::hot_reload::{CALL, HotReload};
 use crate::script::loader::Source;
 use crate::script::surroundings::Surroundings;
 use rhai::{
@@ -17,18 +17,18 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Whoever talks to a person while a run pauses.
-pub trait Prompt {
+pub trait Frontend {
     fn talk(&self, desk: &mut Desk<'_, '_>) -> Verdict;
 }
 
 /// What waits for the next step.
-pub struct Between {
+pub struct PauseLoop {
     session: Rc<Session>,
     callees: Callees,
     surroundings: OnceCell<Rc<Surroundings>>,
-    prompt: RefCell<Option<Rc<dyn Prompt>>>,
+    frontend: RefCell<Option<Rc<dyn Frontend>>>,
     pause: RefCell<Option<Pause>>,
-    live: RefCell<Option<Rc<Live>>>,
+    live: RefCell<Option<Rc<HotReload>>>,
     /// How many variables there are outside of the loop's body.
     outside: Cell<usize>,
     /// Those of the body as they were when one was last read: they are gone when its end is reached.
@@ -43,13 +43,13 @@ struct Pause {
     own: Vec<(String, Dynamic)>,
 }
 
-impl Between {
+impl PauseLoop {
     pub fn new(session: &Rc<Session>, callees: &Callees) -> Rc<Self> {
         Rc::new(Self {
             session: session.clone(),
             callees: callees.clone(),
             surroundings: OnceCell::new(),
-            prompt: RefCell::default(),
+            frontend: RefCell::default(),
             pause: RefCell::default(),
             live: RefCell::default(),
             outside: Cell::new(0),
@@ -63,8 +63,8 @@ impl Between {
     }
 
     /// Who talks when the run pauses.
-    pub fn set_prompt(&self, prompt: Rc<dyn Prompt>) {
-        *self.prompt.borrow_mut() = Some(prompt);
+    pub fn set_frontend(&self, frontend: Rc<dyn Frontend>) {
+        *self.frontend.borrow_mut() = Some(frontend);
     }
 
     // Rhai marks the hook as volatile by calling it deprecated; its version is pinned by the lock file.
@@ -97,7 +97,7 @@ impl Between {
         if !self.session.step_loop().attended() {
             return ast;
         }
-        match Live::begin(engine, &self.session, &self.callees, source, &ast) {
+        match HotReload::begin(engine, &self.session, &self.callees, source, &ast) {
             Ok(Some((live, ast))) => {
                 *self.live.borrow_mut() = Some(Rc::new(live));
                 ast
@@ -150,7 +150,7 @@ impl Between {
     }
 
     fn talk(&self, context: &mut EvalContext) -> Verdict {
-        let (Some(prompt), Some(surroundings)) = (self.prompt.borrow().clone(), self.surroundings.get()) else {
+        let (Some(frontend), Some(surroundings)) = (self.frontend.borrow().clone(), self.surroundings.get()) else {
             return Verdict::Continue;
         };
         let engine = context.engine();
@@ -171,7 +171,7 @@ impl Between {
         drop(inside);
         let mut desk = Desk { engine, global: &mut pause.global, scope, console: &mut pause.console };
         self.session.reporter().hold();
-        let verdict = prompt.talk(&mut desk);
+        let verdict = frontend.talk(&mut desk);
         self.session.reporter().go_on();
         // The script finds its variables by their distance from the end: what was made at the prompt goes aside.
         // Newest first, as Rhai lists them.

@@ -5,14 +5,14 @@ use crate::script::host::Host;
 use rhai::{GlobalRuntimeState, Scope};
 
 /// A prompt of its own: an engine with variables that live as long as it does.
-pub struct Workbench {
+pub struct ReplHost {
     host: Host,
     global: GlobalRuntimeState,
     scope: Scope<'static>,
     console: Console,
 }
 
-impl Workbench {
+impl ReplHost {
     pub fn new(host: Host) -> Self {
         let console = Console::new(host.surroundings().clone());
         let global = host.engine().new_global_runtime_state();

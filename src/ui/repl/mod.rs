@@ -3,23 +3,23 @@
 mod commands;
 mod draw;
 mod plot;
-pub(super) mod talker;
-pub(super) mod typist;
+pub(super) mod terminal;
+pub(super) mod line_helper;
 
 use crate::error::Result;
 use crate::run::Launch;
 use crate::script::builder::HostBuilder;
 use crate::script::loader::Loader;
-use crate::script::workbench::Workbench;
+use crate::script::tools::repl_host::ReplHost;
 use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
+use line_helper::Place;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::rc::Rc;
-use talker::Talker;
-use typist::Place;
+use terminal::Terminal;
 
 /// Options of `rhopo repl`.
 #[derive(Debug, Clone, clap::Args)]
@@ -59,12 +59,12 @@ fn launch(args: &ReplArgs) -> Result<Launch> {
 fn talk(args: &ReplArgs, launch: Launch, loader: &Rc<Loader>) -> u8 {
     let host = HostBuilder::new().launch(launch).loader(loader).limits(args.limits.enforce()).build();
     host.session().step_loop().set_interactive();
-    let (mut bench, talker) = (Workbench::new(host), Talker::new());
-    talker.greet();
+    let (mut bench, terminal) = (ReplHost::new(host), Terminal::new());
+    terminal.greet();
     if let Some(script) = &args.script {
-        talker.attempt(&mut bench.desk(), |desk| desk.load(script));
+        terminal.attempt(&mut bench.desk(), |desk| desk.load(script));
     }
-    talker.converse(&mut bench.desk(), Place::Session);
-    talker.attempt(&mut bench.desk(), |desk| Ok(desk.end_run()?));
-    u8::from(talker.failed() && !std::io::stdin().is_terminal())
+    terminal.converse(&mut bench.desk(), Place::Session);
+    terminal.attempt(&mut bench.desk(), |desk| Ok(desk.end_run()?));
+    u8::from(terminal.failed() && !std::io::stdin().is_terminal())
 }

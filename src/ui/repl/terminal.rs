@@ -2,12 +2,12 @@
 
 use super::commands::{self, Done};
 use super::draw::{draw, width};
-use super::typist::{Place, Typist};
+use super::line_helper::{LineHelper, Place};
 use crate::files::{self, history};
 use crate::run::Verdict;
-use crate::script::between::Prompt;
 use crate::script::console::Desk;
 use crate::script::diagnostics::Diagnostic;
+use crate::script::live::pause_loop::Frontend;
 use crate::ui::out;
 use crate::ui::terminal::{colours, report};
 use rustyline::Editor;
@@ -22,14 +22,14 @@ use std::path::PathBuf;
 const HISTORY: usize = 10_000;
 
 /// Reads lines and draws answers.
-pub struct Talker {
-    editor: RefCell<Option<Editor<Typist, FileHistory>>>,
+pub struct Terminal {
+    editor: RefCell<Option<Editor<LineHelper, FileHistory>>>,
     history: Option<PathBuf>,
     /// Whether an input failed: what is piped in has an exit code.
     failed: Cell<bool>,
 }
 
-impl Talker {
+impl Terminal {
     pub fn new() -> Self {
         Self { editor: RefCell::default(), history: history(), failed: Cell::new(false) }
     }
@@ -40,7 +40,7 @@ impl Talker {
     }
 
     /// Most runs never talk, so the terminal is looked at when the first line is read.
-    fn open(&self) -> rustyline::Result<Editor<Typist, FileHistory>> {
+    fn open(&self) -> rustyline::Result<Editor<LineHelper, FileHistory>> {
         let config = Config::builder()
             .completion_type(CompletionType::List)
             .bell_style(BellStyle::None)
@@ -48,7 +48,7 @@ impl Talker {
             .max_history_size(HISTORY)?
             .build();
         let mut editor = Editor::with_config(config)?;
-        editor.set_helper(Some(Typist::new(colours(&std::io::stdout()))));
+        editor.set_helper(Some(LineHelper::new(colours(&std::io::stdout()))));
         if let Some(path) = &self.history {
             history::load(editor.history_mut(), path);
         }
@@ -96,8 +96,8 @@ impl Talker {
             Some(editor) => editor,
             none => none.insert(self.open()?),
         };
-        if let Some(typist) = editor.helper_mut() {
-            typist.know(desk, place);
+        if let Some(line_helper) = editor.helper_mut() {
+            line_helper.know(desk, place);
         }
         let line = editor.readline(&prompt)?;
         if !line.trim().is_empty()
@@ -140,7 +140,7 @@ impl Talker {
     }
 }
 
-impl Prompt for Talker {
+impl Frontend for Terminal {
     fn talk(&self, desk: &mut Desk<'_, '_>) -> Verdict {
         out::note(&format!(
             "paused after step {}: the loop's variables are here; next (one more step), continue, stop",

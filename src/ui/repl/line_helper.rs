@@ -27,13 +27,13 @@ pub enum Place {
 }
 
 /// Helps whoever types.
-pub struct Typist {
+pub struct LineHelper {
     known: Known,
     colours: bool,
     history: HistoryHinter,
 }
 
-impl Typist {
+impl LineHelper {
     pub fn new(colours: bool) -> Self {
         Self { known: Known::default(), colours, history: HistoryHinter {} }
     }
@@ -53,9 +53,9 @@ impl Typist {
     }
 }
 
-impl Helper for Typist {}
+impl Helper for LineHelper {}
 
-impl Completer for Typist {
+impl Completer for LineHelper {
     type Candidate = String;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
@@ -63,7 +63,7 @@ impl Completer for Typist {
     }
 }
 
-impl Hinter for Typist {
+impl Hinter for LineHelper {
     type Hint = String;
 
     /// The signature of the call around the cursor, else what the history suggests; at the end of the input only.
@@ -89,7 +89,7 @@ fn fitting(hint: &str, line: &str) -> String {
     }
 }
 
-impl Validator for Typist {
+impl Validator for LineHelper {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let input = context.input();
         let unfinished = !input.trim_start().starts_with(':') && lex::unfinished(input);
@@ -97,7 +97,7 @@ impl Validator for Typist {
     }
 }
 
-impl Highlighter for Typist {
+impl Highlighter for LineHelper {
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
         if !self.colours || line.trim_start().starts_with(':') {
             return Cow::Borrowed(line);
