@@ -10,10 +10,6 @@ const STRAIGHT: [&str; 5] = ["files", "script", "ui", "run", "engine"];
 /// The rooms of `script/`, lowest first: a room may use those before it.
 const ROOMS: [&str; 6] = ["lang", "bind", "live", "host", "builder", "tools"];
 
-/// Circles that are known and are to go, by their files.
-// A pass over a policy's rows and its divergence from a reference share their activations.
-const KNOWN: [&[&str]; 1] = [&["engine::solo::divergence", "engine::solo::leaf"]];
-
 /// `script::lex`
 type Name = Vec<String>;
 
@@ -234,9 +230,6 @@ fn files_of_a_layer_form_no_circle() {
     for layer in STRAIGHT {
         for (way, files) in circles(&house.graph(layer)) {
             let files: Vec<Name> = files.into_iter().collect();
-            if KNOWN.iter().any(|known| files.iter().map(|file| file.join("::")).eq(known.iter().copied())) {
-                continue;
-            }
             wrong.push(format!("{} files in a circle: {}\n  {}", files.len(), text(&way, " → "), text(&files, ", ")));
         }
     }
