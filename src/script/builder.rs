@@ -8,7 +8,7 @@ use crate::script::host::Host;
 use crate::script::limits::{self, Limits};
 use crate::script::live::pause_loop::PauseLoop;
 use crate::script::loader::{Loader, Resolver};
-use crate::script::registry::Registry;
+use crate::script::native::Registry;
 use crate::script::surroundings::Surroundings;
 use rhai::{Engine, Module, Token};
 use std::cell::RefCell;
@@ -63,13 +63,13 @@ impl HostBuilder {
         let usage = limits::count(&mut engine, &session, &self.limits);
         print_through(&mut engine, &session);
         engine.set_module_resolver(Resolver(loader.clone()));
-        let (mut registry, callees) = (Registry::new(), Callees::default());
+        let (mut registry, callees) = (Registry::new(&session), Callees::default());
         callees.install(registry.global());
         let between = PauseLoop::new(&session, &callees);
         between.install(&mut engine, registry.global());
         bind::register(&mut registry, &session, &loader, &callees);
         errors_as_values(registry.global());
-        let docs = registry.install(&mut engine);
+        let docs = registry.install(&mut engine).expect("declarations fit together");
         let surroundings = Rc::new(Surroundings { docs, loader, session, usage, homes: RefCell::default() });
         between.set_surroundings(&surroundings);
         Host::new(engine, surroundings, between)

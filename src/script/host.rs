@@ -7,7 +7,7 @@ use crate::run::session::Program;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::live::pause_loop::PauseLoop;
 use crate::script::loader::{self, Loader, Source};
-use crate::script::registry::Doc;
+use crate::script::native::Declaration;
 use crate::script::surroundings::Surroundings;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, FnAccess, FuncInfo, Scope};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +35,7 @@ impl Host {
     }
 
     /// Everything that scripts can call.
-    pub fn docs(&self) -> &[Doc] {
+    pub fn docs(&self) -> &[Declaration] {
         &self.surroundings.docs
     }
 

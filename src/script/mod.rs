@@ -1,6 +1,6 @@
 //! The Rhai layer, in four rooms, each above the one before it.
 //!
-//! - `lang/`: the language itself, and errors in it.
+//! - `lang/`: the language itself, how native functions are declared (`native/`), and errors in it.
 //! - `bind/`: what scripts can call. Each file only converts and delegates.
 //! - `live/`: scripts that are entered while they run.
 //! - `tools/`: what works on scripts from outside, above the host.
@@ -16,7 +16,7 @@ pub mod tools;
 
 pub use lang::{
     diagnostics, functions as callee, host_state as surroundings, lex, library, limits, lints as surprises, loader,
-    messages as wording, operands, options, reference, registry, render, value,
+    messages as wording, native, operands, reference, render, value,
 };
 pub use live::console;
 pub use tools::{check, definitions, pages, testing};

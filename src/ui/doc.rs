@@ -60,7 +60,8 @@ fn list() -> Result<(), Diagnostic> {
     let entries = entries();
     for topic in reference::topics(&entries) {
         let of = |entry: &&reference::Entry| entry.topic == topic;
-        let lines = entries.iter().filter(of).map(|entry| (entry.path.clone(), entry.summary.clone())).collect();
+        let lines =
+            entries.iter().filter(of).map(|entry| (entry.path.clone(), entry.section.summary.clone())).collect();
         if !section(topic, lines).iter().all(|line| out::line(line)) {
             break;
         }

@@ -114,7 +114,7 @@ fn fuzz() {
         ..Launch::default()
     };
     let docs = HostBuilder::new().build().docs().to_vec();
-    let mut seeds: Vec<String> = reference::entries(&docs).into_iter().map(|entry| entry.example).collect();
+    let mut seeds: Vec<String> = reference::entries(&docs).into_iter().map(|entry| entry.section.example).collect();
     seeds.extend(STDLIB.iter().map(|(_, text)| (*text).to_string()));
     // Training is not what is tried here: a script's settings make it one step of next to nothing.
     for name in ["grpo", "dpo", "ppo", "gro", "refuel"] {

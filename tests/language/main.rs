@@ -7,6 +7,7 @@ mod check;
 mod errors;
 mod in_rhai;
 mod modules;
+mod natives;
 mod reserved;
 mod stdlib;
 mod stdlib_schedule;

@@ -4,21 +4,20 @@ use rhai::{Dynamic, Engine, EvalAltResult};
 use rhopo::engine::Settings;
 use rhopo::run::Session;
 use rhopo::script::bind;
-use rhopo::script::registry::{Doc, Registry};
+use rhopo::script::native::{Declaration, Registry};
 use rhopo::tensor::{Device, Tensor};
 
-fn engine() -> (Engine, Vec<Doc>) {
+fn engine() -> (Engine, Vec<Declaration>) {
     let session = Session::new(Device::Cpu, Settings::default(), 0);
-    let mut reg = Registry::new();
-    bind::tensor::register(&mut reg, &session);
-    bind::rl::register(&mut reg, &session);
+    let mut reg = Registry::new(&session);
+    bind::register_numbers(&mut reg);
     let mut engine = Engine::new();
     engine.set_max_expr_depths(0, 0);
     engine.set_fail_on_invalid_map_property(true);
     engine.register_fn("assert", |holds: bool| -> Result<(), Box<EvalAltResult>> {
         if holds { Ok(()) } else { Err("assertion failed".into()) }
     });
-    let docs = reg.install(&mut engine);
+    let docs = reg.install(&mut engine).expect("declarations fit together");
     (engine, docs)
 }
 
@@ -26,8 +25,9 @@ fn engine() -> (Engine, Vec<Doc>) {
 fn every_function_is_documented_with_an_example_that_runs() {
     let (engine, docs) = engine();
     for doc in &docs {
-        assert!(!doc.summary.is_empty() && doc.example.contains("assert("), "{}", doc.path());
-        engine.run(doc.example).unwrap_or_else(|e| panic!("{}: {e}\n{}", doc.path(), doc.example));
+        let (path, section) = (doc.path(), &doc.section);
+        assert!(!section.summary.is_empty() && section.example.contains("assert("), "{path}");
+        engine.run(&section.example).unwrap_or_else(|e| panic!("{path}: {e}\n{}", section.example));
     }
     assert!(docs.len() > 70, "{}", docs.len());
 }

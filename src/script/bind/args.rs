@@ -2,31 +2,17 @@
 
 use crate::error::{Error, Result};
 use crate::run::Session;
-use crate::script::options::describe;
-use crate::script::registry::{Doc, Registry};
-use rhai::{Dynamic, Engine, FLOAT, INT, Map, NativeCallContext};
-use std::rc::Rc;
+use crate::script::native::{Call, Registry};
+use crate::script::value::describe;
+use rhai::{Dynamic, Engine, FLOAT, INT, Map};
 
-pub fn register(reg: &mut Registry, session: &Rc<Session>) {
-    let doc = Doc::new(
-        "args(defaults: map) -> map",
-        "Declares the hyper-parameters with their defaults and returns them with the command line's `--set` applied.",
-    )
-    .param("defaults", "map", "names and default values; a default's type decides how an override is read")
-    .errors(
-        "An override of an unknown name or of the wrong type; a second call. A key `seed` sets the seed of the run. \
-         In a module or a script reached through `script`, the defaults come back as they are.",
-    )
-    .example("let cfg = args(#{ lr: 1e-3, steps: 100 });\nassert_eq(cfg.steps, 100);");
-    let session = session.clone();
-    reg.add(doc, |m| {
-        m.set_native_fn("args", move |ctx: NativeCallContext, defaults: Map| {
-            // Only the program itself is configured; what it calls or imports keeps its defaults.
-            if ctx.call_source() != Some(session.program().label.as_str()) {
-                return Ok(defaults);
-            }
-            Ok(declare(&session, defaults)?)
-        });
+pub fn register(reg: &mut Registry) {
+    reg.function("args", ["defaults"], |call: &Call, defaults: Map| -> Result<Map> {
+        // Only the program itself is configured; what it calls or imports keeps its defaults.
+        match call.context.call_source() == Some(call.session.program().label.as_str()) {
+            true => declare(call.session, defaults),
+            false => Ok(defaults),
+        }
     });
 }
 

@@ -1,82 +1,64 @@
 //! `assert`, `assert_eq`, `assert_close`, `assert_throws`: checks in scripts, and in every example of the reference.
 
-use super::convert::Answer;
 use crate::error::{Error, Result};
-use crate::script::registry::{Doc, Registry};
+use crate::script::native::{Call, Fallible, FromScript, Number, Place, Registry, Typed, number};
 use crate::script::wording;
 use crate::tensor::Tensor;
 use crate::tensor::shape::show as show_shape;
-use rhai::{Dynamic, EvalAltResult, FLOAT, FnPtr, INT, ImmutableString, Map, NativeCallContext};
+use rhai::{Dynamic, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
+use std::any::TypeId;
 
 /// What `assert_close` allows when it is not told.
 const TOLERANCE: f64 = 1e-6;
 
 pub fn register(reg: &mut Registry) {
-    let doc = Doc::new(
-        "assert(condition: bool | Tensor, text?: string)",
-        "Stops the script unless the condition holds; of a tensor, unless no cell is 0.",
-    )
-    .param("condition", "bool or Tensor", "what must hold")
-    .param("text", "string", "what to say if it does not")
-    .errors("The condition does not hold.")
-    .example("assert(1 + 1 == 2);\nassert(2 > 1, \"two is more than one\");");
-    reg.add(doc, |m| {
-        m.set_native_fn("assert", |condition: bool| Ok(holds(condition, "assertion failed")?));
-        m.set_native_fn("assert", |condition: bool, text: ImmutableString| Ok(holds(condition, &text)?));
-        m.set_native_fn("assert", |condition: Tensor| Ok(holds(all(&condition)?, "assertion failed")?));
-        m.set_native_fn("assert", |condition: Tensor, text: ImmutableString| Ok(holds(all(&condition)?, &text)?));
-    });
-    let doc = Doc::new(
-        "assert_eq(a, b)",
-        "Stops the script unless both values are equal; an int equals a float, and a tensor an array of its numbers.",
-    )
-    .param("a", "any", "the value found: a number, string, bool, array, map or tensor")
-    .param("b", "any", "the value expected")
-    .errors("They differ.")
-    .example("assert_eq([1, 2.0], [1, 2]);\nassert_eq(\"a\" + \"b\", \"ab\");\nassert_eq(zeros([1, 2]), [[0, 0]]);");
-    reg.add(doc, |m| {
-        m.set_native_fn("assert_eq", |a: Dynamic, b: Dynamic| {
-            Ok(holds(same(&a, &b), &format!("expected {}, found {}", show(&b), show(&a)))?)
-        });
-    });
-    let doc = Doc::new(
-        "assert_close(a, b, tol?: float)",
-        "Stops the script unless every number of `a` is within `tol` of its partner in `b`, absolutely.",
-    )
-    .param("a", "number, array or Tensor", "what was found")
-    .param("b", "number, array or Tensor", "what was expected, of the same shape")
-    .param("tol", "float", "the largest difference allowed; 1e-6 unless given")
-    .errors(
-        "A number is further off, or is NaN where the other is not, or the shapes differ; the text shows the two numbers \
-         that differ most, where they stand, and how many differ.",
-    )
-    .example("assert_close(0.1 + 0.2, 0.3, 1e-12);\nassert_close([1.0, 2.0], [1, 2]);");
-    reg.add(doc, |m| {
-        m.set_native_fn("assert_close", |a: Dynamic, b: Dynamic| Ok(close(&a, &b, TOLERANCE)?));
-        m.set_native_fn("assert_close", |a: Dynamic, b: Dynamic, tol: FLOAT| Ok(close(&a, &b, tol)?));
-        m.set_native_fn("assert_close", |a: Dynamic, b: Dynamic, tol: INT| Ok(close(&a, &b, tol as FLOAT)?));
-    });
-    let doc = Doc::new(
-        "assert_throws(f: Fn, text?: string) -> string",
-        "Stops the script unless the closure ends in an error; returns what the error says.",
-    )
-    .param("f", "Fn", "without arguments")
-    .param("text", "string", "what the error's text must hold")
-    .errors("The closure ends well, or its error says something else.")
-    .example(
-        "let said = assert_throws(|| zeros([2, 3]) + zeros([3, 2]), \"[2,3]\");\nassert(said.contains(\"[3,2]\"));\n\
-         assert_throws(|| { throw \"no\" }, \"no\");",
+    reg.function(
+        "assert",
+        ["condition", "text"],
+        |condition: Condition, text: Option<ImmutableString>| -> Result<()> {
+            let holds = match condition {
+                Condition::Plain(holds) => holds,
+                Condition::Cells(tensor) => tensor.to_vec()?.iter().all(|&x| x != 0.0 && !x.is_nan()),
+            };
+            must(holds, text.as_deref().unwrap_or("assertion failed"))
+        },
     );
-    reg.add(doc, |m| {
-        m.set_native_fn("assert_throws", |ctx: NativeCallContext, f: FnPtr| throws(&ctx, &f, ""));
-        m.set_native_fn("assert_throws", |ctx: NativeCallContext, f: FnPtr, text: ImmutableString| {
-            throws(&ctx, &f, &text)
-        });
+    reg.function("assert_eq", ["a", "b"], |a: Dynamic, b: Dynamic| {
+        must(same(&a, &b), &format!("expected {}, found {}", show(&b), show(&a)))
+    });
+    reg.function("assert_close", ["a", "b", "tol"], |a: Dynamic, b: Dynamic, tol: Option<Number>| {
+        close(&a, &b, tol.map_or(TOLERANCE, |tol| tol.0))
+    });
+    reg.function("assert_throws", ["f", "text"], |call: &Call, f: FnPtr, text: Option<ImmutableString>| {
+        throws(call.context, &f, text.as_deref().unwrap_or_default())
     });
 }
 
+/// What must hold: of a tensor, in every cell.
+enum Condition {
+    Plain(bool),
+    Cells(Tensor),
+}
+
+impl Typed for Condition {
+    const TYPE: &'static str = "bool | Tensor";
+}
+
+impl FromScript for Condition {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<bool>(), TypeId::of::<Tensor>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        match value.as_bool() {
+            Ok(holds) => Ok(Self::Plain(holds)),
+            Err(_) => <Tensor as FromScript>::read(value, place).map(Self::Cells),
+        }
+    }
+}
+
 /// What the error of `f` says; it must hold `text`.
-fn throws(ctx: &NativeCallContext, f: &FnPtr, text: &str) -> Answer<String> {
+fn throws(ctx: &NativeCallContext, f: &FnPtr, text: &str) -> Fallible<String> {
     let e = match f.call_within_context::<Dynamic>(ctx, ()) {
         Ok(value) => return Err(Error::value(format!("expected an error, found {}", show(&value))).into()),
         // Ctrl-C is not the closure's error.
@@ -90,12 +72,8 @@ fn throws(ctx: &NativeCallContext, f: &FnPtr, text: &str) -> Answer<String> {
     }
 }
 
-fn holds(condition: bool, text: &str) -> Result<()> {
-    if condition { Ok(()) } else { Err(Error::value(text)) }
-}
-
-fn all(tensor: &Tensor) -> Result<bool> {
-    Ok(tensor.to_vec()?.iter().all(|&x| x != 0.0 && !x.is_nan()))
+fn must(hold: bool, text: &str) -> Result<()> {
+    if hold { Ok(()) } else { Err(Error::value(text)) }
 }
 
 fn close(a: &Dynamic, b: &Dynamic, tol: f64) -> Result<()> {
@@ -160,10 +138,6 @@ impl Numbers {
         let shape = [vec![parts.len()], inner].concat();
         Ok(Self { values: parts.into_iter().flat_map(|part| part.values).collect(), shape })
     }
-}
-
-fn number(value: &Dynamic) -> Option<f64> {
-    value.as_float().or_else(|_| value.as_int().map(|i| i as FLOAT)).ok()
 }
 
 fn same(a: &Dynamic, b: &Dynamic) -> bool {

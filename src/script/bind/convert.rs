@@ -2,36 +2,43 @@
 
 use crate::error::{Error, Result};
 use crate::script::limits::ARRAY_SIZE;
-use crate::script::options::describe;
+use crate::script::native::{FromScript, IntoScript, Place, Typed, number};
+use crate::script::value::describe;
 use crate::tensor::{DType, Device, Tensor, shape};
-use rhai::{Array, Dynamic, EvalAltResult, FLOAT, INT, NativeCallContext};
-
-pub(super) type Answer<T> = std::result::Result<T, Box<EvalAltResult>>;
-
-/// An error with the place of the call: Rhai adds it to the errors of global functions, but not of a module's.
-pub(super) fn at(ctx: &NativeCallContext, e: Error) -> Box<EvalAltResult> {
-    let mut e: Box<EvalAltResult> = e.into();
-    e.set_position(ctx.call_position());
-    e
-}
+use rhai::{Array, Dynamic, INT, ImmutableString};
+use std::any::TypeId;
 
 /// An argument that may be a tensor or a number.
-enum Operand {
+pub(super) enum Operand {
     Tensor(Tensor),
     Number(f64),
 }
 
-impl Operand {
-    fn read(function: &str, value: &Dynamic) -> Result<Self> {
-        if let Some(x) = value.read_lock::<Tensor>() {
-            return Ok(Self::Tensor(x.clone()));
-        }
-        match number(value).or(truth(value)) {
-            Some(x) => Ok(Self::Number(x)),
-            None => Err(Error::value(format!("`{function}` takes tensors and numbers, found {}", describe(value)))),
+impl Typed for Operand {
+    const TYPE: &'static str = "Tensor | number";
+}
+
+impl FromScript for Operand {
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        match value.try_cast_result::<Tensor>() {
+            Ok(tensor) => Ok(Self::Tensor(tensor)),
+            Err(value) => number(&value).or(truth(&value)).map(Self::Number).ok_or_else(|| {
+                Error::value(format!("`{}` takes tensors and numbers, found {}", place.function, describe(&value)))
+            }),
         }
     }
+}
 
+impl IntoScript for Operand {
+    fn write(self) -> Dynamic {
+        match self {
+            Self::Tensor(tensor) => tensor.write(),
+            Self::Number(x) => x.write(),
+        }
+    }
+}
+
+impl Operand {
     /// As a tensor that goes with `like`.
     fn beside(self, like: &Tensor) -> Result<Tensor> {
         match self {
@@ -41,48 +48,121 @@ impl Operand {
     }
 }
 
-fn number(value: &Dynamic) -> Option<f64> {
-    value.as_float().ok().or_else(|| value.as_int().ok().map(|i| i as FLOAT))
-}
-
 /// A comparison of plain numbers is a bool in Rhai; beside tensors it counts as 0 or 1, as theirs do.
 fn truth(value: &Dynamic) -> Option<f64> {
     value.as_bool().ok().map(|b| f64::from(u8::from(b)))
 }
 
-/// A plain number that is an argument: `gamma`, `lambda`.
-pub(super) fn float(function: &str, name: &str, value: &Dynamic) -> Result<f64> {
-    number(value)
-        .ok_or_else(|| Error::value(format!("`{function}`: {name} must be a number, found {}", describe(value))))
-}
-
-/// A count that is an argument, at least 0.
-pub(super) fn count(function: &str, name: &str, value: INT) -> Result<usize> {
-    usize::try_from(value)
-        .map_err(|_| Error::value(format!("`{function}`: {name} must not be negative, found {value}")))
-}
-
-/// How many prompts or rows are to be made: a count that memory has room for.
-pub(super) fn drawn(function: &str, n: INT) -> Result<usize> {
-    const MOST: usize = 1 << 20;
-    match count(function, "n", n)? {
-        n if n <= MOST => Ok(n),
-        n => Err(Error::value(format!("`{function}`: n is {n}, at most {MOST} can be drawn at once"))),
-    }
-}
-
-/// Tensors of several operands of which at least one may be a tensor; `None` if all are numbers.
-pub(super) fn together<const N: usize>(
-    function: &str,
-    values: [&Dynamic; N],
-) -> Result<std::result::Result<[Tensor; N], [f64; N]>> {
-    let operands = values.iter().map(|v| Operand::read(function, v)).collect::<Result<Vec<_>>>()?;
+/// Tensors of several operands of which at least one is a tensor; `Err` if all are numbers.
+pub(super) fn together<const N: usize>(operands: [Operand; N]) -> Result<std::result::Result<[Tensor; N], [f64; N]>> {
     let found = operands.iter().filter_map(|o| if let Operand::Tensor(x) = o { Some(x) } else { None });
     let Some(like) = found.max_by_key(|x| x.dtype() == DType::F64).cloned() else {
-        return Ok(Err(std::array::from_fn(|n| if let Operand::Number(x) = operands[n] { x } else { f64::NAN })));
+        return Ok(Err(operands.map(|o| if let Operand::Number(x) = o { x } else { f64::NAN })));
     };
     let tensors = operands.into_iter().map(|o| o.beside(&like)).collect::<Result<Vec<_>>>()?;
     Ok(Ok(std::array::from_fn(|n| tensors[n].clone())))
+}
+
+/// The lengths of a tensor's axes.
+pub(super) struct Dims(pub Vec<usize>);
+
+impl Typed for Dims {
+    const TYPE: &'static str = "array";
+}
+
+impl FromScript for Dims {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<Array>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        dims(place.function, &<Array as FromScript>::read(value, place)?).map(Self)
+    }
+}
+
+impl Typed for DType {
+    const TYPE: &'static str = "string";
+}
+
+impl FromScript for DType {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<ImmutableString>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        dtype(&<ImmutableString as FromScript>::read(value, place)?)
+    }
+}
+
+/// An array of tensors.
+pub(super) struct Tensors(pub Vec<Tensor>);
+
+impl Typed for Tensors {
+    const TYPE: &'static str = "array";
+}
+
+impl FromScript for Tensors {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<Array>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        tensors(place.function, &<Array as FromScript>::read(value, place)?).map(Self)
+    }
+}
+
+impl Typed for Nested {
+    const TYPE: &'static str = "number | array";
+}
+
+impl FromScript for Nested {
+    fn read(value: Dynamic, _: Place<'_>) -> Result<Self> {
+        Self::of(&value)
+    }
+}
+
+/// How many prompts or rows are to be made: a count that memory has room for.
+pub(super) struct Drawn(pub usize);
+
+impl Typed for Drawn {
+    const TYPE: &'static str = "int";
+}
+
+impl FromScript for Drawn {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<INT>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        const MOST: usize = 1 << 20;
+        match <usize as FromScript>::read(value, place)? {
+            n if n <= MOST => Ok(Self(n)),
+            n => {
+                let function = place.function;
+                Err(Error::value(format!("`{function}`: n is {n}, at most {MOST} can be drawn at once")))
+            }
+        }
+    }
+}
+
+/// `Drawn`, at least one.
+pub(super) struct AtLeastOne(pub usize);
+
+impl Typed for AtLeastOne {
+    const TYPE: &'static str = "int";
+}
+
+impl FromScript for AtLeastOne {
+    fn dispatch() -> Vec<TypeId> {
+        <Drawn as FromScript>::dispatch()
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        match <Drawn as FromScript>::read(value, place)?.0 {
+            0 => Err(Error::value(format!("`{}`: n is 0, expected at least 1", place.function))),
+            n => Ok(Self(n)),
+        }
+    }
 }
 
 /// Nested arrays as numbers with a shape.
@@ -93,7 +173,7 @@ pub(super) struct Nested {
 }
 
 impl Nested {
-    pub(super) fn read(value: &Dynamic) -> Result<Self> {
+    fn of(value: &Dynamic) -> Result<Self> {
         let mut nested = Self::default();
         nested.add(value, 0, &mut String::new())?;
         Ok(nested)
@@ -148,7 +228,7 @@ pub(super) fn make(nested: Nested, dtype: DType, device: &Device) -> Result<Tens
     Tensor::from_vec_f64(nested.values, &nested.dims, device)?.to_dtype(dtype)
 }
 
-pub(super) fn dtype(name: &str) -> Result<DType> {
+fn dtype(name: &str) -> Result<DType> {
     match name {
         "f32" => Ok(DType::F32),
         "f64" => Ok(DType::F64),
@@ -156,7 +236,7 @@ pub(super) fn dtype(name: &str) -> Result<DType> {
     }
 }
 
-pub(super) fn dims(function: &str, shape: &Array) -> Result<Vec<usize>> {
+fn dims(function: &str, shape: &Array) -> Result<Vec<usize>> {
     let one = |v: &Dynamic| v.as_int().ok().and_then(|i| usize::try_from(i).ok());
     shape.iter().map(one).collect::<Option<Vec<_>>>().filter(|dims| dims.len() <= shape::MAX_RANK).ok_or_else(|| {
         let found = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -167,7 +247,7 @@ pub(super) fn dims(function: &str, shape: &Array) -> Result<Vec<usize>> {
     })
 }
 
-pub(super) fn tensors(function: &str, parts: &Array) -> Result<Vec<Tensor>> {
+fn tensors(function: &str, parts: &Array) -> Result<Vec<Tensor>> {
     let one = |v: &Dynamic| {
         v.clone()
             .try_cast::<Tensor>()
@@ -176,7 +256,20 @@ pub(super) fn tensors(function: &str, parts: &Array) -> Result<Vec<Tensor>> {
     parts.iter().map(one).collect()
 }
 
-pub(super) fn nested_array(x: &Tensor) -> Result<Dynamic> {
+/// The numbers of a tensor as scripts hold them.
+pub(super) struct Numbers(Dynamic);
+
+impl Typed for Numbers {
+    const TYPE: &'static str = "array | float";
+}
+
+impl IntoScript for Numbers {
+    fn write(self) -> Dynamic {
+        self.0
+    }
+}
+
+pub(super) fn nested_array(x: &Tensor) -> Result<Numbers> {
     fn build(dims: &[usize], values: &[f64]) -> Dynamic {
         let Some((&n, rest)) = dims.split_first() else { return values[0].into() };
         let width: usize = rest.iter().product();
@@ -189,5 +282,5 @@ pub(super) fn nested_array(x: &Tensor) -> Result<Dynamic> {
         ))
         .hint("a part of it: x[i].to_array()"));
     }
-    Ok(build(x.dims(), &x.to_vec()?))
+    Ok(Numbers(build(x.dims(), &x.to_vec()?)))
 }

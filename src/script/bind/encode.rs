@@ -1,146 +1,190 @@
 //! Prompts, demonstrations and preferences in scripts: reading them, and rows made from them.
 
-use super::convert::Answer;
 use crate::data::encode;
-use crate::data::{Batch, Content, Demo, Pair, Prompt, Prompts};
+use crate::data::{Content, Demo, Pair, Prompt, Prompts, ResetPrompts};
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::run::Session;
-use crate::script::options::{Options, describe};
-use crate::script::registry::{Doc, Registry};
-use crate::script::value::to_json;
+use crate::script::native::{Call, Fallible, FromScript, Handle, IntoScript, Options, Place, Registry, Typed, options};
+use crate::script::value::{describe, to_json};
 use rhai::{Array, Dynamic, Map};
 use serde_json::Value;
-use std::rc::Rc;
+use std::any::TypeId;
 
 type Fields = serde_json::Map<String, Value>;
 
-pub fn register(reg: &mut Registry, session: &Rc<Session>) {
-    reg.global().set_custom_type::<Prompts>("Prompts");
-    for name in ["to_string", "to_debug"] {
-        reg.global().set_native_fn(name, |prompts: &mut Prompts| -> Answer<String> { Ok(prompts.to_string()) });
+/// What scripts call Prompts: texts and dialogues to answer, or states of rows to go on from.
+#[derive(Clone)]
+pub enum AnyPrompts {
+    Fresh(Prompts),
+    Reset(ResetPrompts),
+}
+
+impl Handle for AnyPrompts {
+    const NAME: &'static str = "Prompts";
+    const RECEIVER: &'static str = "prompts";
+}
+
+impl Typed for Prompts {
+    const TYPE: &'static str = AnyPrompts::NAME;
+}
+
+impl IntoScript for Prompts {
+    fn write(self) -> Dynamic {
+        AnyPrompts::Fresh(self).write()
     }
-    texts(reg);
-    pairs(reg);
-    ids(reg, session);
-    prompts(reg);
 }
 
-fn texts(reg: &mut Registry) {
-    let doc = Doc::new(
-        "encode(model: Model, demos: array, options?: map) -> Batch",
-        "Rows of given prompts and completions, the model's end token after each completion.",
-    )
-    .param("model", "Model", "its tokenizer, chat template and end token are used")
-    .param(
-        "demos",
-        "array of #{ prompt, completion, … }",
-        "texts, or arrays of messages #{ role, content } for the chat template; other keys become list columns",
-    )
-    .param("special", "bool", "whether special tokens written out in texts and messages are control tokens; false unless given")
-    .errors(
-        "A map without prompt or completion, an empty completion, a prompt without tokens, a row longer than the \
-         model's context, a model without tokenizer, end token or (for messages) chat template.",
-    )
-    .source("prompt and completion are encoded each on its own: the prompt's tokens are those that sample sees")
-    .example(
-        "let model = load_model(\"tiny\");\n\
-         let b = encode(model, [#{ prompt: \"1+2=\", completion: \"3\" }, #{ prompt: \"5+7=\", completion: \"12\" }]);\n\
-         assert_eq(b.length.to_array(), [[2.0], [3.0]]);   // the end token counts\n\
-         assert_eq(b.mask.to_array(), [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]);\n\
-         assert_eq(b.text, [\"3\", \"12\"]);\n\
-         let b = encode(model, [#{\n    prompt: [#{ role: \"user\", content: \"1+2=\" }],\n    \
-         completion: [#{ role: \"assistant\", content: \"3\" }],\n}]);\n\
-         assert_eq(b.text, [\"3\"]);\nassert_eq(b.prompt[0][0].role, \"user\");",
+impl Typed for ResetPrompts {
+    const TYPE: &'static str = AnyPrompts::NAME;
+}
+
+impl IntoScript for ResetPrompts {
+    fn write(self) -> Dynamic {
+        AnyPrompts::Reset(self).write()
+    }
+}
+
+pub fn register(reg: &mut Registry) {
+    reg.handle::<AnyPrompts>(|prompts| match prompts {
+        AnyPrompts::Fresh(prompts) => prompts.to_string(),
+        AnyPrompts::Reset(states) => states.to_string(),
+    });
+    reg.function(
+        "encode",
+        ["model", "demos", "options"],
+        |model: ModelHandle, demos: Demos, Options(options): Options<Encoding>| {
+            encode::encode(&model, &demos.0, options.special)
+        },
     );
-    reg.add(doc, |m| {
-        m.set_native_fn("encode", |model: ModelHandle, demos: Array| -> Answer<Batch> {
-            Ok(encode::encode(&model, &read_demos(&demos)?, false)?)
-        });
-        m.set_native_fn("encode", |model: ModelHandle, demos: Array, options: Map| -> Answer<Batch> {
-            Ok(encode::encode(&model, &read_demos(&demos)?, read_special("encode", options)?)?)
-        });
+    reg.function(
+        "encode_pairs",
+        ["model", "pairs", "options"],
+        |model: ModelHandle, pairs: Pairs, Options(options): Options<Encoding>| {
+            encode::encode_pairs(&model, &pairs.0, options.special)
+        },
+    );
+    reg.function("encode_ids", ["prompts", "completions"], |call: &Call, prompts: Ids, completions: Ids| {
+        encode::encode_ids(prompts.0, completions.0, &call.session.device())
+    });
+    reg.function("to_array", [], |prompts: &mut AnyPrompts| -> Fallible<Array> {
+        match prompts {
+            AnyPrompts::Fresh(prompts) => prompts.items.iter().map(prompt_map).collect(),
+            AnyPrompts::Reset(_) => Err(Error::value("`to_array`: these are states of rows, from reset")
+                .hint("give them to sample or converse; the rows' own columns hold prompts and fields")
+                .into()),
+        }
     });
 }
 
-fn pairs(reg: &mut Registry) {
-    let doc = Doc::new(
-        "encode_pairs(model: Model, pairs: array, options?: map) -> Batch",
-        "Rows of preferences: the preferred completion of pair k in row 2k, the other one in row 2k+1.",
-    )
-    .param("model", "Model", "its tokenizer, chat template and end token are used")
-    .param(
-        "pairs",
-        "array of #{ prompt, chosen, rejected, … }",
-        "as for encode; without prompt, the messages that chosen and rejected begin with; other keys become list \
-         columns of both rows",
-    )
-    .param("special", "bool", "as for encode")
-    .errors("As encode; a map without chosen or rejected; no prompt, and no message that both begin with.")
-    .example(
-        "let model = load_model(\"tiny\");\n\
-         let b = encode_pairs(model, [#{ prompt: \"1+2=\", chosen: \"3\", rejected: \"12\", source: \"sums\" }]);\n\
-         assert_eq(b.text, [\"3\", \"12\"]);\nassert_eq(b.source, [\"sums\", \"sums\"]);\n\
-         assert_close(pair_diff(b.length), [[-1.0]]);",
-    );
-    reg.add(doc, |m| {
-        m.set_native_fn("encode_pairs", |model: ModelHandle, pairs: Array| -> Answer<Batch> {
-            Ok(encode::encode_pairs(&model, &read_pairs(&pairs)?, false)?)
-        });
-        m.set_native_fn("encode_pairs", |model: ModelHandle, pairs: Array, options: Map| -> Answer<Batch> {
-            Ok(encode::encode_pairs(&model, &read_pairs(&pairs)?, read_special("encode_pairs", options)?)?)
-        });
-    });
+options! {
+    struct Encoding {
+        /// whether special tokens written out in texts and messages are control tokens
+        special: bool = false,
+    }
 }
 
-fn ids(reg: &mut Registry, session: &Rc<Session>) {
-    let doc = Doc::new(
-        "encode_ids(prompts: array, completions: array) -> Batch",
-        "Rows of token ids as they are; no end token is added.",
-    )
-    .param("prompts", "[B] arrays of int", "token ids, at least one each")
-    .param("completions", "[B] arrays of int", "token ids")
-    .errors("Different numbers of prompts and completions, an empty prompt, something that is no token id.")
-    .example(
-        "let b = encode_ids([[5], [6, 7]], [[1, 2], [3]]);\nassert_eq(b.mask.to_array(), [[1.0, 1.0], [1.0, 0.0]]);",
-    );
-    let device = session.device();
-    reg.add(doc, |m| {
-        m.set_native_fn("encode_ids", move |prompts: Array, completions: Array| -> Answer<Batch> {
-            let (prompts, completions) = (read_ids("prompts", &prompts)?, read_ids("completions", &completions)?);
-            Ok(encode::encode_ids(prompts, completions, &device)?)
-        });
-    });
+/// Maps with prompt and completion.
+struct Demos(Vec<Demo>);
+
+impl Typed for Demos {
+    const TYPE: &'static str = "array";
 }
 
-fn prompts(reg: &mut Registry) {
-    let doc = Doc::named(
-        "to_array",
-        "prompts.to_array() -> array",
-        "Prompts as maps: the text or the messages as `prompt`, and the fields.",
-    )
-    .example(
-        "let task = load_task(\"arithmetic\");\nlet p = task.prompts(2).to_array();\n\
-             assert_eq(p.len(), 2);\nassert(p[0].prompt.ends_with(\"=\") && p[0].answer.len() > 0);",
-    );
-    reg.add(doc, |m| {
-        m.set_native_fn("to_array", |prompts: &mut Prompts| -> Answer<Array> {
-            prompts.items.iter().map(prompt_map).collect()
-        });
-    });
+impl FromScript for Demos {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<Array>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        read_demos(&<Array as FromScript>::read(value, place)?).map(Self)
+    }
 }
 
-fn prompt_map(prompt: &Prompt) -> Answer<Dynamic> {
+/// Maps with chosen and rejected.
+struct Pairs(Vec<Pair>);
+
+impl Typed for Pairs {
+    const TYPE: &'static str = "array";
+}
+
+impl FromScript for Pairs {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<Array>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        read_pairs(&<Array as FromScript>::read(value, place)?).map(Self)
+    }
+}
+
+/// Arrays of token ids.
+struct Ids(Vec<Vec<u32>>);
+
+impl Typed for Ids {
+    const TYPE: &'static str = "array";
+}
+
+impl FromScript for Ids {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<Array>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        read_ids(place.name, &<Array as FromScript>::read(value, place)?).map(Self)
+    }
+}
+
+/// Prompts as scripts give them: a handle, or an array of texts, of dialogues or of maps with `prompt`.
+pub(super) struct Asked(pub AnyPrompts);
+
+impl Typed for Asked {
+    const TYPE: &'static str = "Prompts | array";
+}
+
+impl FromScript for Asked {
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        match value.try_cast_result::<AnyPrompts>() {
+            Ok(AnyPrompts::Fresh(prompts)) => some(place.function, prompts).map(AnyPrompts::Fresh).map(Self),
+            Ok(states) => Ok(Self(states)),
+            Err(value) => read_prompts(place.function, &value).map(AnyPrompts::Fresh).map(Self),
+        }
+    }
+}
+
+/// The same where no row is gone on from.
+pub(super) struct AskedAnew(pub Prompts);
+
+impl Typed for AskedAnew {
+    const TYPE: &'static str = Asked::TYPE;
+}
+
+impl FromScript for AskedAnew {
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        match <Asked as FromScript>::read(value, place)?.0 {
+            AnyPrompts::Fresh(prompts) => Ok(Self(prompts)),
+            AnyPrompts::Reset(_) => Err(no_prompts(place.function, "states of rows, from reset")),
+        }
+    }
+}
+
+fn no_prompts(function: &str, found: &str) -> Error {
+    Error::value(format!("`{function}`: expected prompts, found {found}")).hint(
+        "prompts come from task.prompts(n), or as an array of texts, of dialogues [#{ role, content }, …] or of \
+         maps #{ prompt, … }",
+    )
+}
+
+fn prompt_map(prompt: &Prompt) -> Fallible<Dynamic> {
     map_of([("prompt", &prompt.content)], &prompt.fields)
 }
 
 /// A demonstration as `encode` takes it.
-pub(super) fn demo_map(demo: &Demo) -> Answer<Dynamic> {
+pub(super) fn demo_map(demo: &Demo) -> Fallible<Dynamic> {
     map_of([("prompt", &demo.prompt), ("completion", &demo.completion)], &demo.fields)
 }
 
 /// A pair as `encode_pairs` takes it.
-pub(super) fn pair_map(pair: &Pair) -> Answer<Dynamic> {
+pub(super) fn pair_map(pair: &Pair) -> Fallible<Dynamic> {
     let answers = [("chosen", &pair.chosen), ("rejected", &pair.rejected)];
     match &pair.prompt {
         Some(prompt) => map_of([("prompt", prompt), answers[0], answers[1]], &pair.fields),
@@ -148,7 +192,7 @@ pub(super) fn pair_map(pair: &Pair) -> Answer<Dynamic> {
     }
 }
 
-fn map_of<const N: usize>(contents: [(&str, &Content); N], fields: &Fields) -> Answer<Dynamic> {
+fn map_of<const N: usize>(contents: [(&str, &Content); N], fields: &Fields) -> Fallible<Dynamic> {
     let mut map = Map::new();
     for (name, content) in contents {
         map.insert(name.into(), rhai::serde::to_dynamic(content.value())?);
@@ -159,18 +203,10 @@ fn map_of<const N: usize>(contents: [(&str, &Content); N], fields: &Fields) -> A
     Ok(map.into())
 }
 
-/// Prompts as scripts give them: a handle, or an array of texts, of dialogues or of maps with `prompt`.
-pub(super) fn read_prompts(function: &str, value: Dynamic) -> Result<Prompts> {
-    if let Some(prompts) = value.read_lock::<Prompts>() {
-        return some(function, prompts.clone());
-    }
-    let wrong = |found: String| {
-        Error::value(format!("`{function}`: expected prompts, found {found}")).hint(
-            "prompts come from task.prompts(n), or as an array of texts, of dialogues [#{ role, content }, …] or of \
-             maps #{ prompt, … }",
-        )
-    };
-    let Ok(items) = value.as_array_ref() else { return Err(wrong(describe(&value))) };
+/// An array of texts, of dialogues or of maps with `prompt`.
+fn read_prompts(function: &str, value: &Dynamic) -> Result<Prompts> {
+    let wrong = |found: String| no_prompts(function, &found);
+    let Ok(items) = value.as_array_ref() else { return Err(wrong(describe(value))) };
     let one = |(i, item): (usize, &Dynamic)| {
         if item.is_string() || item.is_array() {
             let content = Content::read(&format!("`{function}`: prompt {i}"), to_json(item))?;
@@ -220,13 +256,6 @@ fn read_pairs(pairs: &Array) -> Result<Vec<Pair>> {
         })
     };
     pairs.iter().enumerate().map(one).collect()
-}
-
-fn read_special(function: &'static str, options: Map) -> Result<bool> {
-    let mut options = Options::new(function, options)?;
-    let special = options.bool("special")?.unwrap_or(false);
-    options.finish()?;
-    Ok(special)
 }
 
 fn row_map<'a>(function: &str, expected: &str, item: &'a Dynamic) -> Result<impl std::ops::Deref<Target = Map> + 'a> {

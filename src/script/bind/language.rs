@@ -1,37 +1,47 @@
 //! Functions of the language itself that are bound anew, because its own can hang, panic or take all memory.
 
-use super::convert::Answer;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::run::Session;
-use crate::script::registry::Registry;
+use crate::script::native::{Call, FromScript, Number, Place, Registry, Typed};
 use crate::script::value::to_json;
 use crate::tensor::memory;
 use rhai::{Dynamic, FLOAT, INT, ImmutableString, Map};
-use std::rc::Rc;
+use std::any::TypeId;
 use std::time::{Duration, Instant};
 
 /// Between two looks at Ctrl-C.
 const NAP: Duration = Duration::from_millis(50);
 
-pub fn register(reg: &mut Registry, session: &Rc<Session>) {
-    let m = reg.global();
-    let own = session.clone();
-    m.set_native_fn("sleep", move |seconds: FLOAT| sleep(&own, seconds));
-    let own = session.clone();
-    m.set_native_fn("sleep", move |seconds: INT| sleep(&own, seconds as FLOAT));
+pub fn register(reg: &mut Registry) {
+    reg.hidden("sleep", ["seconds"], |call: &Call, seconds: Seconds| sleep(call.session, seconds.0));
     // A function in the map is named and not looked into: it may hold the map itself.
-    m.set_native_fn("to_json", |map: &mut Map| -> Answer<String> {
-        Ok(to_json(&Dynamic::from(map.clone())).to_string())
-    });
-    m.set_native_fn("replace", |text: &mut ImmutableString, from: ImmutableString, to: ImmutableString| {
+    reg.hidden("to_json", ["map"], |map: Map| to_json(&Dynamic::from(map)).to_string());
+    reg.hidden("replace", ["from", "to"], |text: &mut ImmutableString, from: ImmutableString, to: ImmutableString| {
         replace(text, &from, &to)
     });
 }
 
-fn sleep(session: &Session, seconds: FLOAT) -> Answer<()> {
+/// A time, of the two types that the language's own function takes.
+struct Seconds(FLOAT);
+
+impl Typed for Seconds {
+    const TYPE: &'static str = "number";
+}
+
+impl FromScript for Seconds {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<FLOAT>(), TypeId::of::<INT>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        <Number as FromScript>::read(value, place).map(|seconds| Self(seconds.0))
+    }
+}
+
+fn sleep(session: &Session, seconds: FLOAT) -> Result<()> {
     const LONGEST: FLOAT = 86_400.0;
     if !(0.0..=LONGEST).contains(&seconds) {
-        return Err(Error::value(format!("sleep: expected 0 to {LONGEST} seconds, found {seconds}")).into());
+        return Err(Error::value(format!("sleep: expected 0 to {LONGEST} seconds, found {seconds}")));
     }
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -42,12 +52,12 @@ fn sleep(session: &Session, seconds: FLOAT) -> Answer<()> {
 }
 
 /// In place, as the language does it; the length is known before the memory is taken.
-fn replace(text: &mut ImmutableString, from: &str, to: &str) -> Answer<()> {
+fn replace(text: &mut ImmutableString, from: &str, to: &str) -> Result<()> {
     let found = if from.is_empty() { text.chars().count() + 1 } else { text.matches(from).count() };
     let more = (to.len() as u64).saturating_mul(found as u64);
     memory::room(more)?;
     if more > crate::script::limits::STRING_SIZE as u64 {
-        return Err(Error::value(format!("replace: {found} replacements make the text too long")).into());
+        return Err(Error::value(format!("replace: {found} replacements make the text too long")));
     }
     *text = text.replace(from, to).into();
     Ok(())

@@ -1,4 +1,4 @@
-//! What scripts can call, one file per part. Each only converts and delegates.
+//! What scripts can call, one file per part; `pages/` says what each function means. Each only converts and delegates.
 
 pub mod args;
 pub mod assert;
@@ -23,26 +23,34 @@ pub mod tensor;
 use crate::run::Session;
 use crate::script::callee::Callees;
 use crate::script::loader::Loader;
-use crate::script::registry::Registry;
+use crate::script::native::Registry;
 use std::rc::Rc;
 
-/// Registers everything.
+/// Declares everything, in the order of the reference.
 pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, callees: &Callees) {
-    language::register(reg, session);
-    tensor::register(reg.topic("Tensors"), session);
-    rl::register(reg.topic("Objectives"), session);
-    model::register(reg.topic("Models"), session);
+    language::register(reg);
+    register_numbers(reg);
+    reg.page(include_str!("pages/models.md"));
+    model::register(reg);
     chat::register(reg);
-    frozen::register(reg, session);
-    encode::register(reg.topic("Batches"), session);
-    batch::register(reg, session);
-    dialogue::register(reg.topic("Dialogues and resets"), session);
-    engine::register(reg.topic("Sampling and training"), session);
-    task::register(reg.topic("Tasks"), session);
-    data::register(reg.topic("Data"), session);
-    run::register(reg.topic("Runs"), session);
-    args::register(reg, session);
-    plot::register(reg, session);
+    frozen::register(reg);
+    reg.page(include_str!("pages/batches.md"));
+    encode::register(reg);
+    batch::register(reg);
+    dialogue::register(reg.page(include_str!("pages/dialogues-and-resets.md")));
+    engine::register(reg.page(include_str!("pages/sampling-and-training.md")));
+    task::register(reg.page(include_str!("pages/tasks.md")));
+    data::register(reg.page(include_str!("pages/data.md")));
+    reg.page(include_str!("pages/runs.md"));
+    run::register(reg);
+    args::register(reg);
+    plot::register(reg);
     script::register(reg, session, loader, callees);
-    assert::register(reg.topic("Checks"));
+    assert::register(reg.page(include_str!("pages/checks.md")));
+}
+
+/// Tensors and what objectives are made of: what needs no model.
+pub fn register_numbers(reg: &mut Registry) {
+    tensor::register(reg.page(include_str!("pages/tensors.md")));
+    rl::register(reg.page(include_str!("pages/objectives.md")));
 }

@@ -1,35 +1,19 @@
 //! Pictures in scripts.
 
-use super::convert::Answer;
 use crate::error::{Error, Result};
-use crate::run::Session;
 use crate::run::heatmap::{self, Panel};
-use crate::script::options::describe;
-use crate::script::registry::{Doc, Registry};
+use crate::script::native::{Call, Registry};
+use crate::script::value::describe;
 use crate::tensor::Tensor;
 use rhai::{Dynamic, Map};
 use std::path::Path;
-use std::rc::Rc;
 
-pub fn register(reg: &mut Registry, session: &Rc<Session>) {
-    let doc = Doc::new(
-        "heatmap(path: string, panels: map)",
-        "Draws tensors [B,T] as coloured cells into an SVG file: red below 0, blue above.",
-    )
-    .param("path", "string", "the file, which is replaced if it is there")
-    .param("panels", "map of Tensor", "a panel for each, under its name; each has a scale of its own")
-    .errors("A value that is no tensor [B,T]; a path that cannot be written.")
-    .example(
-        "let run = open_run(#{});\nlet x = randn([4, 8]);\nheatmap(run.dir + \"/x.svg\", #{ x: x, squared: x ** 2 });\n\
-         assert(x.shape == [4, 8]);",
-    );
-    reg.add(doc, |m| {
-        let session = session.clone();
-        m.set_native_fn("heatmap", move |path: &str, panels: Map| -> Answer<()> {
-            session.access().write(Path::new(path))?;
-            let panels = panels.iter().map(|(name, value)| panel(name, value)).collect::<Result<Vec<_>>>()?;
-            Ok(heatmap::write(&panels, Path::new(path))?)
-        });
+pub fn register(reg: &mut Registry) {
+    reg.function("heatmap", ["path", "panels"], |call: &Call, path: String, panels: Map| -> Result<()> {
+        let path = Path::new(&path);
+        call.session.access().write(path)?;
+        let panels = panels.iter().map(|(name, value)| panel(name, value)).collect::<Result<Vec<_>>>()?;
+        heatmap::write(&panels, path)
     });
 }
 

@@ -6,44 +6,19 @@ use crate::error::Error;
 use crate::run::Session;
 use crate::script::callee::{self, Callees, Fallible, Home};
 use crate::script::loader::{Loader, Source};
-use crate::script::registry::{Doc, Registry};
+use crate::script::native::{Call, Registry};
 use crate::script::wording;
-use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, NativeCallContext};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
 use std::cell::RefCell;
 use std::rc::Rc;
 
 pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, callees: &Callees) {
     let shared = Shared { session: session.clone(), loader: loader.clone(), callees: callees.clone() };
-    let doc = Doc::new(
-        "script(name: string) -> Fn",
-        "The functions of another script: `script(\"grpo\").call(\"loss\", [logp, b, cfg])` calls one without running \
-         the script's body. It sees its file's functions, imports and constants; an edited file is read again.",
-    )
-    .param("name", "string", "a path, or the name of a script in ./scripts or in the binary")
-    .errors("An unknown script or function; calls nested too deeply.")
-    .example(
-        "let s = script(\"grpo\");\n\
-         let b = #{ old_logprob: tensor([[-1.0]]), ref_logprob: tensor([[-1.0]]), advantage: tensor([[2.0]]), \
-         mask: tensor([[1.0]]) };\n\
-         let loss = s.call(\"loss\", [tensor([[-1.0]]), b, #{ clip: 0.2, beta: 0.0 }]);\n\
-         assert_close(loss, -2.0);",
-    );
     let handles = shared.clone();
-    reg.add(doc, |m| {
-        m.set_native_fn("script", move |name: ImmutableString| handles.handle(&name));
-    });
-    let doc = Doc::new(
-        "defaults(name: string) -> map",
-        "The hyper-parameters of another script as it declares them: what its `args(#{ … })` holds.",
-    )
-    .param("name", "string", "as for script")
-    .errors("An unknown script; one that declares none.")
-    .example("let cfg = defaults(\"grpo\");\nassert_eq(cfg.clip, 0.2);\ncfg.clip = 0.1;");
-    reg.add(doc, |m| {
-        m.set_native_fn("defaults", move |ctx: NativeCallContext, name: ImmutableString| {
-            let _level = shared.callees.deeper(&ctx)?;
-            callee::defaults(ctx.engine(), &shared.loader.find(&name)?)
-        });
+    reg.function("script", ["name"], move |name: ImmutableString| handles.handle(&name));
+    reg.function("defaults", ["name"], move |call: &Call, name: ImmutableString| -> Fallible<Map> {
+        let _level = shared.callees.deeper(call.context)?;
+        callee::defaults(call.context.engine(), &shared.loader.find(&name)?)
     });
 }
 

@@ -5,7 +5,7 @@ use crate::run::Session;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::limits::Usage;
 use crate::script::loader::{Loader, Source};
-use crate::script::registry::Doc;
+use crate::script::native::Declaration;
 use crate::script::surprises;
 use crate::script::wording::Context;
 use rhai::{AST, ASTNode, EvalAltResult, Expr};
@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 /// Shared by everything that evaluates scripts in one engine.
 pub struct Surroundings {
-    pub docs: Vec<Doc>,
+    pub docs: Vec<Declaration>,
     pub loader: Rc<Loader>,
     pub session: Rc<Session>,
     pub(in crate::script) usage: Rc<Usage>,

@@ -8,8 +8,8 @@
 pub struct Function {
     /// `linear`
     pub name: String,
-    /// `linear(step, steps)`
-    pub signature: String,
+    /// `step`, `steps`
+    pub params: Vec<String>,
     /// The comment without the example.
     pub about: String,
     /// A script without the line that imports the module; empty where there is none.
@@ -33,11 +33,13 @@ pub fn functions(text: &str) -> Vec<Function> {
 }
 
 fn function(line: &str, comment: &[&str]) -> Function {
-    let signature = line.split('{').next().unwrap_or(line).trim().to_string();
-    let name = signature.split('(').next().unwrap_or_default().to_string();
+    let signature = line.split('{').next().unwrap_or(line);
+    let (name, params) = signature.split_once('(').unwrap_or((signature, ""));
+    let params = params.trim().trim_end_matches(')').split(',').map(str::trim).filter(|param| !param.is_empty());
+    let (name, params) = (name.trim().to_string(), params.map(str::to_string).collect());
     let mut parts = comment.split(|line| line.starts_with("```"));
     let about = parts.next().unwrap_or_default().join(" ");
-    Function { name, signature, about, example: parts.next().unwrap_or_default().join("\n") }
+    Function { name, params, about, example: parts.next().unwrap_or_default().join("\n") }
 }
 
 #[cfg(test)]
@@ -49,7 +51,7 @@ mod tests {
         let text = "//! A module.\n\n/// Half of x.\n/// Rounded down.\n/// ```\n/// assert_eq(m::half(3), 1);\n/// ```\n\
                     fn half(x) {\n    x / 2\n}\n\n/// Not for others.\nprivate fn one() { 1 }\n\nfn bare() { }\n";
         let [half, bare] = &functions(text)[..] else { panic!("two functions") };
-        assert_eq!((half.name.as_str(), half.signature.as_str()), ("half", "half(x)"));
+        assert_eq!((half.name.as_str(), &half.params[..]), ("half", &["x".to_string()][..]));
         assert_eq!(
             (half.about.as_str(), half.example.as_str()),
             ("Half of x. Rounded down.", "assert_eq(m::half(3), 1);")

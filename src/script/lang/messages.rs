@@ -2,14 +2,14 @@
 
 use crate::error::{Error, nearest};
 use crate::script::loader::Loader;
-use crate::script::options::describe;
-use crate::script::registry::Doc;
+use crate::script::native::Declaration;
+use crate::script::value::describe;
 use rhai::{Dynamic, EvalAltResult, ParseErrorType};
 use std::collections::BTreeMap;
 
 /// What can be known about a script, for hints.
 pub struct Context<'a> {
-    pub docs: &'a [Doc],
+    pub docs: &'a [Declaration],
     pub loader: &'a Loader,
     /// Which text a function stands in, where Rhai does not know.
     pub homes: &'a BTreeMap<String, String>,
@@ -157,13 +157,13 @@ fn function(signature: &str, context: &Context<'_>) -> Wording {
     }
     let own = context.functions.iter().filter(|(known, _)| known == name).map(|(_, signature)| signature.clone());
     let native = context.docs.iter().filter(|doc| doc.path() == name || doc.name == name);
-    let known: Vec<String> = own.chain(native.map(|doc| doc.signature.to_string())).collect();
+    let known: Vec<String> = own.chain(native.flat_map(Declaration::signatures)).collect();
     if !known.is_empty() {
         let message = format!("`{name}` does not take ({types})");
         return Wording::new(message, Some(format!("it is {}", known.join(", or "))))
             .here("called with other arguments");
     }
-    let names = context.docs.iter().map(Doc::path);
+    let names = context.docs.iter().map(Declaration::path);
     let hint = did_you_mean(name, names.chain(context.functions.iter().map(|(name, _)| name.clone())));
     Wording::new(format!("there is no function `{name}({types})`"), hint).here("not known")
 }
@@ -182,7 +182,7 @@ fn dot(text: &str, context: &Context<'_>) -> Wording {
         false => format!("{kind} has no property `{name}`"),
     };
     let hint = match context.docs.iter().find(|doc| doc.name == name) {
-        Some(doc) => Some(format!("it is a function: {}", doc.signature)),
+        Some(doc) => Some(format!("it is a function: {}", doc.signatures().join(", or "))),
         None => did_you_mean(name, known),
     };
     Wording::new(message, hint).here("no such property")

@@ -4,51 +4,61 @@
 use crate::error::{Error, Result};
 use crate::script::library;
 use crate::script::loader;
-use crate::script::registry::Doc;
+use crate::script::native::{Declaration, Form, Param, Section, Shape};
 
-/// One function with all its overloads.
+/// One function with all its forms.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The page it stands on: `Tensors`, `std/schedule`.
     pub topic: String,
     /// What a script writes to call it: `exp`, `kl::k3`, `schedule::linear`.
     pub path: String,
-    pub signature: String,
-    pub summary: String,
-    /// Name, type or shape, meaning.
-    pub params: Vec<[&'static str; 3]>,
-    /// When it fails.
-    pub errors: &'static str,
-    /// Where it is from, and what else is worth knowing.
-    pub notes: &'static str,
-    pub example: String,
+    pub shape: Shape,
+    pub forms: Vec<Form>,
+    pub section: Section,
+}
+
+impl Entry {
+    /// `sum(x: Tensor, axis?: int) -> Tensor`, one for each form.
+    pub fn signatures(&self) -> Vec<String> {
+        self.forms.iter().map(|form| form.signature(&self.path, self.shape)).collect()
+    }
+
+    /// Whether it is written behind the point of a value.
+    pub fn is_method(&self) -> bool {
+        self.forms.iter().any(|form| form.receiver.is_some())
+    }
 }
 
 /// Everything that a script can call, in the order of the registry; `std/` comes last.
-pub fn entries(docs: &[Doc]) -> Vec<Entry> {
+pub fn entries(docs: &[Declaration]) -> Vec<Entry> {
     let native = docs.iter().map(|doc| Entry {
-        topic: doc.topic.to_string(),
+        topic: doc.topic.clone(),
         path: doc.path(),
-        signature: doc.signature.to_string(),
-        summary: doc.summary.to_string(),
-        params: doc.params.iter().map(|param| [param.name, param.shape, param.about]).collect(),
-        errors: doc.errors,
-        notes: doc.source,
-        example: doc.example.to_string(),
+        shape: doc.shape,
+        forms: doc.forms.clone(),
+        section: doc.section.clone(),
     });
     let library = loader::STDLIB.iter().flat_map(|(module, text)| {
         library::functions(text).into_iter().map(move |function| Entry {
             topic: format!("std/{module}"),
             path: format!("{module}::{}", function.name),
-            signature: format!("{module}::{}", function.signature),
-            summary: function.about,
-            params: Vec::new(),
-            errors: "",
-            notes: "",
-            example: format!("import \"std/{module}\" as {module};\n{}", function.example),
+            shape: Shape::Call,
+            forms: vec![untyped(&function.params)],
+            section: Section {
+                summary: function.about,
+                example: format!("import \"std/{module}\" as {module};\n{}", function.example),
+                ..Section::default()
+            },
         })
     });
     native.chain(library).collect()
+}
+
+/// A function of a script, whose parameters have names alone.
+fn untyped(params: &[String]) -> Form {
+    let params = params.iter().map(|name| Param::needed(name, "")).collect();
+    Form { receiver: None, params, returns: String::new() }
 }
 
 /// Each topic once, in the order of the entries.

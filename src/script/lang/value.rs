@@ -23,6 +23,21 @@ pub fn to_json(value: &Dynamic) -> serde_json::Value {
     })
 }
 
+/// A value as error texts name it: `the float 0.5`, `a Tensor`.
+pub fn describe(value: &Dynamic) -> String {
+    match value.type_name() {
+        "()" => "nothing".into(),
+        "i64" => format!("the int {value}"),
+        "f64" => format!("the float {value}"),
+        "bool" => format!("{value}"),
+        "string" => format!("the string {value:?}"),
+        "array" => "an array".into(),
+        "map" => "a map".into(),
+        "Fn" => "a function".into(),
+        other => format!("a {}", other.rsplit("::").next().unwrap_or(other).trim_end_matches('>')),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Rhai definition files, from which editors complete and check: a declaration for each signature of the reference.
 
+use crate::script::native::{Form, Param, Shape};
 use crate::script::reference::Entry;
 use std::collections::BTreeMap;
 
@@ -13,8 +14,9 @@ pub fn files(entries: &[Entry]) -> Vec<(String, String)> {
             continue;
         }
         let text = modules.entry(module).or_default();
-        for declaration in declarations(name, entry) {
-            *text += &format!("\n/// {}\n{declaration}\n", entry.summary);
+        let forms = entry.forms.iter().filter(|_| entry.shape == Shape::Call);
+        for declaration in forms.flat_map(|form| declarations(name, form)) {
+            *text += &format!("\n/// {}\n{declaration}\n", entry.section.summary);
         }
     }
     let file = |(module, text): (&str, String)| match module {
@@ -24,63 +26,50 @@ pub fn files(entries: &[Entry]) -> Vec<(String, String)> {
     modules.into_iter().map(file).collect()
 }
 
-/// One declaration with all parameters, and one without those that may be left out.
-fn declarations(name: &str, entry: &Entry) -> Vec<String> {
-    let open = entry.signature.find('(');
-    let Some((open, close)) = open.zip(entry.signature.rfind(')')).filter(|(open, close)| open < close) else {
-        return Vec::new();
-    };
-    let all: Vec<&str> = entry.signature[open + 1..close].split(", ").filter(|part| !part.is_empty()).collect();
-    let needed: Vec<&str> = all.iter().copied().filter(|part| !part.contains("?:")).collect();
+/// A declaration for each number of arguments that a form takes.
+fn declarations(name: &str, form: &Form) -> Vec<String> {
+    let result = if form.returns.is_empty() { "()" } else { simple(&form.returns) };
     // Of a method the value in front of the dot is the first parameter.
-    let own = entry.signature[..open].split_once('.').map(|(own, _)| own);
-    let result = entry.signature[close + 1..].trim().strip_prefix("->").map_or("()", str::trim);
-    let declare = |parts: &[&str]| {
-        let parts = parts.iter().map(|part| {
-            let (name, kind) = part.split_once(':').unwrap_or((part, "?"));
-            format!("{}: {}", name.trim_end_matches('?'), simple(kind))
-        });
-        let all: Vec<String> = own.map(|own| format!("{own}: ?")).into_iter().chain(parts).collect();
-        format!("fn {name}({}) -> {};", all.join(", "), simple(result))
-    };
-    let mut found = vec![declare(&needed)];
-    if needed.len() < all.len() {
-        found.push(declare(&all));
-    }
-    found
+    let all: Vec<String> = form.receiver.iter().chain(&form.params).map(param).collect();
+    let (fewest, most) = form.arguments();
+    (fewest..=most).map(|count| format!("fn {name}({}) -> {result};", all[..count].join(", "))).collect()
+}
+
+fn param(param: &Param) -> String {
+    format!("{}: {}", param.name, simple(&param.kind))
 }
 
 /// A type that is one word; the language has no others.
 fn simple(kind: &str) -> &str {
-    let kind = kind.trim();
-    let word = kind == "()" || kind.chars().all(char::is_alphanumeric);
-    if word && kind != "number" { kind } else { "?" }
+    let word = !kind.is_empty() && kind.chars().all(char::is_alphanumeric);
+    if word && !["number", "any"].contains(&kind) { kind } else { "?" }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::native::{Presence, Section};
 
-    fn entry(path: &str, signature: &str) -> Entry {
+    fn entry(path: &str, shape: Shape, receiver: Option<Param>, params: Vec<Param>, returns: &str) -> Entry {
         Entry {
             topic: "Tensors".into(),
             path: path.into(),
-            signature: signature.into(),
-            summary: "What it does.".into(),
-            params: Vec::new(),
-            errors: "",
-            notes: "",
-            example: String::new(),
+            shape,
+            forms: vec![Form { receiver, params, returns: returns.into() }],
+            section: Section { summary: "What it does.".into(), ..Section::default() },
         }
     }
 
     #[test]
     fn optional_parameters_give_two_declarations_and_methods_their_object() {
+        let needed = Param::needed;
+        let options = Param { presence: Presence::Options, ..needed("options", "map") };
+        let asked = vec![needed("model", "Model"), needed("prompts", "Prompts | array"), options];
         let given = [
-            entry("sample", "sample(model: Model, prompts: Prompts | array, options?: map) -> Batch"),
-            entry("prompts", "task.prompts(n: int) -> Prompts"),
-            entry("kl::k3", "kl::k3(logp: Tensor, ref: Tensor) -> Tensor"),
-            entry("[]", "x[i] -> Tensor"),
+            entry("sample", Shape::Call, None, asked, "Batch"),
+            entry("prompts", Shape::Call, Some(needed("task", "Task")), vec![needed("n", "int")], "Prompts"),
+            entry("kl::k3", Shape::Call, None, vec![needed("logp", "Tensor"), needed("ref", "Tensor")], "Tensor"),
+            entry("[]", Shape::Index, Some(needed("x", "Tensor")), vec![needed("i", "int")], "Tensor"),
         ];
         let found = files(&given);
         assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["rhopo.d.rhai", "kl.d.rhai"]);
@@ -90,7 +79,7 @@ mod tests {
             [
                 "fn sample(model: Model, prompts: ?) -> Batch;",
                 "fn sample(model: Model, prompts: ?, options: map) -> Batch;",
-                "fn prompts(task: ?, n: int) -> Prompts;"
+                "fn prompts(task: Task, n: int) -> Prompts;"
             ]
         );
         assert!(

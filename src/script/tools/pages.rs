@@ -8,6 +8,7 @@ use crate::script::builder::HostBuilder;
 use crate::script::diagnostics::Diagnostic;
 use crate::script::limits::Limits;
 use crate::script::loader::Source;
+use crate::script::native::{Form, Param};
 use crate::script::reference::{self, Entry};
 use std::cell::RefCell;
 use std::fmt::Write;
@@ -21,25 +22,41 @@ const OPERATIONS: u64 = 10_000_000;
 /// # Errors
 /// Those of the example.
 pub fn page(entry: &Entry) -> std::result::Result<String, Diagnostic> {
-    let mut text = format!("### `{}`\n\n{}\n", entry.signature, entry.summary);
-    if !entry.params.is_empty() {
-        text.push('\n');
+    let section = &entry.section;
+    let signatures = entry.signatures().join("` or `");
+    let mut text = format!("### `{signatures}`\n\n{}\n", section.summary);
+    let items = items(entry);
+    if !items.is_empty() {
+        text += &format!("\n{}\n", items.join("\n"));
     }
     // Writing into a String cannot fail.
-    for [name, shape, about] in &entry.params {
-        let _ = writeln!(text, "- `{name}` ({shape}): {about}");
-    }
-    for (title, said) in [("Fails", entry.errors), ("Note", entry.notes)] {
+    for (title, said) in [("Fails", &section.errors), ("Note", &section.notes)] {
         if !said.is_empty() {
             let _ = writeln!(text, "\n{title}: {said}");
         }
     }
-    let _ = writeln!(text, "\n```rhai\n{}\n```", entry.example.trim_end());
+    let _ = writeln!(text, "\n```rhai\n{}\n```", section.example.trim_end());
     let printed = run(entry)?;
     if !printed.is_empty() {
         let _ = writeln!(text, "\n```text\n{}\n```", printed.trim_end());
     }
     Ok(text)
+}
+
+/// A line for each parameter, as the page says it, and for each option, as its declaration does.
+pub fn items(entry: &Entry) -> Vec<String> {
+    let kind = |names: &str| {
+        let named = |param: &&Param| names.split(", ").any(|name| name == param.name);
+        let found = entry.forms.iter().flat_map(|form| &form.params).find(named);
+        found.map_or_else(String::new, |param| param.kind.clone())
+    };
+    let params = entry.section.params.iter().map(|[names, shape, about]| {
+        let shape = if shape.is_empty() { kind(names) } else { shape.clone() };
+        format!("- `{names}` ({shape}): {about}")
+    });
+    let options = entry.forms.first().map_or(&[][..], Form::options);
+    let options = options.iter().map(|opt| format!("- `{}` ({}): {}", opt.name, opt.kind, opt.meaning()));
+    params.chain(options).collect()
 }
 
 /// Runs an entry's example in a run folder of its own, and returns what it prints.
@@ -49,7 +66,7 @@ fn run(entry: &Entry) -> std::result::Result<String, Diagnostic> {
     let launch = Launch { out: Some(folder.path().join("run")), reporter: printed.clone(), ..Launch::default() };
     let limits = Limits { operations: Some(OPERATIONS), ..Limits::default() };
     let host = HostBuilder::new().launch(launch).limits(limits).build();
-    host.run(&Source { label: format!("example of {}", entry.path), text: entry.example.clone() })?;
+    host.run(&Source { label: format!("example of {}", entry.path), text: entry.section.example.clone() })?;
     Ok(printed.text.take())
 }
 
@@ -68,7 +85,12 @@ pub fn pages(entries: &[Entry]) -> std::result::Result<Vec<(String, String)>, Di
         let _ = writeln!(index, "\n## [{topic}]({file})\n\n| | |\n| --- | --- |");
         let mut text = format!("# {topic}\n");
         for entry in entries.iter().filter(|entry| entry.topic == topic) {
-            let _ = writeln!(index, "| `{}` | {} |", entry.path.replace('|', "\\|"), entry.summary.replace('|', "\\|"));
+            let _ = writeln!(
+                index,
+                "| `{}` | {} |",
+                entry.path.replace('|', "\\|"),
+                entry.section.summary.replace('|', "\\|")
+            );
             let _ = write!(text, "\n{}", page(entry)?);
         }
         pages.push((file, text));
@@ -97,20 +119,31 @@ impl Reporter for Printed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::native::{Section, Shape};
 
     #[test]
     fn a_page_shows_what_its_example_prints() {
-        let entry = Entry {
+        let mut entry = Entry {
             topic: "Tensors".into(),
             path: "print".into(),
-            signature: "print(x)".into(),
-            summary: "Prints.".into(),
-            params: Vec::new(),
-            errors: "",
-            notes: "",
-            example: "let x = 1 + 1;\nprint(`x is ${x}`);".into(),
+            shape: Shape::Call,
+            forms: vec![Form {
+                receiver: None,
+                params: vec![Param::needed("x", "any"), Param::needed("y", "int")],
+                returns: String::new(),
+            }],
+            section: Section {
+                summary: "Prints.".into(),
+                params: vec![["x", "", "what"].map(str::to_string), ["y", "rows", "how many"].map(str::to_string)],
+                example: "let x = 1 + 1;\nprint(`x is ${x}`);".into(),
+                ..Section::default()
+            },
         };
-        assert!(page(&entry).expect("runs").ends_with("```\n\n```text\nx is 2\n```\n"));
-        assert_eq!(page(&Entry { example: "nothing".into(), ..entry }).expect_err("fails").frames.len(), 1);
+        let page_of = page(&entry).expect("runs");
+        let head = "### `print(x: any, y: int)`\n\nPrints.\n\n- `x` (any): what\n- `y` (rows): how many\n";
+        assert!(page_of.starts_with(head), "{page_of}");
+        assert!(page_of.ends_with("```\n\n```text\nx is 2\n```\n"));
+        entry.section.example = "nothing".into();
+        assert_eq!(page(&entry).expect_err("fails").frames.len(), 1);
     }
 }

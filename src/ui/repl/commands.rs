@@ -109,7 +109,8 @@ fn help(desk: &Desk<'_, '_>, name: &str) -> Outcome {
     let name = name.rsplit('.').next().unwrap_or(name).trim_end_matches("()");
     let inside = format!("{name}::");
     let module = desk.entries().iter().filter(|entry| entry.path.starts_with(&inside));
-    let module: Vec<(String, String)> = module.map(|entry| (entry.path.clone(), entry.summary.clone())).collect();
+    let module: Vec<(String, String)> =
+        module.map(|entry| (entry.path.clone(), entry.section.summary.clone())).collect();
     if !module.is_empty() {
         section(&format!("module {name}"), module).iter().for_each(|line| say(line));
         return Ok(());
@@ -153,11 +154,16 @@ fn source(desk: &Desk<'_, '_>, name: &str) -> Outcome {
 fn search(desk: &Desk<'_, '_>, words: &str) {
     let words: Vec<String> = words.to_lowercase().split_whitespace().map(str::to_string).collect();
     let has_all = |entry: &&Entry| {
-        let text = format!("{} {} {}", entry.signature, entry.summary, entry.notes).to_lowercase();
+        let text = format!("{} {} {}", entry.signatures().join(" "), entry.section.summary, entry.section.notes)
+            .to_lowercase();
         words.iter().all(|word| text.contains(word))
     };
-    let found: Vec<(String, String)> =
-        desk.entries().iter().filter(has_all).map(|entry| (entry.path.clone(), entry.summary.clone())).collect();
+    let found: Vec<(String, String)> = desk
+        .entries()
+        .iter()
+        .filter(has_all)
+        .map(|entry| (entry.path.clone(), entry.section.summary.clone()))
+        .collect();
     match found.is_empty() {
         true => say("nothing has all these words"),
         false => section("", found).iter().skip(1).for_each(|line| say(line)),

@@ -8,6 +8,7 @@ use crate::files;
 use crate::model::builtin;
 use crate::script::lex::{self, Kind, Piece};
 use crate::script::loader;
+use crate::script::native::{Form, Shape};
 use crate::script::reference::Entry;
 use rhai::{Dynamic, Engine};
 use std::path::{Path, PathBuf};
@@ -52,21 +53,6 @@ pub struct Known {
     /// `:help`, with what each is for.
     pub commands: Vec<(&'static str, &'static str)>,
 }
-
-/// What handles are called in signatures: `run.steps(…)`, by the type of a variable.
-const RECEIVERS: [(&str, &[&str]); 11] = [
-    ("Batch", &["b", "d"]),
-    ("Tensor", &["x", "loss"]),
-    ("Model", &["model", "policy"]),
-    ("FrozenModel", &["model", "judge"]),
-    ("Optimizer", &["opt"]),
-    ("Run", &["run"]),
-    ("Task", &["task"]),
-    ("Data", &["data"]),
-    ("Prompts", &["prompts", "states"]),
-    ("Gradient", &["g", "gradient"]),
-    ("function", &["s"]),
-];
 
 /// Candidates for the word that ends at `at`, and where that word begins.
 pub fn candidates(text: &str, at: usize, known: &Known) -> (usize, Vec<String>) {
@@ -159,11 +145,14 @@ fn in_text(pieces: &[Piece<'_>], last: &Piece<'_>, known: &Known) -> (usize, Vec
         ["(", "load_task"] => task::CATALOG.iter().map(|(name, _)| name.to_string()).collect(),
         ["(", "script" | "defaults"] => [scripts(), paths(word)].concat(),
         ["import", ..] => loader::STDLIB.iter().map(|(name, _)| format!("std/{name}")).collect(),
-        ["(", "load_data" | "load_batch" | "load_frozen"] => paths(word),
-        ["(", name] if known.entries.iter().any(|e| e.path == name && e.signature.contains("path")) => paths(word),
+        ["(", name] if known.entries.iter().any(|entry| entry.path == name && takes_path(entry)) => paths(word),
         _ => Vec::new(),
     };
     (last.start + 1, sorted(found, word))
+}
+
+fn takes_path(entry: &Entry) -> bool {
+    entry.forms.iter().flat_map(|form| &form.params).any(|param| param.name == "path")
 }
 
 fn of_module(module: &str, known: &Known) -> Vec<String> {
@@ -175,17 +164,11 @@ fn of_module(module: &str, known: &Known) -> Vec<String> {
 fn of_value(name: &str, known: &Known) -> Vec<String> {
     let variable = known.variables.iter().find(|v| v.name == name);
     let kind = variable.map(|v| v.kind.as_str());
-    let receivers = RECEIVERS.iter().find(|(known, _)| Some(*known) == kind).map_or(&[][..], |(_, names)| names);
     let mut found: Vec<String> = variable.map(|v| v.members.clone()).unwrap_or_default();
-    for entry in &known.entries {
-        let Some((receiver, rest)) = entry.signature.split_once('.') else { continue };
-        let is_name = receiver.chars().all(|c| c.is_alphanumeric() || c == '_');
-        // Of a value that is not known yet, whatever can follow a point may be meant.
-        if is_name && (kind.is_none() || receivers.contains(&receiver)) {
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-            found.push(rest[..end].to_string());
-        }
-    }
+    // Of a value that is not known yet, whatever can follow a point may be meant.
+    let fits = |form: &Form| form.receiver.as_ref().is_some_and(|own| kind.is_none_or(|kind| kind == own.kind));
+    let methods = known.entries.iter().filter(|entry| matches!(entry.shape, Shape::Call | Shape::Property));
+    found.extend(methods.filter(|entry| entry.forms.iter().any(fits)).map(|entry| entry.path.clone()));
     found
 }
 
@@ -209,11 +192,10 @@ fn open_bracket(leading: &[&Piece<'_>]) -> Option<usize> {
 /// The options that the called function takes, those that are there left out.
 fn options(leading: &[&Piece<'_>], known: &Known) -> Vec<String> {
     let Some(map) = open_bracket(leading) else { return Vec::new() };
-    let Some(entry) = called(&leading[..map - 1], known).into_iter().next() else { return Vec::new() };
-    let placed = |name: &str| [format!("({name}"), format!(" {name}")].iter().any(|p| entry.signature.contains(p));
+    let entries = called(&leading[..map - 1], known);
+    let options = entries.iter().flat_map(|entry| &entry.forms).flat_map(Form::options);
     let given = |name: &str| leading[map..].iter().any(|piece| piece.text == name);
-    let params = entry.params.iter().map(|param| param[0]);
-    params.filter(|name| !placed(name) && !given(name)).map(str::to_string).collect()
+    options.map(|opt| opt.name).filter(|name| !given(name)).map(str::to_string).collect()
 }
 
 /// The pages of the function whose bracket is open last.
@@ -229,14 +211,12 @@ fn called<'a>(leading: &[&Piece<'_>], known: &'a Known) -> Vec<&'a Entry> {
         true => format!("{}::{}", before(3), name.text),
         false => name.text.to_string(),
     };
-    let fits =
-        |entry: &&Entry| entry.path == path && entry.signature.contains(&format!(".{}(", name.text)) == is_method;
+    let fits = |entry: &&Entry| entry.path == path && entry.is_method() == is_method;
     known.entries.iter().filter(fits).collect()
 }
 
 fn names(known: &Known) -> Vec<String> {
-    let functions =
-        known.entries.iter().filter(|e| !e.path.contains("::") && !e.signature.contains(&format!(".{}", e.path)));
+    let functions = known.entries.iter().filter(|entry| !entry.path.contains("::") && !entry.is_method());
     let modules = known.entries.iter().filter_map(|e| Some(e.path.split_once("::")?.0.to_string()));
     let words = lex::KEYWORDS.iter().map(ToString::to_string);
     let own = known.functions.iter().map(|f| bare(f).to_string());
@@ -266,7 +246,7 @@ pub fn signature(text: &str, known: &Known) -> Option<String> {
         leading = &leading[..open];
     }
     if let Some(entry) = called(leading, known).first() {
-        return Some(entry.signature.clone());
+        return Some(entry.signatures().join(" or "));
     }
     let open = open_bracket(leading)?;
     let name = leading[open.checked_sub(1)?];

@@ -4,9 +4,9 @@ use super::finding::Finding;
 use super::walk::expressions;
 use crate::script::host::Host;
 use crate::script::loader::Source;
-use crate::script::registry::Doc;
+use crate::script::native::{Declaration, Form, Opt};
 use crate::script::wording::did_you_mean;
-use rhai::{AST, Expr, FnCallExpr, Position, Stmt};
+use rhai::{AST, Expr, FnCallExpr, Ident, Position, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the language handles itself, whatever the arguments.
@@ -72,7 +72,7 @@ fn examine(
     };
     if !takes.contains(&(given + own)) {
         let takes: Vec<String> = takes.iter().filter_map(|n| n.checked_sub(own)).map(|n| n.to_string()).collect();
-        let signature = host.docs().iter().find(|doc| doc.path() == name).map(|doc| doc.signature.to_string());
+        let signature = host.docs().iter().find(|doc| doc.path() == name).map(|doc| doc.signatures().join(" or "));
         let plural = if takes == ["1"] { "argument" } else { "arguments" };
         return finding(format!("`{name}` takes {} {plural}, found {given}", takes.join(" or ")), signature);
     }
@@ -83,20 +83,33 @@ fn examine(
     })
 }
 
-/// The first key of a call's option map that its documentation does not name, and what it names.
+/// The first key of a call's option map that no form takes, and what they take.
 fn options(host: &Host, name: &str, own: usize, call: &FnCallExpr) -> Option<(String, Position, Vec<&'static str>)> {
     let Some(Expr::Map(map, _)) = call.args.last() else { return None };
     // A method is known by its name alone: whose it is shows only when it runs.
-    let same = |signature: &str| own == 0 || signature.contains(&format!(".{name}("));
-    let docs: Vec<_> = host.docs().iter().filter(|doc| doc.path() == name && same(doc.signature)).collect();
-    if docs.is_empty() || !docs.iter().all(|doc| doc.signature.contains("options")) {
+    let same = |doc: &&Declaration| doc.path() == name && doc.is_method() == (own == 1);
+    // The map stands behind all other arguments: what stands among those has another meaning.
+    let given = own + call.args.len();
+    let fits = |form: &&Form| (form.arguments().0..=form.arguments().1).contains(&given);
+    let forms: Vec<&Form> = host.docs().iter().filter(same).flat_map(|doc| &doc.forms).filter(fits).collect();
+    let takes = |form: &&Form| !form.options().is_empty() && form.arguments().1 == given;
+    if forms.is_empty() || !forms.iter().all(takes) {
         return None;
     }
-    // Parameters that stand in the signature have a place of their own.
-    let placed =
-        |doc: &Doc, name: &str| [format!("({name}:"), format!(" {name}:")].iter().any(|p| doc.signature.contains(p));
-    let options = docs.iter().flat_map(|doc| doc.params.iter().filter(|param| !placed(doc, param.name)));
-    let known: Vec<&str> = options.map(|param| param.name).collect();
-    let (key, _) = map.0.iter().find(|(key, _)| !known.contains(&key.name.as_str()))?;
-    Some((key.name.to_string(), key.pos, known))
+    unknown(&map.0, &forms.iter().flat_map(|form| form.options()).collect::<Vec<_>>())
+}
+
+/// The first key that is no option, or that is none of an option which is a map itself.
+fn unknown(map: &[(Ident, Expr)], options: &[&Opt]) -> Option<(String, Position, Vec<&'static str>)> {
+    map.iter().find_map(|(key, value)| {
+        let named: Vec<&&Opt> = options.iter().filter(|opt| opt.name == key.name.as_str()).collect();
+        if named.is_empty() {
+            return Some((key.name.to_string(), key.pos, options.iter().map(|opt| opt.name).collect()));
+        }
+        let nested: Vec<&Opt> = named.iter().flat_map(|opt| &opt.nested).collect();
+        match value {
+            Expr::Map(inner, _) if !nested.is_empty() => unknown(&inner.0, &nested),
+            _ => None,
+        }
+    })
 }
