@@ -1,6 +1,6 @@
 //! `Batch`: token rows with named columns, a value: changing one never changes another.
 //!
-//! Owns shapes and slicing. Where rows come from is `engine::sample`'s and `encode`'s affair; how they are cut into
+//! Owns shapes and slicing. Where rows come from is the engine's and `encode`'s affair; how they are cut into
 //! mini-batches is `minibatch`'s.
 
 use super::prompts::{Content, Prompts};

@@ -1,6 +1,6 @@
 //! Attention of one new token over the keys and values kept from the tokens before it.
 //!
-//! Owns the kept keys and values of a run of tokens; which runs a row sees is the caller's (`engine::cache`).
+//! Owns the kept keys and values of a run of tokens; which runs a row sees is the caller's (`engine::solo::cache`).
 
 use super::attention::{Heads, softmax};
 use super::gemm::{Mat, Packed, Start, matmul_packed_serial};

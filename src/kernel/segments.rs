@@ -1,6 +1,6 @@
 //! How packed tokens see each other: segments, some of which continue a prefix that others continue too.
 //!
-//! Owns the layout only; `attention.rs` computes over it, `engine::pack` makes it.
+//! Owns the layout only; `attention.rs` computes over it, `engine::solo::pack` makes it.
 
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;

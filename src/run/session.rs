@@ -55,8 +55,12 @@ pub struct Launch {
 impl Launch {
     /// In this process, silent, nothing overridden.
     pub fn new(device: Device, settings: Settings) -> Self {
-        let interrupt = Interrupt::new(settings.stop.clone());
-        let engine = engine::local(settings);
+        Self::on(engine::local(settings), device)
+    }
+
+    /// On any engine, silent, nothing overridden.
+    pub fn on(engine: Rc<dyn Engine>, device: Device) -> Self {
+        let interrupt = Interrupt::new(engine.settings().stop.clone());
         let (sets, access, reporter) = (Vec::new(), Access::everything(), Rc::new(Silent));
         Self { device, engine, seed: None, sets, out: None, threads: 1, interrupt, access, reporter }
     }

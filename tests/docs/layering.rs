@@ -199,6 +199,30 @@ fn files_are_opened_in_one_place() {
     assert_eq!(found, [""; 0]);
 }
 
+/// Scripts, data and runs know an engine by its trait, its requests and its handles, and a model by what is known of it
+/// without its weights: what is behind them may be in another process.
+#[test]
+fn what_runs_models_is_known_by_its_trait_alone() {
+    let inside = [
+        ("crate::engine::", &["solo", "Solo", "memory"][..]),
+        ("crate::model::", &["Model", "gguf", "decoder", "trunk", "weights"]),
+    ];
+    let mut wrong = Vec::new();
+    for file in files().into_iter().filter(|file| ["data", "run", "script"].contains(&file.layer.as_str())) {
+        for (root, hidden) in inside {
+            for (at, _) in file.code.match_indices(root) {
+                let path = &file.code[at + root.len()..];
+                // One path, or a group of them in a `use`.
+                let end = if path.starts_with('{') { path.find('}') } else { path.find(|c| !is_name(c) && c != ':') };
+                let names = path[..end.unwrap_or(path.len())].split(|c| !is_name(c));
+                let found = names.filter(|name| hidden.contains(name));
+                wrong.extend(found.map(|name| format!("{} names {root}{name}", within(&file.path))));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
 #[test]
 fn operations_without_a_backward_pass_are_not_called() {
     assert_eq!(outside(&[], &CUTTING), [""; 0]);

@@ -2,7 +2,9 @@
 
 use crate::common::solo::{Adamw, differentiate, logprob, measured, measured_at, numbers_of, sample, solo};
 use crate::common::{MODELS, fixture_model, largest, mask, max_gap, mul, ragged_rows, random_model, sub};
-use rhopo::engine::{self, AdamwOptions, ForwardRequest, Measure, SampleOptions, Settings, Solo};
+use rhopo::engine::{
+    self, AdamwOptions, Engine, ForwardRequest, Measure, ModelHandle, SampleOptions, Settings, Solo, Stateful,
+};
 use rhopo::model::Model;
 use rhopo::model::rows::Rows;
 use rhopo::rl::mask::{seq_mean, token_mean};
@@ -219,6 +221,36 @@ fn an_optimizer_goes_on_from_its_saved_state_with_the_same_bits() {
     for _ in 0..2 {
         assert_eq!(step(&a, &mut first), step(&b, &mut resumed));
     }
+}
+
+/// Back at an earlier state a model computes what it did then, and what was computed in between is stale.
+#[test]
+fn a_model_goes_back_to_its_saved_state_with_the_same_bits() {
+    let (engine, model) = (solo(), random_model(30, 32, 1, 1));
+    let rows = ragged_rows(3, 2, 30, Key::new(2));
+    let handle = ModelHandle::from(&model);
+    let numbers = || logprob(&model, &rows, &engine).to_vec().unwrap();
+    let (first, state) = (numbers(), engine.state(Stateful::Model(&handle)).unwrap());
+    let mut opt = Adamw::new(vec![model.clone()], AdamwOptions { lr: 1e-2, ..AdamwOptions::default() }).unwrap();
+    let loss = || seq_mean(&logprob(&model, &rows, &engine), &mask(&rows)).unwrap();
+    opt.step(&loss()).unwrap();
+    assert_ne!(numbers(), first);
+    let between = loss();
+    engine.restore(Stateful::Model(&handle), &state).unwrap();
+    assert_eq!(numbers(), first);
+    assert!(opt.step(&between).unwrap_err().what.contains("older than the model's weights"));
+    let mut other = state.clone();
+    other.tensors.pop_first();
+    let lacking = engine.restore(Stateful::Model(&handle), &other).unwrap_err().what;
+    assert_eq!(lacking, "the state lacks `model.embed_tokens.weight`");
+    let mut other = state.clone();
+    other.tensors.insert("more".into(), vec![0.0]);
+    assert!(engine.restore(Stateful::Model(&handle), &other).is_err());
+    let mut other = state;
+    other.tensors.get_mut("model.norm.weight").unwrap().pop();
+    let shorter = engine.restore(Stateful::Model(&handle), &other).unwrap_err().what;
+    assert_eq!(shorter, "the state holds 31 numbers for `model.norm.weight`, expected 32");
+    assert_eq!(numbers(), first, "what is refused changes nothing");
 }
 
 #[test]

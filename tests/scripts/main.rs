@@ -7,3 +7,4 @@ mod degenerate;
 mod lora_script;
 mod scripts_pairs;
 mod scripts_run;
+mod second_engine;
