@@ -4,7 +4,7 @@
 
 use crate::error::Error;
 use crate::run::Session;
-use crate::script::callee::{self, Callees, Fallible, Home};
+use crate::script::callee::{self, Callees, Fallible, Home, Trial};
 use crate::script::loader::{Loader, Source};
 use crate::script::native::{Call, Registry};
 use crate::script::wording;
@@ -34,9 +34,8 @@ struct Loaded {
     source: Source,
     /// Of all modules: an import may have changed where the file has not.
     generation: u64,
-    home: Home,
-    /// What was there before the last edit, until a call of the new text went well.
-    before: Option<Home>,
+    /// An edit is on trial for one call, where a run follows its files.
+    functions: Rc<RefCell<Trial>>,
 }
 
 impl Shared {
@@ -64,21 +63,11 @@ impl Shared {
         let function = function.clone().into_string().map_err(|_| usage())?;
         let values: Array = std::mem::take(*values).try_cast().ok_or_else(usage)?;
         let _level = self.callees.deeper(ctx)?;
-        let (home, label) = self.environment(ctx.engine(), name, loaded)?;
-        let before = loaded.borrow_mut().as_mut().and_then(|loaded| loaded.before.take());
-        // A run that follows its files tries an edit, and goes back where that fails.
-        let again = before.filter(|_| self.session.step_loop().follows()).map(|before| (before, values.clone()));
-        let done = self.callees.call(ctx, &home, &label, &function, values);
-        match (done, again) {
-            (Err(e), Some((before, values))) if !matches!(*e, EvalAltResult::ErrorTerminated(..)) => {
-                self.stays(&label, &e);
-                if let Some(loaded) = &mut *loaded.borrow_mut() {
-                    loaded.home = before.clone();
-                }
-                self.callees.call(ctx, &before, &label, &function, values)
-            }
-            (done, _) => done,
-        }
+        let (functions, label) = self.functions(ctx.engine(), name, loaded)?;
+        let call = |home: &Home, values| self.callees.call(ctx, home, &label, &function, values);
+        let done = callee::call_on_trial(&functions, values, call, |e| self.stays(&label, e));
+        functions.borrow_mut().settle();
+        done
     }
 
     /// Tells of an edit that is not taken over.
@@ -87,27 +76,36 @@ impl Shared {
         self.session.reporter().note(&text);
     }
 
-    /// What the file's functions see, read again if the file changed. A run that follows its files goes on with the
-    /// functions it has while an edit is broken.
-    fn environment(&self, engine: &Engine, name: &str, loaded: &RefCell<Option<Loaded>>) -> Fallible<(Home, String)> {
+    /// The file's functions, read again if the file changed. A run that follows its files goes on with the functions it
+    /// has while an edit is broken.
+    fn functions(
+        &self,
+        engine: &Engine,
+        name: &str,
+        loaded: &RefCell<Option<Loaded>>,
+    ) -> Fallible<(Rc<RefCell<Trial>>, String)> {
         let source = self.loader.find(name)?;
         let generation = self.loader.generation();
         let same = |old: &&Loaded| old.source == source && old.generation == generation;
         if let Some(same) = loaded.borrow().as_ref().filter(same) {
-            return Ok((same.home.clone(), source.label));
+            return Ok((same.functions.clone(), source.label));
         }
-        let read = self.callees.read(engine, &source);
+        let (read, label) = (self.callees.read(engine, &source), source.label.clone());
         let mut loaded = loaded.borrow_mut();
-        let home = match (read, loaded.as_mut()) {
-            (Ok(home), _) => home,
-            (Err(e), Some(old)) if self.session.step_loop().follows() => {
-                self.stays(&source.label, &e);
-                old.home.clone()
+        let followed = loaded.take().filter(|_| self.session.step_loop().follows()).map(|old| old.functions);
+        let functions = match (read, followed) {
+            (Ok(home), Some(functions)) => {
+                functions.borrow_mut().edit(home);
+                functions
             }
-            (Err(e), _) => return Err(e),
+            (Ok(home), None) => Rc::new(RefCell::new(Trial::new(home))),
+            (Err(e), Some(functions)) => {
+                self.stays(&label, &e);
+                functions
+            }
+            (Err(e), None) => return Err(e),
         };
-        let before = loaded.take().map(|old| old.home);
-        *loaded = Some(Loaded { source: source.clone(), generation, home: home.clone(), before });
-        Ok((home, source.label))
+        *loaded = Some(Loaded { source, generation, functions: functions.clone() });
+        Ok((functions, label))
     }
 }

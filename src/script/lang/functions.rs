@@ -93,6 +93,60 @@ impl Callees {
     }
 }
 
+/// The functions of a file that is edited while a run follows it. Those of an edit are on trial: where they fail, those
+/// before it come back.
+pub struct Trial {
+    now: Home,
+    before: Option<Home>,
+}
+
+impl Trial {
+    pub fn new(now: Home) -> Self {
+        Self { now, before: None }
+    }
+
+    pub fn now(&self) -> &Home {
+        &self.now
+    }
+
+    /// Takes an edit over, on trial.
+    pub fn edit(&mut self, edited: Home) {
+        self.before = Some(std::mem::replace(&mut self.now, edited));
+    }
+
+    /// The edit stays.
+    pub fn settle(&mut self) {
+        self.before = None;
+    }
+
+    fn go_back(&mut self, before: Home) {
+        *self = Self::new(before);
+    }
+}
+
+/// Calls a function of a file that may have been edited. Where an edit on trial fails, `failed` is told why, and the
+/// functions before it are called.
+///
+/// # Errors
+/// Those of the call.
+pub fn call_on_trial(
+    trial: &RefCell<Trial>,
+    values: Array,
+    call: impl Fn(&Home, Array) -> Fallible<Dynamic>,
+    failed: impl FnOnce(&EvalAltResult),
+) -> Fallible<Dynamic> {
+    let now = trial.borrow().now.clone();
+    let again = trial.borrow().before.clone().map(|before| (before, values.clone()));
+    match (call(&now, values), again) {
+        (Err(e), Some((before, values))) if !matches!(*e, EvalAltResult::ErrorTerminated(..)) => {
+            failed(&e);
+            trial.borrow_mut().go_back(before.clone());
+            call(&before, values)
+        }
+        (done, _) => done,
+    }
+}
+
 /// Gives the levels back when a call ends, however it ends.
 pub struct Level {
     depth: Rc<Cell<usize>>,

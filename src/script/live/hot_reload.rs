@@ -6,14 +6,14 @@
 use crate::error::{Error, Result};
 use crate::run::Session;
 use crate::script::bind::args;
-use crate::script::callee::{self, Callees, Fallible, Home};
+use crate::script::callee::{self, Callees, Fallible, Home, Trial};
 use crate::script::diagnostics::Diagnostic;
 use crate::script::lex;
 use crate::script::loader::{Source, compile};
 use crate::script::render::render;
 use crate::script::surroundings::Surroundings;
 use crate::script::value::{describe, to_json};
-use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, Map, NativeCallContext};
+use rhai::{AST, Array, Dynamic, Engine, EvalContext, Map, NativeCallContext};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -31,8 +31,8 @@ pub struct HotReload {
     variable: Option<String>,
     label: String,
     now: RefCell<Now>,
-    /// What ran before an edit that was taken over at this step: an edit that fails when it is first called goes back.
-    before: RefCell<Option<Home>>,
+    /// What its functions see: an edit is on trial for the step at which it was taken over.
+    newest: RefCell<Trial>,
     /// Functions that were defined at a pause: they go before the file's.
     said: RefCell<Option<rhai::Shared<rhai::Module>>>,
 }
@@ -41,7 +41,6 @@ pub struct HotReload {
 struct Now {
     source: Source,
     generation: u64,
-    home: Home,
     /// What it declares, the command line's overrides applied.
     declared: Map,
 }
@@ -76,9 +75,10 @@ impl HotReload {
             Some(_) => args::overridden(session, callee::defaults(engine, source)?)?,
             None => Map::new(),
         };
-        let now = Now { source: source.clone(), generation: 0, home: callees.read(engine, source)?, declared };
-        let (label, now) = (source.label.clone(), RefCell::new(now));
-        Ok(Some((Self { functions, variable, label, now, before: RefCell::default(), said: RefCell::default() }, body)))
+        let newest = RefCell::new(Trial::new(callees.read(engine, source)?));
+        let now = RefCell::new(Now { source: source.clone(), generation: 0, declared });
+        let (label, said) = (source.label.clone(), RefCell::default());
+        Ok(Some((Self { functions, variable, label, now, newest, said }, body)))
     }
 
     /// Calls the newest text of a function.
@@ -90,30 +90,21 @@ impl HotReload {
         name: &str,
         values: Array,
     ) -> Fallible<Dynamic> {
-        let home = self.home();
         let _level = callees.deeper(ctx)?;
-        // Within the step an edit stays on trial: each of its functions may be called for the first time.
-        let again = self.before.borrow().clone().map(|before| (before, values.clone()));
-        let done = callees.call(ctx, &home, &self.label, name, values);
-        let (Err(e), Some((before, values))) = (&done, again) else { return done };
-        if matches!(**e, EvalAltResult::ErrorTerminated(..)) {
-            return done;
-        }
-        *self.before.borrow_mut() = None;
-        let reporter = with.session.reporter();
-        reporter.note(render(&with.explain(e, &AST::empty(), &self.label), &with.loader, false).trim_end());
-        reporter.note(&format!("step {}: {} goes back to what it was", with.session.step(), self.label));
-        self.now.borrow_mut().home = before.clone();
-        callees.call(ctx, &before, &self.label, name, values)
+        let call = |home: &Home, values| callees.call(ctx, &self.with_said(home), &self.label, name, values);
+        callee::call_on_trial(&self.newest, values, call, |e| {
+            let reporter = with.session.reporter();
+            reporter.note(render(&with.explain(e, &AST::empty(), &self.label), &with.loader, false).trim_end());
+            reporter.note(&format!("step {}: {} goes back to what it was", with.session.step(), self.label));
+        })
     }
 
-    /// What functions see now.
-    fn home(&self) -> Home {
-        let home = self.now.borrow().home.clone();
+    /// What functions see, those that were said at a pause first.
+    fn with_said(&self, home: &Home) -> Home {
         match &*self.said.borrow() {
-            None => home,
+            None => home.clone(),
             Some(said) => {
-                let mut with_said = (*home).clone();
+                let mut with_said = (**home).clone();
                 with_said.lib.push(said.clone());
                 Rc::new(with_said)
             }
@@ -139,7 +130,7 @@ impl HotReload {
         if !with.session.step_loop().follows() {
             return Ok(());
         }
-        *self.before.borrow_mut() = None;
+        self.newest.borrow_mut().settle();
         loader.refresh();
         let generation = loader.generation();
         let Ok(source) = loader.find(&self.label) else { return Ok(()) };
@@ -152,9 +143,9 @@ impl HotReload {
         let step = with.session.step() + 1;
         match self.read(context.engine(), callees, with, &source) {
             Ok((home, declared)) => {
-                *self.before.borrow_mut() = Some(self.now.borrow().home.clone());
+                self.newest.borrow_mut().edit(home);
                 *self.said.borrow_mut() = None;
-                let changes = self.adopt(context, home, declared, &source);
+                let changes = self.adopt(context, declared, &source);
                 self.renew_imports(context);
                 if source.text == old.text {
                     reporter.note(&format!("step {step}: a module of {} was read again", source.label));
@@ -207,7 +198,7 @@ impl HotReload {
 
     /// The body's own calls of modules find the newest: each takes the place of the one that was imported by its name.
     fn renew_imports(&self, context: &mut EvalContext) {
-        let home = self.now.borrow().home.clone();
+        let home = self.newest.borrow().now().clone();
         let global = context.global_runtime_state_mut();
         let old: Vec<_> = global.scan_imports_raw().map(|(name, module)| (name.clone(), module.clone())).collect();
         global.truncate_imports(0);
@@ -218,7 +209,7 @@ impl HotReload {
     }
 
     /// Takes the new text over and says what changed by it.
-    fn adopt(&self, context: &mut EvalContext, home: Home, declared: Map, source: &Source) -> String {
+    fn adopt(&self, context: &mut EvalContext, declared: Map, source: &Source) -> String {
         let mut now = self.now.borrow_mut();
         let (was, is) = (lex::functions(&now.source.text), lex::functions(&source.text));
         let changed = is.iter().filter(|function| !was.contains(function)).map(|(name, _)| format!("`{name}`"));
@@ -241,7 +232,6 @@ impl HotReload {
             self.set(context, key, value);
         }
         now.source = source.clone();
-        now.home = home;
         now.declared = declared;
         if changes.is_empty() {
             changes.push(
