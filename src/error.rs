@@ -1,6 +1,6 @@
 //! The one error type: what kind it is, what was found against what was expected, and what to do about it.
 //!
-//! Owns no rendering: `script::diagnostics` adds the place in the script, `main` prints.
+//! Owns no rendering: `script::lang::diagnostics` adds the place in the script, `main` prints.
 
 use std::any::Any;
 

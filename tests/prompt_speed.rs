@@ -4,10 +4,10 @@
 mod common;
 
 use common::host;
-use rhopo::script::console::complete::{self, Known};
-use rhopo::script::loader::Loader;
-use rhopo::script::pages;
-use rhopo::script::reference;
+use rhopo::script::lang::loader::Loader;
+use rhopo::script::lang::reference;
+use rhopo::script::live::console::complete::{self, Known};
+use rhopo::script::tools::pages;
 use std::time::{Duration, Instant};
 
 const AT_ONCE: Duration = Duration::from_millis(50);

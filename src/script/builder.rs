@@ -3,13 +3,13 @@
 use crate::error::Error;
 use crate::run::{Launch, Session};
 use crate::script::bind;
-use crate::script::callee::Callees;
 use crate::script::host::Host;
-use crate::script::limits::{self, Limits};
+use crate::script::lang::functions::CallStack;
+use crate::script::lang::host_state::HostState;
+use crate::script::lang::limits::{self, Limits};
+use crate::script::lang::loader::{Loader, Resolver};
+use crate::script::lang::native::Registry;
 use crate::script::live::pause_loop::PauseLoop;
-use crate::script::loader::{Loader, Resolver};
-use crate::script::native::Registry;
-use crate::script::surroundings::Surroundings;
 use rhai::{Engine, Module, Token};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -63,16 +63,16 @@ impl HostBuilder {
         let usage = limits::count(&mut engine, &session, &self.limits);
         print_through(&mut engine, &session);
         engine.set_module_resolver(Resolver(loader.clone()));
-        let (mut registry, callees) = (Registry::new(&session), Callees::default());
-        callees.install(registry.global());
-        let between = PauseLoop::new(&session, &callees);
-        between.install(&mut engine, registry.global());
-        bind::register(&mut registry, &session, &loader, &callees);
+        let (mut registry, calls) = (Registry::new(&session), CallStack::default());
+        calls.install(registry.global());
+        let pauses = PauseLoop::new(&session, &calls);
+        pauses.install(&mut engine, registry.global());
+        bind::register(&mut registry, &session, &loader, &calls);
         errors_as_values(registry.global());
         let docs = registry.install(&mut engine).expect("declarations fit together");
-        let surroundings = Rc::new(Surroundings { docs, loader, session, usage, homes: RefCell::default() });
-        between.set_surroundings(&surroundings);
-        Host::new(engine, surroundings, between)
+        let state = Rc::new(HostState { docs, loader, session, usage, origins: RefCell::default() });
+        pauses.set_state(&state);
+        Host::new(engine, state, pauses)
     }
 }
 

@@ -4,11 +4,11 @@
 use crate::error::Error;
 use crate::run::Session;
 use crate::run::session::Program;
-use crate::script::diagnostics::Diagnostic;
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::host_state::HostState;
+use crate::script::lang::loader::{self, Loader, Source};
+use crate::script::lang::native::Declaration;
 use crate::script::live::pause_loop::PauseLoop;
-use crate::script::loader::{self, Loader, Source};
-use crate::script::native::Declaration;
-use crate::script::surroundings::Surroundings;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, FnAccess, FuncInfo, Scope};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -16,46 +16,46 @@ use std::rc::Rc;
 /// An engine with everything installed.
 pub struct Host {
     engine: Engine,
-    surroundings: Rc<Surroundings>,
-    between: Rc<PauseLoop>,
+    state: Rc<HostState>,
+    pauses: Rc<PauseLoop>,
 }
 
 impl Host {
     /// Puts together what belongs together: `HostBuilder` sees to that.
-    pub(super) fn new(engine: Engine, surroundings: Rc<Surroundings>, between: Rc<PauseLoop>) -> Self {
-        Self { engine, surroundings, between }
+    pub(super) fn new(engine: Engine, state: Rc<HostState>, pauses: Rc<PauseLoop>) -> Self {
+        Self { engine, state, pauses }
     }
 
     pub fn session(&self) -> &Rc<Session> {
-        &self.surroundings.session
+        &self.state.session
     }
 
     pub fn loader(&self) -> &Rc<Loader> {
-        &self.surroundings.loader
+        &self.state.loader
     }
 
     /// Everything that scripts can call.
     pub fn docs(&self) -> &[Declaration] {
-        &self.surroundings.docs
+        &self.state.docs
     }
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    pub(super) fn surroundings(&self) -> &Rc<Surroundings> {
-        &self.surroundings
+    pub(super) fn state(&self) -> &Rc<HostState> {
+        &self.state
     }
 
     /// What happens between the steps of a run.
-    pub fn between(&self) -> &Rc<PauseLoop> {
-        &self.between
+    pub fn pauses(&self) -> &Rc<PauseLoop> {
+        &self.pauses
     }
 
     /// Runs a script from its first line to its last, and closes the run that it opened, whatever happened.
     pub fn run(&self, source: &Source) -> std::result::Result<(), Diagnostic> {
         let program = Program { name: source.stem(), label: source.label.clone(), text: source.text.clone() };
-        let session = &self.surroundings.session;
+        let session = &self.state.session;
         session.set_program(program);
         let ran = self.eval(source).map(|_| ());
         let closed = session.finish_run(ran.is_err());
@@ -73,10 +73,10 @@ impl Host {
 
     /// The value of a script's last expression.
     pub fn eval(&self, source: &Source) -> std::result::Result<Dynamic, Diagnostic> {
-        self.surroundings.begin();
+        self.state.begin();
         let ast = self.compile(source)?;
-        self.surroundings.warn(source, &ast);
-        let ast = self.between.follow(&self.engine, source, ast);
+        self.state.warn(source, &ast);
+        let ast = self.pauses.follow(&self.engine, source, ast);
         let run = || self.engine.eval_ast_with_scope::<Dynamic>(&mut Scope::new(), &ast);
         // A panic is a defect of ours; what the script did so far must still be written.
         match catch_unwind(AssertUnwindSafe(run)) {
@@ -106,7 +106,7 @@ impl Host {
 
     /// What `import "path"` means in the script `from`.
     pub fn module(&self, path: &str, from: &str) -> std::result::Result<Source, Diagnostic> {
-        Ok(self.surroundings.loader.module(path, Some(from))?)
+        Ok(self.state.loader.module(path, Some(from))?)
     }
 
     /// The functions of a script that others may call: names and numbers of arguments, in no order.
@@ -117,7 +117,7 @@ impl Host {
     }
 
     fn explain(&self, e: &EvalAltResult, ast: &AST, label: &str) -> Diagnostic {
-        self.surroundings.explain(e, ast, label)
+        self.state.explain(e, ast, label)
     }
 }
 
@@ -125,7 +125,7 @@ impl Host {
 mod tests {
     use super::*;
     use crate::script::builder::HostBuilder;
-    use crate::script::limits::Limits;
+    use crate::script::lang::limits::Limits;
     use rhai::INT;
     use std::sync::atomic::Ordering;
 

@@ -13,10 +13,3 @@ pub mod host;
 pub mod lang;
 pub mod live;
 pub mod tools;
-
-pub use lang::{
-    diagnostics, functions as callee, host_state as surroundings, lex, library, limits, lints as surprises, loader,
-    messages as wording, native, operands, reference, render, value,
-};
-pub use live::console;
-pub use tools::{check, definitions, pages, testing};

@@ -4,7 +4,7 @@ use crate::engine::{self, Settings};
 use crate::error::{Error, Result};
 use crate::run::bench::{Bench, SHAPES, Timing};
 use crate::run::device;
-use crate::script::loader::Loader;
+use crate::script::lang::loader::Loader;
 use crate::ui::limits::threads;
 use crate::ui::out;
 use crate::ui::terminal::report;

@@ -3,9 +3,9 @@
 use crate::run::Launch;
 use crate::run::access::Access;
 use crate::script::builder::HostBuilder;
-use crate::script::check::{self, Finding};
-use crate::script::diagnostics::Diagnostic;
-use crate::script::loader::Loader;
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::loader::Loader;
+use crate::script::tools::check::{self, Finding};
 use crate::ui::limits::own_folder;
 use crate::ui::out;
 use crate::ui::terminal::report;

@@ -3,8 +3,8 @@
 use crate::run::Launch;
 use crate::run::access::Access;
 use crate::script::builder::HostBuilder;
-use crate::script::diagnostics::Diagnostic;
-use crate::script::loader::Loader;
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::loader::Loader;
 use crate::ui::limits::own_folder;
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;

@@ -2,9 +2,11 @@
 
 use crate::files;
 use crate::script::builder::HostBuilder;
-use crate::script::diagnostics::Diagnostic;
-use crate::script::loader::Loader;
-use crate::script::{definitions, pages, reference};
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::loader::Loader;
+use crate::script::lang::reference;
+use crate::script::tools::definitions;
+use crate::script::tools::pages;
 use crate::ui::list::section;
 use crate::ui::out;
 use crate::ui::terminal::report;

@@ -11,7 +11,7 @@ use crate::model::trunk::{Activation, Norm, Norms, QkNorm};
 use crate::model::weights::{self, Contents, Naming, Wanted};
 use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Tokenizer};
 use crate::run::Table;
-use crate::script::loader::Loader;
+use crate::script::lang::loader::Loader;
 use crate::ui::terminal::report;
 use crate::ui::{list, out, table};
 use serde_json::{Map, Value};

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::run::access::Access;
 use crate::run::{Launch, device};
-use crate::script::limits::Limits;
+use crate::script::lang::limits::Limits;
 use crate::tensor::memory;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use crate::data::task;
 use crate::model::builtin;
-use crate::script::loader;
+use crate::script::lang::loader;
 use crate::ui::out;
 use std::process::ExitCode;
 

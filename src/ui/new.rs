@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::script::loader::Loader;
+use crate::script::lang::loader::Loader;
 use crate::ui::out;
 use crate::ui::terminal::report;
 use std::path::Path;

@@ -3,9 +3,9 @@
 use crate::run::Launch;
 use crate::run::interrupt::Press;
 use crate::script::builder::HostBuilder;
-use crate::script::diagnostics::Diagnostic;
 use crate::script::host::Host;
-use crate::script::loader::Loader;
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::loader::Loader;
 use crate::script::tools::repl_host::ReplHost;
 use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::out;
@@ -103,7 +103,7 @@ fn script(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> Result<(), Dia
         steps.request_pause();
     }
     let terminal = Rc::new(Terminal::new());
-    host.between().set_frontend(terminal.clone());
+    host.pauses().set_frontend(terminal.clone());
     match args.interactive {
         false => host.run_named(&args.script),
         true => stay(host, args, &terminal),
@@ -112,11 +112,11 @@ fn script(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> Result<(), Dia
 
 /// Runs the script, then talks; what went wrong is told before.
 fn stay(host: Host, args: &RunArgs, terminal: &Terminal) -> Result<(), Diagnostic> {
-    let mut bench = ReplHost::new(host);
-    let mut desk = bench.desk();
-    terminal.attempt(&mut desk, |desk| desk.load(&args.script));
-    desk.session().step_loop().set_interactive();
-    terminal.converse(&mut desk, Place::Session);
+    let mut prompt = ReplHost::new(host);
+    let mut repl = prompt.repl();
+    terminal.attempt(&mut repl, |repl| repl.load(&args.script));
+    repl.session().step_loop().set_interactive();
+    terminal.converse(&mut repl, Place::Session);
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! The terminal that everything else here writes to: who reads it, whether it has colours, and errors on it.
 
-use crate::script::diagnostics::Diagnostic;
-use crate::script::loader::Loader;
-use crate::script::render::render;
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::loader::Loader;
+use crate::script::lang::render::render;
 use crate::ui::out;
 use std::io::IsTerminal;
 

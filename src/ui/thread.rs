@@ -1,7 +1,7 @@
 //! The thread on which scripts run: its stack is large, and a panic on it ends in an error that asks for a report.
 
 use crate::error::{Error, Kind};
-use crate::script::loader::Loader;
+use crate::script::lang::loader::Loader;
 use crate::ui::terminal::report;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};

@@ -3,8 +3,8 @@
 use crate::common::{fixtures, host};
 use rhopo::data::Content;
 use rhopo::data::dataset::{Cursor, Dataset, Format, Reading};
-use rhopo::script::loader::Source;
-use rhopo::script::value::to_json;
+use rhopo::script::lang::loader::Source;
+use rhopo::script::lang::value::to_json;
 use rhopo::tensor::rng::Key;
 use serde_json::{Value, json};
 use std::path::PathBuf;

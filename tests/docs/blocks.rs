@@ -2,8 +2,8 @@
 //! there is. Blocks are fragments, so their variables may be the reader's own.
 
 use rhopo::script::builder::HostBuilder;
-use rhopo::script::check::check;
-use rhopo::script::loader::Source;
+use rhopo::script::lang::loader::Source;
+use rhopo::script::tools::check::check;
 use std::fs;
 use std::path::{Path, PathBuf};
 

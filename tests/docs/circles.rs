@@ -10,7 +10,7 @@ const STRAIGHT: [&str; 5] = ["files", "script", "ui", "run", "engine"];
 /// The rooms of `script/`, lowest first: a room may use those before it.
 const ROOMS: [&str; 6] = ["lang", "bind", "live", "host", "builder", "tools"];
 
-/// `script::lex`
+/// `script::lang::lex`
 type Name = Vec<String>;
 
 /// A file: what it calls things from elsewhere, and the paths in its code.
@@ -28,7 +28,7 @@ fn words(path: &str) -> Name {
     path.split("::").map(|word| word.trim().to_string()).collect()
 }
 
-/// `src/script/console/mod.rs` is `script::console`.
+/// `src/script/live/console/mod.rs` is `script::live::console`.
 fn name_of(path: &Path) -> Name {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
     let inside = path.strip_prefix(root).expect("below src").with_extension("");

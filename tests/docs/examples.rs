@@ -3,10 +3,10 @@
 use rhopo::run::Launch;
 use rhopo::script::builder::HostBuilder;
 use rhopo::script::host::Host;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::Loader;
-use rhopo::script::native::Declaration;
-use rhopo::script::render::render;
+use rhopo::script::lang::limits::Limits;
+use rhopo::script::lang::loader::Loader;
+use rhopo::script::lang::native::Declaration;
+use rhopo::script::lang::render::render;
 
 /// The engine needs its large stack here as well.
 fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {

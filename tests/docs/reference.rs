@@ -2,11 +2,11 @@
 //! every function on them has a summary, parameters and an example.
 
 use rhopo::script::builder::HostBuilder;
-use rhopo::script::loader::Loader;
-use rhopo::script::native::{Param, Presence};
-use rhopo::script::pages;
-use rhopo::script::reference::{self, Entry};
-use rhopo::script::render::render;
+use rhopo::script::lang::loader::Loader;
+use rhopo::script::lang::native::{Param, Presence};
+use rhopo::script::lang::reference::{self, Entry};
+use rhopo::script::lang::render::render;
+use rhopo::script::tools::pages;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -4,9 +4,9 @@
 use rhopo::run::Launch;
 use rhopo::run::access::Access;
 use rhopo::script::builder::HostBuilder;
-use rhopo::script::limits::Limits;
-use rhopo::script::loader::{Loader, STDLIB};
-use rhopo::script::reference;
+use rhopo::script::lang::limits::Limits;
+use rhopo::script::lang::loader::{Loader, STDLIB};
+use rhopo::script::lang::reference;
 use rhopo::tensor::rng::Key;
 
 /// Scripts that are tried.
@@ -137,7 +137,7 @@ fn fuzz() {
                 refused += 1;
                 assert!(!e.message.contains("rhopo itself failed"), "{}\nof:\n{text}", e.message);
                 assert!(!e.message.trim().is_empty(), "an error without a text, of:\n{text}");
-                rhopo::script::render::render(&e, &loader, true);
+                rhopo::script::lang::render::render(&e, &loader, true);
             }
         }
     }

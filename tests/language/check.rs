@@ -2,9 +2,9 @@
 //! the shipped scripts and modules.
 
 use rhopo::script::builder::HostBuilder;
-use rhopo::script::check::{Finding, check};
-use rhopo::script::loader::{Loader, Source};
-use rhopo::script::testing;
+use rhopo::script::lang::loader::{Loader, Source};
+use rhopo::script::tools::check::{Finding, check};
+use rhopo::script::tools::testing;
 use std::path::Path;
 use std::rc::Rc;
 

@@ -1,7 +1,7 @@
 //! Closures that come out of a module: called wherever closures of the script are.
 
 use crate::common::host;
-use rhopo::script::loader::Source;
+use rhopo::script::lang::loader::Source;
 use std::fs;
 use std::path::Path;
 

@@ -1,12 +1,13 @@
 //! What follows from the declarations of native functions: `check`, completion, the reference and Rhai agree with them.
 
 use rhopo::script::builder::HostBuilder;
-use rhopo::script::check::check;
-use rhopo::script::console::complete::{Known, candidates};
 use rhopo::script::host::Host;
-use rhopo::script::loader::Source;
-use rhopo::script::native::{Declaration, Form, Opt, Shape};
-use rhopo::script::{pages, reference};
+use rhopo::script::lang::loader::Source;
+use rhopo::script::lang::native::{Declaration, Form, Opt, Shape};
+use rhopo::script::lang::reference;
+use rhopo::script::live::console::complete::{Known, candidates};
+use rhopo::script::tools::check::check;
+use rhopo::script::tools::pages;
 use std::collections::BTreeSet;
 
 /// Native functions that no script has a reason to call: what the runtime asks itself, and how values print.
@@ -134,7 +135,7 @@ fn natives_of_the_language() -> BTreeSet<Function> {
 
 #[test]
 fn what_stands_behind_a_value_is_completed_by_its_type() {
-    use rhopo::script::console::complete::Variable;
+    use rhopo::script::live::console::complete::Variable;
     let host = host();
     let variable = |name: &str, kind: &str| Variable {
         name: name.into(),

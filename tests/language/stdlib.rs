@@ -1,9 +1,9 @@
 //! The script library's modules for rewards, pairs and evaluation against numbers worked out by hand.
 
 use crate::common::{host, json};
-use rhopo::script::diagnostics::Diagnostic;
-use rhopo::script::loader::Source;
-use rhopo::script::value::to_json;
+use rhopo::script::lang::diagnostics::Diagnostic;
+use rhopo::script::lang::loader::Source;
+use rhopo::script::lang::value::to_json;
 use serde_json::{Value, json};
 
 fn run(text: &str) -> Result<Value, Diagnostic> {

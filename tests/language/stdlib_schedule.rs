@@ -1,7 +1,7 @@
 //! The schedules and diagnostics of the script library, against numbers worked out by hand.
 
 use crate::common::host;
-use rhopo::script::loader::Source;
+use rhopo::script::lang::loader::Source;
 
 fn eval(text: &str) {
     let host = host();

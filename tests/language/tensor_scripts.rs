@@ -4,7 +4,7 @@ use rhai::{Dynamic, Engine, EvalAltResult};
 use rhopo::engine::Settings;
 use rhopo::run::Session;
 use rhopo::script::bind;
-use rhopo::script::native::{Declaration, Registry};
+use rhopo::script::lang::native::{Declaration, Registry};
 use rhopo::tensor::{Device, Tensor};
 
 fn engine() -> (Engine, Vec<Declaration>) {

@@ -10,7 +10,7 @@ use rhopo::error::Result;
 use rhopo::model::chat::{ChatTemplate, Ending, Rendered};
 use rhopo::model::{Model, Tokenizer};
 use rhopo::script::builder::HostBuilder;
-use rhopo::script::render::render;
+use rhopo::script::lang::render::render;
 use rhopo::tensor::{Device, rng::Key};
 use serde_json::{Value, json};
 use std::sync::Arc;

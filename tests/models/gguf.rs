@@ -14,8 +14,8 @@ use rhopo::engine::{Engine, Measure, SampleOptions, SampleRequest, Samples, Sett
 use rhopo::error::{Error, Result};
 use rhopo::model::gguf::Frozen;
 use rhopo::model::rows::{Row, Rows};
-use rhopo::script::loader::Source;
-use rhopo::script::value::to_json;
+use rhopo::script::lang::loader::Source;
+use rhopo::script::lang::value::to_json;
 use rhopo::tensor::rng::Key;
 use std::path::PathBuf;
 use std::sync::Arc;

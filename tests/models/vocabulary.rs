@@ -1,7 +1,7 @@
 //! Token ids mean something to one tokenizer alone: rows that another one made are refused and not scored.
 
 use crate::common::{fixtures, host};
-use rhopo::script::loader::Source;
+use rhopo::script::lang::loader::Source;
 
 fn run(statements: &str) {
     let model = |name: &str| fixtures().join("models").join(name).display().to_string();

@@ -1,8 +1,8 @@
 //! Ten optimizer steps of shipped scripts' losses on a fixture model, against the same steps in PyTorch.
 
 use crate::common::{fixtures, host, json};
-use rhopo::script::loader::Source;
-use rhopo::script::value::to_json;
+use rhopo::script::lang::loader::Source;
+use rhopo::script::lang::value::to_json;
 use serde_json::Value;
 
 const MODELS: [&str; 3] = ["qwen2", "llama3", "gpt_neox"];

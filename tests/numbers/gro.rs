@@ -2,8 +2,8 @@
 //! batches, up to the constant that the table states. For rows without a script of their own a formula stands here.
 
 use crate::common::{host, largest, max_gap};
-use rhopo::script::loader::Source;
-use rhopo::script::value::to_json;
+use rhopo::script::lang::loader::Source;
+use rhopo::script::lang::value::to_json;
 use serde_json::Value;
 
 const BATCHES: usize = 12;

@@ -3,8 +3,8 @@
 
 use crate::common::{host, json, largest, max_gap};
 use rhopo::script::host::Host;
-use rhopo::script::loader::Source;
-use rhopo::script::value::to_json;
+use rhopo::script::lang::loader::Source;
+use rhopo::script::lang::value::to_json;
 use serde_json::Value;
 
 /// Scripts whose rows belong together in pairs (2k, 2k+1).

@@ -1,6 +1,6 @@
 //! Input at the edge of what makes sense: it either works or is refused in one clear error, and never panics.
 
-use rhopo::script::loader::{self, Source};
+use rhopo::script::lang::loader::{self, Source};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Every shipped script runs for two small steps, logs finite numbers, and leaves a model.
 
-use rhopo::script::loader::{self, Source};
+use rhopo::script::lang::loader::{self, Source};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

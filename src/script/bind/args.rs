@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::run::Session;
-use crate::script::native::{Call, Registry};
-use crate::script::value::describe;
+use crate::script::lang::native::{Call, Registry};
+use crate::script::lang::value::describe;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
 
 pub fn register(reg: &mut Registry) {

@@ -1,8 +1,8 @@
 //! `assert`, `assert_eq`, `assert_close`, `assert_throws`: checks in scripts, and in every example of the reference.
 
 use crate::error::{Error, Result};
-use crate::script::native::{Call, Fallible, FromScript, Number, Place, Registry, Typed, number};
-use crate::script::wording;
+use crate::script::lang::messages;
+use crate::script::lang::native::{Call, Fallible, FromScript, Number, Place, Registry, Typed, number};
 use crate::tensor::Tensor;
 use crate::tensor::shape::show as show_shape;
 use rhai::{Dynamic, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
@@ -65,7 +65,7 @@ fn throws(ctx: &NativeCallContext, f: &FnPtr, text: &str) -> Fallible<String> {
         Err(e) if matches!(*e, EvalAltResult::ErrorTerminated(..)) => return Err(e),
         Err(e) => e,
     };
-    let said = wording::plain(&e);
+    let said = messages::plain(&e);
     match said.contains(text) {
         true => Ok(said),
         false => Err(Error::value(format!("expected an error that says {text:?}, found {said:?}")).into()),

@@ -5,8 +5,8 @@ use crate::data::Content;
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
 use crate::model::{ModelInfo, Tokenizer};
-use crate::script::native::{Options, Registry, options};
-use crate::script::value::{describe, to_json};
+use crate::script::lang::native::{Options, Registry, options};
+use crate::script::lang::value::{describe, to_json};
 use rhai::{Array, Dynamic, INT, ImmutableString, Map};
 
 pub fn register(reg: &mut Registry) {

@@ -1,7 +1,7 @@
 //! The options of `sample`, `generate` and `converse`: one set, of which each takes what it has use for.
 
 use crate::engine::SampleOptions;
-use crate::script::native::options;
+use crate::script::lang::native::options;
 
 options! {
     /// How answers are drawn: of all three.

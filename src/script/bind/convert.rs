@@ -1,9 +1,9 @@
 //! Conversion between Rhai's values and tensors: numbers beside tensors, nested arrays, shapes.
 
 use crate::error::{Error, Result};
-use crate::script::limits::ARRAY_SIZE;
-use crate::script::native::{FromScript, IntoScript, Place, Typed, number};
-use crate::script::value::describe;
+use crate::script::lang::limits::ARRAY_SIZE;
+use crate::script::lang::native::{FromScript, IntoScript, Place, Typed, number};
+use crate::script::lang::value::describe;
 use crate::tensor::{DType, Device, Tensor, shape};
 use rhai::{Array, Dynamic, INT, ImmutableString};
 use std::any::TypeId;

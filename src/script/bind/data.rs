@@ -4,10 +4,10 @@ use super::convert::Drawn;
 use crate::data::dataset::{Cursor, Dataset, Fields, Reading};
 use crate::error::{Error, Result};
 use crate::run::{Session, Stream};
-use crate::script::native::{
+use crate::script::lang::native::{
     Call, Fallible, FromScript, Handle, IntoScript, OptionValue, Options, Place, Registry, Typed, options,
 };
-use crate::script::value::{describe, to_json};
+use crate::script::lang::value::{describe, to_json};
 use rhai::{Array, Dynamic, INT, Identifier, ImmutableString, Map};
 use std::any::TypeId;
 use std::cell::RefCell;

@@ -4,8 +4,10 @@ use crate::data::encode;
 use crate::data::{Content, Demo, Pair, Prompt, Prompts, ResetPrompts};
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::script::native::{Call, Fallible, FromScript, Handle, IntoScript, Options, Place, Registry, Typed, options};
-use crate::script::value::{describe, to_json};
+use crate::script::lang::native::{
+    Call, Fallible, FromScript, Handle, IntoScript, Options, Place, Registry, Typed, options,
+};
+use crate::script::lang::value::{describe, to_json};
 use rhai::{Array, Dynamic, Map};
 use serde_json::Value;
 use std::any::TypeId;

@@ -7,10 +7,10 @@ use crate::engine::{self, AdamwOptions, ForwardRequest, Gradient, Measure, Model
 use crate::error::{Error, Kind, Result};
 use crate::model::Head;
 use crate::run::{Session, Stream};
-use crate::script::native::{
+use crate::script::lang::native::{
     Call, FromScript, Handle, IntoScript, Number, OptionValue, Options, Place, Registry, Typed, number, options,
 };
-use crate::script::value::describe;
+use crate::script::lang::value::describe;
 use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, Map};
 use std::cell::RefCell;

@@ -6,7 +6,7 @@ use crate::data::Batch;
 use crate::engine::{self, ForwardRequest, Measure, ModelHandle, OpenRequest, SampleOptions, SampleRequest};
 use crate::error::Result;
 use crate::run::{Session, Stream, device};
-use crate::script::native::{Call, Handle, Options, Registry, options};
+use crate::script::lang::native::{Call, Handle, Options, Registry, options};
 use crate::tensor::Tensor;
 use std::path::Path;
 

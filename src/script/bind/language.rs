@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::run::Session;
-use crate::script::native::{Call, FromScript, Number, Place, Registry, Typed};
-use crate::script::value::to_json;
+use crate::script::lang::native::{Call, FromScript, Number, Place, Registry, Typed};
+use crate::script::lang::value::to_json;
 use crate::tensor::memory;
 use rhai::{Dynamic, FLOAT, INT, ImmutableString, Map};
 use std::any::TypeId;
@@ -56,7 +56,7 @@ fn replace(text: &mut ImmutableString, from: &str, to: &str) -> Result<()> {
     let found = if from.is_empty() { text.chars().count() + 1 } else { text.matches(from).count() };
     let more = (to.len() as u64).saturating_mul(found as u64);
     memory::room(more)?;
-    if more > crate::script::limits::STRING_SIZE as u64 {
+    if more > crate::script::lang::limits::STRING_SIZE as u64 {
         return Err(Error::value(format!("replace: {found} replacements make the text too long")));
     }
     *text = text.replace(from, to).into();

@@ -21,13 +21,13 @@ pub mod task;
 pub mod tensor;
 
 use crate::run::Session;
-use crate::script::callee::Callees;
-use crate::script::loader::Loader;
-use crate::script::native::Registry;
+use crate::script::lang::functions::CallStack;
+use crate::script::lang::loader::Loader;
+use crate::script::lang::native::Registry;
 use std::rc::Rc;
 
 /// Declares everything, in the order of the reference.
-pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, callees: &Callees) {
+pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, calls: &CallStack) {
     language::register(reg);
     register_numbers(reg);
     reg.page(include_str!("pages/models.md"));
@@ -45,7 +45,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
     run::register(reg);
     args::register(reg);
     plot::register(reg);
-    script::register(reg, session, loader, callees);
+    script::register(reg, session, loader, calls);
     assert::register(reg.page(include_str!("pages/checks.md")));
 }
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Adaptation, Head, LoraOptions, OpenOptions, SaveDtype};
 use crate::run::{Session, Stream, device};
-use crate::script::native::{Call, Handle, OptionValue, Options, Place, Registry, options};
+use crate::script::lang::native::{Call, Handle, OptionValue, Options, Place, Registry, options};
 use crate::tensor::rng::Key;
 use rhai::Dynamic;
 use std::path::Path;

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::run::heatmap::{self, Panel};
-use crate::script::native::{Call, Registry};
-use crate::script::value::describe;
+use crate::script::lang::native::{Call, Registry};
+use crate::script::lang::value::describe;
 use crate::tensor::Tensor;
 use rhai::{Dynamic, Map};
 use std::path::Path;

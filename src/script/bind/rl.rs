@@ -4,7 +4,7 @@ use super::convert::Operand;
 use super::tensor::of_three;
 use crate::error::Result;
 use crate::rl::{self, advantage, divergence, mask, pairs};
-use crate::script::native::{Number, Registry};
+use crate::script::lang::native::{Number, Registry};
 use crate::tensor::{Tensor, ops};
 use rhai::{Dynamic, Map};
 

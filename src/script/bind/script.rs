@@ -4,21 +4,21 @@
 
 use crate::error::Error;
 use crate::run::Session;
-use crate::script::callee::{self, Callees, Fallible, Home, Trial};
-use crate::script::loader::{Loader, Source};
-use crate::script::native::{Call, Registry};
-use crate::script::wording;
+use crate::script::lang::functions::{self, CallStack, Environment, Fallible, Trial};
+use crate::script::lang::loader::{Loader, Source};
+use crate::script::lang::messages;
+use crate::script::lang::native::{Call, Registry};
 use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, callees: &Callees) {
-    let shared = Shared { session: session.clone(), loader: loader.clone(), callees: callees.clone() };
+pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, calls: &CallStack) {
+    let shared = Shared { session: session.clone(), loader: loader.clone(), calls: calls.clone() };
     let handles = shared.clone();
     reg.function("script", ["name"], move |name: ImmutableString| handles.handle(&name));
     reg.function("defaults", ["name"], move |call: &Call, name: ImmutableString| -> Fallible<Map> {
-        let _level = shared.callees.deeper(call.context)?;
-        callee::defaults(call.context.engine(), &shared.loader.find(&name)?)
+        let _level = shared.calls.deeper(call.context)?;
+        functions::defaults(call.context.engine(), &shared.loader.find(&name)?)
     });
 }
 
@@ -26,7 +26,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
 struct Shared {
     session: Rc<Session>,
     loader: Rc<Loader>,
-    callees: Callees,
+    calls: CallStack,
 }
 
 /// A file as it was last read.
@@ -44,7 +44,7 @@ impl Shared {
         self.loader.find(name)?;
         let (own, name) = (self.clone(), name.to_string());
         let loaded: RefCell<Option<Loaded>> = RefCell::default();
-        callee::native("script", move |ctx, args| own.call(&ctx, &name, &loaded, args))
+        functions::native("script", move |ctx, args| own.call(&ctx, &name, &loaded, args))
     }
 
     /// `.call("function", [arguments])`
@@ -62,17 +62,17 @@ impl Shared {
         let [function, values] = args else { return Err(usage().into()) };
         let function = function.clone().into_string().map_err(|_| usage())?;
         let values: Array = std::mem::take(*values).try_cast().ok_or_else(usage)?;
-        let _level = self.callees.deeper(ctx)?;
+        let _level = self.calls.deeper(ctx)?;
         let (functions, label) = self.functions(ctx.engine(), name, loaded)?;
-        let call = |home: &Home, values| self.callees.call(ctx, home, &label, &function, values);
-        let done = callee::call_on_trial(&functions, values, call, |e| self.stays(&label, e));
+        let call = |environment: &Environment, values| self.calls.call(ctx, environment, &label, &function, values);
+        let done = functions::call_on_trial(&functions, values, call, |e| self.stays(&label, e));
         functions.borrow_mut().settle();
         done
     }
 
     /// Tells of an edit that is not taken over.
     fn stays(&self, label: &str, e: &EvalAltResult) {
-        let text = format!("{label}: {}; its functions stay as they were", wording::plain(e));
+        let text = format!("{label}: {}; its functions stay as they were", messages::plain(e));
         self.session.reporter().note(&text);
     }
 
@@ -90,15 +90,15 @@ impl Shared {
         if let Some(same) = loaded.borrow().as_ref().filter(same) {
             return Ok((same.functions.clone(), source.label));
         }
-        let (read, label) = (self.callees.read(engine, &source), source.label.clone());
+        let (read, label) = (self.calls.read(engine, &source), source.label.clone());
         let mut loaded = loaded.borrow_mut();
         let followed = loaded.take().filter(|_| self.session.step_loop().follows()).map(|old| old.functions);
         let functions = match (read, followed) {
-            (Ok(home), Some(functions)) => {
-                functions.borrow_mut().edit(home);
+            (Ok(environment), Some(functions)) => {
+                functions.borrow_mut().edit(environment);
                 functions
             }
-            (Ok(home), None) => Rc::new(RefCell::new(Trial::new(home))),
+            (Ok(environment), None) => Rc::new(RefCell::new(Trial::new(environment))),
             (Err(e), Some(functions)) => {
                 self.stays(&label, &e);
                 functions

@@ -15,7 +15,7 @@ use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
 use crate::run::evaluate::{self, Evaluation};
 use crate::run::{Session, Stream};
-use crate::script::native::{
+use crate::script::lang::native::{
     Argument, Call, Fallible, FromScript, Handle, Opt, OptionSet, OptionValue, Options, Place, Presence, Registry,
     options,
 };

@@ -6,7 +6,7 @@
 use super::convert::{self, Dims, Nested, Operand, Tensors, together};
 use crate::error::{Error, Kind, Result};
 use crate::run::Stream;
-use crate::script::native::{Call, FromScript, Handle, IntoScript, Number, Place, Registry, Typed};
+use crate::script::lang::native::{Call, FromScript, Handle, IntoScript, Number, Place, Registry, Typed};
 use crate::tensor::rng::Key;
 use crate::tensor::{DType, Device, Op, Tensor, ops, shape, tape};
 use rhai::{Array, Dynamic, FLOAT, INT, ImmutableString};

@@ -2,9 +2,9 @@
 //! Owns no printing and no drawing of source lines (`render.rs`).
 
 use crate::error::{Error, Kind};
-use crate::script::loader::Loader;
-use crate::script::operands;
-use crate::script::wording::{self, Context};
+use crate::script::lang::loader::Loader;
+use crate::script::lang::messages::{self, Context};
+use crate::script::lang::operands;
 use rhai::{Dynamic, EvalAltResult, Position};
 use std::collections::BTreeMap;
 
@@ -54,8 +54,8 @@ impl Diagnostic {
     /// Follows `e` to its root cause; `label` is the script that was run.
     pub fn explain(e: &EvalAltResult, label: &str, context: &Context<'_>) -> Self {
         let mut calls = Vec::new();
-        let root = unwind(e, label, context.homes, &mut calls);
-        let wording = wording::of(root.error, root.in_function, root.label, context);
+        let root = unwind(e, label, context.origins, &mut calls);
+        let message = messages::of(root.error, root.in_function, root.label, context);
         let interrupted = matches!(root.error, EvalAltResult::ErrorTerminated(token, _)
             if token.read_lock::<Error>().is_some_and(|e| e.kind == Kind::Interrupted));
         let position = match root.error {
@@ -63,9 +63,9 @@ impl Diagnostic {
             other => other.position(),
         };
         let shapes = shapes_named(root.error, root.label, position, context);
-        let here = frame(root.label, position, shapes.unwrap_or(wording.here));
+        let here = frame(root.label, position, shapes.unwrap_or(message.here));
         let frames = here.into_iter().chain(shorten(calls.into_iter().rev().collect())).collect();
-        Self { message: wording.message, hint: wording.hint, frames, interrupted }
+        Self { message: message.message, hint: message.hint, frames, interrupted }
     }
 }
 
@@ -137,7 +137,7 @@ struct Root<'a> {
 fn unwind<'a>(
     e: &'a EvalAltResult,
     label: &'a str,
-    homes: &'a BTreeMap<String, String>,
+    origins: &'a BTreeMap<String, String>,
     calls: &mut Vec<Frame>,
 ) -> Root<'a> {
     let mut root = Root { error: e, label, in_function: false };
@@ -150,7 +150,7 @@ fn unwind<'a>(
                 };
                 calls.extend(frame(root.label, *pos, what));
                 let known = if source.is_empty() { root.label } else { source };
-                let label = homes.get(name).map_or(known, String::as_str);
+                let label = origins.get(name).map_or(known, String::as_str);
                 root = Root { error: inner, label, in_function: true };
             }
             EvalAltResult::ErrorInModule(name, inner, pos) => {

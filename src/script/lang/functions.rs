@@ -2,8 +2,8 @@
 //! one file to another.
 
 use crate::error::{Error, Kind};
-use crate::script::limits::CALL_LEVELS;
-use crate::script::loader::{Source, compile};
+use crate::script::lang::limits::CALL_LEVELS;
+use crate::script::lang::loader::{Source, compile};
 use rhai::{
     AST, Array, Dynamic, Engine, EvalAltResult, Expr, FnPtr, GlobalRuntimeState, Map, NativeCallContext, Position, Stmt,
 };
@@ -16,17 +16,17 @@ const ENVIRONMENT: &str = "environment_of_this_file";
 pub type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 /// What the functions of a file see: each other, its imports and its constants.
-pub type Home = Rc<GlobalRuntimeState>;
+pub type Environment = Rc<GlobalRuntimeState>;
 
 /// Reads files and calls their functions; copies are the same one.
 #[derive(Clone, Default)]
-pub struct Callees {
+pub struct CallStack {
     /// Levels that are in use outside of the call being made: Rhai counts anew in each environment.
     depth: Rc<Cell<usize>>,
     captured: Rc<RefCell<Option<GlobalRuntimeState>>>,
 }
 
-impl Callees {
+impl CallStack {
     /// Makes environments readable in an engine.
     pub fn install(&self, module: &mut rhai::Module) {
         let captured = self.captured.clone();
@@ -37,7 +37,7 @@ impl Callees {
     }
 
     /// Compiles a file and runs its imports and constants, and nothing else of its body.
-    pub fn read(&self, engine: &Engine, source: &Source) -> Fallible<Home> {
+    pub fn read(&self, engine: &Engine, source: &Source) -> Fallible<Environment> {
         let in_file = |e| EvalAltResult::ErrorInModule(source.label.clone(), e, Position::NONE);
         let ast = compile(engine, source).map_err(in_file)?;
         Ok(Rc::new(self.evaluate(engine, &ast).map_err(in_file)?))
@@ -60,22 +60,27 @@ impl Callees {
     pub fn call(
         &self,
         ctx: &NativeCallContext,
-        home: &Home,
+        environment: &Environment,
         label: &str,
         function: &str,
         values: Array,
     ) -> Fallible<Dynamic> {
-        if !has_function(home, function, values.len()) {
-            return Err(missing(home, label, function, values.len()).into());
+        if !has_function(environment, function, values.len()) {
+            return Err(missing(environment, label, function, values.len()).into());
         }
         let caller = Rc::new(ctx.global_runtime_state().clone());
         let mut values: Vec<Dynamic> =
             values.into_iter().map(|v| carry(v.flatten(), &caller)).collect::<Fallible<_>>()?;
         let mut values: Vec<&mut Dynamic> = values.iter_mut().collect();
-        let inside =
-            NativeCallContext::new_with_all_fields(ctx.engine(), function, Some(label), home, ctx.call_position());
+        let inside = NativeCallContext::new_with_all_fields(
+            ctx.engine(),
+            function,
+            Some(label),
+            environment,
+            ctx.call_position(),
+        );
         let result = inside.call_fn_raw(function, false, false, &mut values)?;
-        carry(result, home)
+        carry(result, environment)
     }
 
     /// Counts a level of calls until the answer is dropped.
@@ -96,21 +101,21 @@ impl Callees {
 /// The functions of a file that is edited while a run follows it. Those of an edit are on trial: where they fail, those
 /// before it come back.
 pub struct Trial {
-    now: Home,
-    before: Option<Home>,
+    now: Environment,
+    before: Option<Environment>,
 }
 
 impl Trial {
-    pub fn new(now: Home) -> Self {
+    pub fn new(now: Environment) -> Self {
         Self { now, before: None }
     }
 
-    pub fn now(&self) -> &Home {
+    pub fn now(&self) -> &Environment {
         &self.now
     }
 
     /// Takes an edit over, on trial.
-    pub fn edit(&mut self, edited: Home) {
+    pub fn edit(&mut self, edited: Environment) {
         self.before = Some(std::mem::replace(&mut self.now, edited));
     }
 
@@ -119,7 +124,7 @@ impl Trial {
         self.before = None;
     }
 
-    fn go_back(&mut self, before: Home) {
+    fn go_back(&mut self, before: Environment) {
         *self = Self::new(before);
     }
 }
@@ -132,7 +137,7 @@ impl Trial {
 pub fn call_on_trial(
     trial: &RefCell<Trial>,
     values: Array,
-    call: impl Fn(&Home, Array) -> Fallible<Dynamic>,
+    call: impl Fn(&Environment, Array) -> Fallible<Dynamic>,
     failed: impl FnOnce(&EvalAltResult),
 ) -> Fallible<Dynamic> {
     let now = trial.borrow().now.clone();
@@ -200,13 +205,13 @@ pub fn defaults(engine: &Engine, source: &Source) -> Fallible<Map> {
 }
 
 /// Whether a file has a function of that name and number of arguments.
-pub fn has_function(home: &GlobalRuntimeState, name: &str, arguments: usize) -> bool {
-    home.lib.iter().any(|lib| lib.get_script_fn(name, arguments).is_some())
+pub fn has_function(environment: &GlobalRuntimeState, name: &str, arguments: usize) -> bool {
+    environment.lib.iter().any(|lib| lib.get_script_fn(name, arguments).is_some())
 }
 
 /// What is wrong with a call that `has_function` denies.
-fn missing(home: &GlobalRuntimeState, label: &str, name: &str, arguments: usize) -> Error {
-    let functions: Vec<_> = home.lib.iter().flat_map(|lib| lib.iter_script_fn_info()).collect();
+fn missing(environment: &GlobalRuntimeState, label: &str, name: &str, arguments: usize) -> Error {
+    let functions: Vec<_> = environment.lib.iter().flat_map(|lib| lib.iter_script_fn_info()).collect();
     let same: Vec<usize> = functions.iter().filter(|f| f.2 == name).map(|f| f.3).collect();
     if let Some(takes) = same.first() {
         let what = format!("`{name}` of {label} takes {takes} arguments, and {arguments} were given");
@@ -219,23 +224,23 @@ fn missing(home: &GlobalRuntimeState, label: &str, name: &str, arguments: usize)
 }
 
 /// Makes the closures in a value callable outside the file they were written in: each keeps its environment.
-fn carry(value: Dynamic, home: &Home) -> Fallible<Dynamic> {
+fn carry(value: Dynamic, environment: &Environment) -> Fallible<Dynamic> {
     if let Ok(array) = value.as_array_ref() {
-        return array.iter().map(|v| carry(v.clone(), home)).collect::<Fallible<Array>>().map(Dynamic::from);
+        return array.iter().map(|v| carry(v.clone(), environment)).collect::<Fallible<Array>>().map(Dynamic::from);
     }
     if let Ok(map) = value.as_map_ref() {
-        let entries = map.iter().map(|(k, v)| Ok((k.clone(), carry(v.clone(), home)?)));
+        let entries = map.iter().map(|(k, v)| Ok((k.clone(), carry(v.clone(), environment)?)));
         return entries.collect::<Fallible<Map>>().map(Dynamic::from);
     }
     match value.try_cast_result::<FnPtr>() {
-        Ok(closure) if closure.is_anonymous() || in_script(&closure, home) => {
-            let home = home.clone();
+        Ok(closure) if closure.is_anonymous() || in_script(&closure, environment) => {
+            let environment = environment.clone();
             let name = closure.fn_name().to_string();
             let carried = native("closure", move |ctx, args| {
                 let own: Vec<Dynamic> = args.iter_mut().map(|v| std::mem::take(*v)).collect();
-                let source = home.source.as_deref();
+                let source = environment.source.as_deref();
                 let at = ctx.call_position();
-                let inside = NativeCallContext::new_with_all_fields(ctx.engine(), &name, source, &home, at);
+                let inside = NativeCallContext::new_with_all_fields(ctx.engine(), &name, source, &environment, at);
                 closure.call_raw(&inside, None, own)
             })?;
             Ok(Dynamic::from(carried))
@@ -245,8 +250,8 @@ fn carry(value: Dynamic, home: &Home) -> Fallible<Dynamic> {
     }
 }
 
-fn in_script(pointer: &FnPtr, home: &GlobalRuntimeState) -> bool {
-    home.lib.iter().any(|lib| lib.iter_script_fn_info().any(|f| f.2 == pointer.fn_name()))
+fn in_script(pointer: &FnPtr, environment: &GlobalRuntimeState) -> bool {
+    environment.lib.iter().any(|lib| lib.iter_script_fn_info().any(|f| f.2 == pointer.fn_name()))
 }
 
 /// A function pointer made from a native function.

@@ -1,19 +1,19 @@
 //! Places where the language does something else than most would expect, found by reading a script: almost always a
 //! slip. What they come to is told beside the run, or by `rhopo check`; nothing is refused.
 
-use crate::script::lex;
-use crate::script::loader::Source;
+use crate::script::lang::lex;
+use crate::script::lang::loader::Source;
 use rhai::{AST, ASTNode, Expr, FnCallExpr, Position, Stmt};
 
 /// A place, and what happens there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surprise {
+pub struct Lint {
     pub position: Position,
     pub text: String,
 }
 
 /// Everything of the kind in a script, in its order.
-pub fn find(source: &Source, ast: &AST) -> Vec<Surprise> {
+pub fn find(source: &Source, ast: &AST) -> Vec<Lint> {
     let mut found = Vec::new();
     ast.walk(&mut |path: &[ASTNode]| {
         let at = match path.last() {
@@ -32,17 +32,17 @@ pub fn find(source: &Source, ast: &AST) -> Vec<Surprise> {
 }
 
 /// A division of whole numbers written out that leaves a rest, which the language drops.
-fn truncation(call: &FnCallExpr, position: Position) -> Option<Surprise> {
+fn truncation(call: &FnCallExpr, position: Position) -> Option<Lint> {
     let (a, b) = match (call.name.as_str(), &call.args[..]) {
         ("/", [Expr::IntegerConstant(a, _), Expr::IntegerConstant(b, _)]) if *b != 0 && a % b != 0 => (a, b),
         _ => return None,
     };
     let text = format!("{a} / {b} is {}: whole numbers drop the rest; write {a}.0 / {b}", a / b);
-    Some(Surprise { position, text })
+    Some(Lint { position, text })
 }
 
 /// `-x ** 2`: the sign binds tighter than the power.
-fn power(source: &Source, call: &FnCallExpr, position: Position) -> Option<Surprise> {
+fn power(source: &Source, call: &FnCallExpr, position: Position) -> Option<Lint> {
     let [base, _] = &call.args[..] else { return None };
     let negative = match base {
         Expr::FnCall(inner, _) => inner.name == "-" && inner.args.len() == 1,
@@ -60,11 +60,11 @@ fn power(source: &Source, call: &FnCallExpr, position: Position) -> Option<Surpr
         return None;
     }
     let text = "-x ** 2 is (-x) ** 2: a sign binds tighter than a power; write -(x ** 2)".to_string();
-    Some(Surprise { position, text })
+    Some(Lint { position, text })
 }
 
 /// A closure that is kept from one turn of a loop to the next sees the loop's variable as it is then.
-fn capture(path: &[ASTNode], name: &str, position: Position) -> Option<Surprise> {
+fn capture(path: &[ASTNode], name: &str, position: Position) -> Option<Lint> {
     let counts = |node: &ASTNode| matches!(node, ASTNode::Stmt(Stmt::For(x, _)) if x.0.as_str() == name);
     let from = path.iter().rposition(counts)?;
     let kept = |node: &ASTNode| match node {
@@ -89,7 +89,7 @@ fn capture(path: &[ASTNode], name: &str, position: Position) -> Option<Surprise>
         "closures share the variables they capture: each of these sees the last `{name}`; give each its own with a \
          function that returns the closure"
     );
-    Some(Surprise { position, text })
+    Some(Lint { position, text })
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What Rhai's errors say in our words, with a hint on what to do.
 
 use crate::error::{Error, nearest};
-use crate::script::loader::Loader;
-use crate::script::native::Declaration;
-use crate::script::value::describe;
+use crate::script::lang::loader::Loader;
+use crate::script::lang::native::Declaration;
+use crate::script::lang::value::describe;
 use rhai::{Dynamic, EvalAltResult, ParseErrorType};
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub struct Context<'a> {
     pub docs: &'a [Declaration],
     pub loader: &'a Loader,
     /// Which text a function stands in, where Rhai does not know.
-    pub homes: &'a BTreeMap<String, String>,
+    pub origins: &'a BTreeMap<String, String>,
     /// The script's own functions: name and `name(a, b)`.
     pub functions: Vec<(String, String)>,
     /// Keys of maps: hyper-parameters and map literals.
@@ -20,14 +20,14 @@ pub struct Context<'a> {
 }
 
 /// An error in words.
-pub struct Wording {
+pub struct Message {
     pub message: String,
     pub hint: Option<String>,
     /// What stands at the place itself.
     pub here: String,
 }
 
-impl Wording {
+impl Message {
     fn new(message: impl Into<String>, hint: Option<String>) -> Self {
         Self { message: message.into(), hint, here: "here".into() }
     }
@@ -39,17 +39,17 @@ impl Wording {
 }
 
 /// Rhai names a variable, or `argument #1 of function 'for_each'`.
-fn in_use(name: &str) -> Wording {
+fn in_use(name: &str) -> Message {
     let message = match name.split('\'').nth(1) {
         Some(function) => format!("a closure given to `{function}` uses the very value that it goes through"),
         None => format!("`{name}` is in use while it is to be changed"),
     };
     let hint = "a closure shares the variables that it captures: collect the changes in another variable";
-    Wording::new(message, Some(hint.into()))
+    Message::new(message, Some(hint.into()))
 }
 
 /// Puts `e` in words; it happened in the script `label`, inside a function or not.
-pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'_>) -> Wording {
+pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'_>) -> Message {
     use EvalAltResult as E;
     match e {
         // Strict checking finds it before the script runs, wherever it stands.
@@ -63,19 +63,19 @@ pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'
         E::ErrorMismatchDataType(want, found, _) => mismatch(want, found),
         E::ErrorMismatchOutputType(want, found, _) => mismatch(want, found),
         E::ErrorDotExpr(text, _) => dot(text, context),
-        E::ErrorIndexingType(text, _) => Wording::new(format!("cannot be indexed: {}", plain_types(text)), None),
-        E::ErrorFor(_) => Wording::new("`for` needs something to go through, such as an array or `run.steps(n)`", None),
+        E::ErrorIndexingType(text, _) => Message::new(format!("cannot be indexed: {}", plain_types(text)), None),
+        E::ErrorFor(_) => Message::new("`for` needs something to go through, such as an array or `run.steps(n)`", None),
         E::ErrorAssignmentToConstant(name, _) => {
-            Wording::new(format!("`{name}` is a constant"), None).here("it cannot be changed")
+            Message::new(format!("`{name}` is a constant"), None).here("it cannot be changed")
         }
-        E::ErrorArithmetic(text, _) => Wording::new(lower(text), None),
-        E::ErrorStackOverflow(_) => Wording::new(
+        E::ErrorArithmetic(text, _) => Message::new(lower(text), None),
+        E::ErrorStackOverflow(_) => Message::new(
             "functions call each other too deeply",
             Some("does a function call itself without an end?".into()),
         ),
         E::ErrorDataRace(name, _) => in_use(name),
-        E::ErrorDataTooLarge(kind, _) => Wording::new(format!("{} grew too large", lower(kind)), None),
-        other => Wording::new(lower(&bare(other)), None),
+        E::ErrorDataTooLarge(kind, _) => Message::new(format!("{} grew too large", lower(kind)), None),
+        other => Message::new(lower(&bare(other)), None),
     }
 }
 
@@ -96,7 +96,7 @@ fn bare(e: &EvalAltResult) -> String {
     }
 }
 
-fn syntax(kind: &ParseErrorType) -> Wording {
+fn syntax(kind: &ParseErrorType) -> Message {
     let hint = match kind {
         ParseErrorType::Reserved(word) => {
             Some(format!("`{word}` is a reserved word of the language: choose another name"))
@@ -104,19 +104,19 @@ fn syntax(kind: &ParseErrorType) -> Wording {
         ParseErrorType::MissingToken(token, _) => Some(format!("a `{token}` is missing here or before this place")),
         _ => None,
     };
-    Wording::new(format!("syntax error: {}", lower(&kind.to_string())), hint)
+    Message::new(format!("syntax error: {}", lower(&kind.to_string())), hint)
 }
 
-fn thrown(token: &Dynamic) -> Wording {
+fn thrown(token: &Dynamic) -> Message {
     match token.read_lock::<Error>() {
-        Some(e) => Wording::new(e.what.clone(), e.hint.clone()),
+        Some(e) => Message::new(e.what.clone(), e.hint.clone()),
         None if token.is_unit() || token.is_string() && token.to_string().trim().is_empty() => {
-            Wording::new("the script threw an error without a text", None).here("thrown here")
+            Message::new("the script threw an error without a text", None).here("thrown here")
         }
         None if is_custom(token) => {
-            Wording::new(format!("the script threw {}", describe(token)), None).here("thrown here")
+            Message::new(format!("the script threw {}", describe(token)), None).here("thrown here")
         }
-        None => Wording::new(token.to_string(), None).here("thrown here"),
+        None => Message::new(token.to_string(), None).here("thrown here"),
     }
 }
 
@@ -125,7 +125,7 @@ fn is_custom(value: &Dynamic) -> bool {
     value.type_name().contains("::")
 }
 
-fn variable(name: &str, in_function: bool, label: &str, context: &Context<'_>) -> Wording {
+fn variable(name: &str, in_function: bool, label: &str, context: &Context<'_>) -> Message {
     let text = context.loader.text(label).unwrap_or_default();
     let declared = |word| text.split([';', '\n', '{', '}']).filter_map(move |part| declared(part, word));
     let hint = match in_function {
@@ -137,7 +137,7 @@ fn variable(name: &str, in_function: bool, label: &str, context: &Context<'_>) -
         }
         _ => did_you_mean(name, declared("let").chain(declared("const"))),
     };
-    Wording::new(format!("there is no variable `{name}`"), hint).here("not known here")
+    Message::new(format!("there is no variable `{name}`"), hint).here("not known here")
 }
 
 /// `let x = 1` declares `x`.
@@ -148,34 +148,34 @@ fn declared<'a>(statement: &'a str, word: &str) -> Option<&'a str> {
 }
 
 /// `signature` is Rhai's: `seq_maen (Tensor, Tensor)`, `kl::k9 (Tensor)`.
-fn function(signature: &str, context: &Context<'_>) -> Wording {
+fn function(signature: &str, context: &Context<'_>) -> Message {
     let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
     let types = plain_types(types.strip_suffix(')').unwrap_or(types));
     if !name.chars().any(|c| c.is_alphanumeric()) {
         let message = format!("`{name}` is not defined for ({types})");
-        return Wording::new(message, None).here("these do not go together");
+        return Message::new(message, None).here("these do not go together");
     }
     let own = context.functions.iter().filter(|(known, _)| known == name).map(|(_, signature)| signature.clone());
     let native = context.docs.iter().filter(|doc| doc.path() == name || doc.name == name);
     let known: Vec<String> = own.chain(native.flat_map(Declaration::signatures)).collect();
     if !known.is_empty() {
         let message = format!("`{name}` does not take ({types})");
-        return Wording::new(message, Some(format!("it is {}", known.join(", or "))))
+        return Message::new(message, Some(format!("it is {}", known.join(", or "))))
             .here("called with other arguments");
     }
     let names = context.docs.iter().map(Declaration::path);
     let hint = did_you_mean(name, names.chain(context.functions.iter().map(|(name, _)| name.clone())));
-    Wording::new(format!("there is no function `{name}({types})`"), hint).here("not known")
+    Message::new(format!("there is no function `{name}({types})`"), hint).here("not known")
 }
 
-fn property(name: &str, context: &Context<'_>) -> Wording {
-    Wording::new(format!("the map has no key `{name}`"), did_you_mean(name, &context.keys)).here("not in the map")
+fn property(name: &str, context: &Context<'_>) -> Message {
+    Message::new(format!("the map has no key `{name}`"), did_you_mean(name, &context.keys)).here("not in the map")
 }
 
 /// Rhai's texts name the property and the type between quotes, in that order.
-fn dot(text: &str, context: &Context<'_>) -> Wording {
+fn dot(text: &str, context: &Context<'_>) -> Message {
     let quoted: Vec<&str> = text.split('\'').skip(1).step_by(2).collect();
-    let [name, kind, ..] = quoted[..] else { return Wording::new(lower(&plain_types(text)), None) };
+    let [name, kind, ..] = quoted[..] else { return Message::new(lower(&plain_types(text)), None) };
     let (kind, known) = (plain_types(kind), context.docs.iter().map(|doc| doc.name));
     let message = match text.starts_with("No writable") {
         true => format!("`{name}` of {kind} cannot be set"),
@@ -185,29 +185,29 @@ fn dot(text: &str, context: &Context<'_>) -> Wording {
         Some(doc) => Some(format!("it is a function: {}", doc.signatures().join(", or "))),
         None => did_you_mean(name, known),
     };
-    Wording::new(message, hint).here("no such property")
+    Message::new(message, hint).here("no such property")
 }
 
-fn module(name: &str, context: &Context<'_>) -> Wording {
+fn module(name: &str, context: &Context<'_>) -> Message {
     let mut modules: Vec<&str> = context.docs.iter().map(|doc| doc.module).filter(|m| !m.is_empty()).collect();
     modules.dedup();
     let hint = did_you_mean(name, modules).unwrap_or_else(|| "modules are loaded with `import \"…\" as name;`".into());
-    Wording::new(format!("there is no module `{name}`"), Some(hint)).here("not known")
+    Message::new(format!("there is no module `{name}`"), Some(hint)).here("not known")
 }
 
-fn mismatch(want: &str, found: &str) -> Wording {
+fn mismatch(want: &str, found: &str) -> Message {
     let (want, found) = (plain_types(want), plain_types(found));
     if want == "bool" && found == "Tensor" {
         let hint =
             "a tensor has many cells: choose per cell with where(condition, a, b), or take one value with .item()";
-        return Wording::new("a condition must be true or false, and this is a Tensor", Some(hint.into()))
+        return Message::new("a condition must be true or false, and this is a Tensor", Some(hint.into()))
             .here("a tensor cannot decide an `if` or a `while`");
     }
     let message = match found.is_empty() {
         true => format!("a value of type {want} was expected"),
         false => format!("a value of type {want} was expected, found {found}"),
     };
-    Wording::new(message, None)
+    Message::new(message, None)
 }
 
 /// "did you mean `x`?", if one of `known` is near. A single letter is near to everything short, so it says nothing.

@@ -1,7 +1,7 @@
 //! What stands on both sides of an operator, or between the brackets of a call, in a line of a script: so that an error
 //! about shapes can name the variables that have them.
 
-use crate::script::lex::{self, Kind, Piece};
+use crate::script::lang::lex::{self, Kind, Piece};
 
 /// The operands at `column` (from 1, in characters) of a line: two of an operator, the arguments of a call. Empty where
 /// the text there is neither.

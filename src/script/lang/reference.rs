@@ -2,9 +2,9 @@
 //! Owns no pages (`pages.rs`).
 
 use crate::error::{Error, Result};
-use crate::script::library;
-use crate::script::loader;
-use crate::script::native::{Declaration, Form, Param, Section, Shape};
+use crate::script::lang::library;
+use crate::script::lang::loader;
+use crate::script::lang::native::{Declaration, Form, Param, Section, Shape};
 
 /// One function with all its forms.
 #[derive(Debug, Clone)]

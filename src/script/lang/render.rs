@@ -1,7 +1,7 @@
 //! Draws a diagnostic: the message, the lines of the script it happened in, the hint.
 
-use crate::script::diagnostics::{Diagnostic, Frame};
-use crate::script::loader::Loader;
+use crate::script::lang::diagnostics::{Diagnostic, Frame};
+use crate::script::lang::loader::Loader;
 use ariadne::{Color, Config, IndexType, Label, Report, ReportKind, sources};
 use std::ops::Range;
 

@@ -6,13 +6,13 @@
 use crate::error::{Error, Result};
 use crate::run::Session;
 use crate::script::bind::args;
-use crate::script::callee::{self, Callees, Fallible, Home, Trial};
-use crate::script::diagnostics::Diagnostic;
-use crate::script::lex;
-use crate::script::loader::{Source, compile};
-use crate::script::render::render;
-use crate::script::surroundings::Surroundings;
-use crate::script::value::{describe, to_json};
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::functions::{self, CallStack, Environment, Fallible, Trial};
+use crate::script::lang::host_state::HostState;
+use crate::script::lang::lex;
+use crate::script::lang::loader::{Source, compile};
+use crate::script::lang::render::render;
+use crate::script::lang::value::{describe, to_json};
 use rhai::{AST, Array, Dynamic, Engine, EvalContext, Map, NativeCallContext};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -50,14 +50,14 @@ impl HotReload {
     pub fn begin(
         engine: &Engine,
         session: &Session,
-        callees: &Callees,
+        calls: &CallStack,
         source: &Source,
         ast: &AST,
     ) -> Fallible<Option<(Self, AST)>> {
         let named = |f: &rhai::ScriptFnMetadata<'_>| !f.name.starts_with("anon$");
         let functions: Vec<(String, usize)> =
             ast.iter_functions().filter(named).map(|f| (f.name.to_string(), f.params.len())).collect();
-        let variable = callee::hyper_parameters(ast).map(|(name, _)| name);
+        let variable = functions::hyper_parameters(ast).map(|(name, _)| name);
         if functions.is_empty() && variable.is_none() {
             return Ok(None);
         }
@@ -72,10 +72,10 @@ impl HotReload {
         body.retain_functions(|_, _, name, _| name.starts_with("anon$"));
         body.combine(stand_ins);
         let declared = match variable {
-            Some(_) => args::overridden(session, callee::defaults(engine, source)?)?,
+            Some(_) => args::overridden(session, functions::defaults(engine, source)?)?,
             None => Map::new(),
         };
-        let newest = RefCell::new(Trial::new(callees.read(engine, source)?));
+        let newest = RefCell::new(Trial::new(calls.read(engine, source)?));
         let now = RefCell::new(Now { source: source.clone(), generation: 0, declared });
         let (label, said) = (source.label.clone(), RefCell::default());
         Ok(Some((Self { functions, variable, label, now, newest, said }, body)))
@@ -85,14 +85,16 @@ impl HotReload {
     pub fn call(
         &self,
         ctx: &NativeCallContext,
-        callees: &Callees,
-        with: &Surroundings,
+        calls: &CallStack,
+        with: &HostState,
         name: &str,
         values: Array,
     ) -> Fallible<Dynamic> {
-        let _level = callees.deeper(ctx)?;
-        let call = |home: &Home, values| callees.call(ctx, &self.with_said(home), &self.label, name, values);
-        callee::call_on_trial(&self.newest, values, call, |e| {
+        let _level = calls.deeper(ctx)?;
+        let call = |environment: &Environment, values| {
+            calls.call(ctx, &self.with_said(environment), &self.label, name, values)
+        };
+        functions::call_on_trial(&self.newest, values, call, |e| {
             let reporter = with.session.reporter();
             reporter.note(render(&with.explain(e, &AST::empty(), &self.label), &with.loader, false).trim_end());
             reporter.note(&format!("step {}: {} goes back to what it was", with.session.step(), self.label));
@@ -100,11 +102,11 @@ impl HotReload {
     }
 
     /// What functions see, those that were said at a pause first.
-    fn with_said(&self, home: &Home) -> Home {
+    fn with_said(&self, environment: &Environment) -> Environment {
         match &*self.said.borrow() {
-            None => home.clone(),
+            None => environment.clone(),
             Some(said) => {
-                let mut with_said = (**home).clone();
+                let mut with_said = (**environment).clone();
                 with_said.lib.push(said.clone());
                 Rc::new(with_said)
             }
@@ -125,7 +127,7 @@ impl HotReload {
     ///
     /// # Errors
     /// Text that cannot be kept in the run folder.
-    pub fn refresh(&self, context: &mut EvalContext, callees: &Callees, with: &Surroundings) -> Fallible<()> {
+    pub fn refresh(&self, context: &mut EvalContext, calls: &CallStack, with: &HostState) -> Fallible<()> {
         let loader = &with.loader;
         if !with.session.step_loop().follows() {
             return Ok(());
@@ -141,9 +143,9 @@ impl HotReload {
         self.now.borrow_mut().generation = generation;
         let reporter = with.session.reporter();
         let step = with.session.step() + 1;
-        match self.read(context.engine(), callees, with, &source) {
-            Ok((home, declared)) => {
-                self.newest.borrow_mut().edit(home);
+        match self.read(context.engine(), calls, with, &source) {
+            Ok((environment, declared)) => {
+                self.newest.borrow_mut().edit(environment);
                 *self.said.borrow_mut() = None;
                 let changes = self.adopt(context, declared, &source);
                 self.renew_imports(context);
@@ -167,19 +169,19 @@ impl HotReload {
     fn read(
         &self,
         engine: &Engine,
-        callees: &Callees,
-        with: &Surroundings,
+        calls: &CallStack,
+        with: &HostState,
         source: &Source,
-    ) -> std::result::Result<(Home, Map), Diagnostic> {
+    ) -> std::result::Result<(Environment, Map), Diagnostic> {
         let explain = |e: Box<rhai::EvalAltResult>| with.explain(&e, &AST::empty(), &source.label);
-        let home = callees.read(engine, source).map_err(explain)?;
+        let environment = calls.read(engine, source).map_err(explain)?;
         for (name, arguments) in &self.functions {
-            if !callee::has_function(&home, name, *arguments) {
-                return Err(gone(&home, name, *arguments).into());
+            if !functions::has_function(&environment, name, *arguments) {
+                return Err(gone(&environment, name, *arguments).into());
             }
         }
         let declared = match self.variable {
-            Some(_) => args::overridden(&with.session, callee::defaults(engine, source).map_err(explain)?)?,
+            Some(_) => args::overridden(&with.session, functions::defaults(engine, source).map_err(explain)?)?,
             None => Map::new(),
         };
         let now = self.now.borrow();
@@ -193,17 +195,18 @@ impl HotReload {
                 return Err(Error::value(what).hint("give it a value of the same type, or start a new run").into());
             }
         }
-        Ok((home, declared))
+        Ok((environment, declared))
     }
 
     /// The body's own calls of modules find the newest: each takes the place of the one that was imported by its name.
     fn renew_imports(&self, context: &mut EvalContext) {
-        let home = self.newest.borrow().now().clone();
+        let environment = self.newest.borrow().now().clone();
         let global = context.global_runtime_state_mut();
         let old: Vec<_> = global.scan_imports_raw().map(|(name, module)| (name.clone(), module.clone())).collect();
         global.truncate_imports(0);
         for (name, module) in old {
-            let newest = home.iter_imports_raw().find(|(known, _)| **known == name).map(|(_, module)| module.clone());
+            let newest =
+                environment.iter_imports_raw().find(|(known, _)| **known == name).map(|(_, module)| module.clone());
             global.push_import(name, newest.unwrap_or(module));
         }
     }
@@ -259,8 +262,8 @@ fn constants(text: &str) -> Vec<&str> {
     text.lines().filter(|line| ["const ", "import "].iter().any(|begin| line.starts_with(begin))).collect()
 }
 
-fn gone(home: &Home, name: &str, arguments: usize) -> Error {
-    let now = home.lib.iter().flat_map(|lib| lib.iter_script_fn_info()).find(|f| f.2 == name).map(|f| f.3);
+fn gone(environment: &Environment, name: &str, arguments: usize) -> Error {
+    let now = environment.lib.iter().flat_map(|lib| lib.iter_script_fn_info()).find(|f| f.2 == name).map(|f| f.3);
     let e = match now {
         Some(now) => {
             Error::value(format!("`{name}` took {arguments} arguments when the run began, and takes {now} now"))

@@ -4,11 +4,11 @@
 //! variables are in reach.
 
 use crate::run::{Phase, Session, Verdict};
-use crate::script::callee::{Callees, Fallible};
-use crate::script::console::{Console, Desk};
+use crate::script::lang::functions::{CallStack, Fallible};
+use crate::script::lang::host_state::HostState;
+use crate::script::lang::loader::Source;
+use crate::script::live::console::{Console, Repl};
 use crate::script::live::hot_reload::{CALL, HotReload};
-use crate::script::loader::Source;
-use crate::script::surroundings::Surroundings;
 use rhai::{
     AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, NativeCallContext, Position,
 };
@@ -18,14 +18,14 @@ use std::rc::Rc;
 
 /// Whoever talks to a person while a run pauses.
 pub trait Frontend {
-    fn talk(&self, desk: &mut Desk<'_, '_>) -> Verdict;
+    fn talk(&self, repl: &mut Repl<'_, '_>) -> Verdict;
 }
 
 /// What waits for the next step.
 pub struct PauseLoop {
     session: Rc<Session>,
-    callees: Callees,
-    surroundings: OnceCell<Rc<Surroundings>>,
+    calls: CallStack,
+    state: OnceCell<Rc<HostState>>,
     frontend: RefCell<Option<Rc<dyn Frontend>>>,
     pause: RefCell<Option<Pause>>,
     live: RefCell<Option<Rc<HotReload>>>,
@@ -44,11 +44,11 @@ struct Pause {
 }
 
 impl PauseLoop {
-    pub fn new(session: &Rc<Session>, callees: &Callees) -> Rc<Self> {
+    pub fn new(session: &Rc<Session>, calls: &CallStack) -> Rc<Self> {
         Rc::new(Self {
             session: session.clone(),
-            callees: callees.clone(),
-            surroundings: OnceCell::new(),
+            calls: calls.clone(),
+            state: OnceCell::new(),
             frontend: RefCell::default(),
             pause: RefCell::default(),
             live: RefCell::default(),
@@ -57,9 +57,9 @@ impl PauseLoop {
         })
     }
 
-    pub(in crate::script) fn set_surroundings(&self, surroundings: &Rc<Surroundings>) {
+    pub(in crate::script) fn set_state(&self, state: &Rc<HostState>) {
         // A second time changes nothing: an engine has one.
-        let _ = self.surroundings.set(surroundings.clone());
+        let _ = self.state.set(state.clone());
     }
 
     /// Who talks when the run pauses.
@@ -85,8 +85,8 @@ impl PauseLoop {
         let own = self.clone();
         module.set_native_fn(CALL, move |ctx: NativeCallContext, name: ImmutableString, values: Array| {
             let live = own.live.borrow().clone();
-            match (live, own.surroundings.get()) {
-                (Some(live), Some(with)) => live.call(&ctx, &own.callees, with, &name, values),
+            match (live, own.state.get()) {
+                (Some(live), Some(with)) => live.call(&ctx, &own.calls, with, &name, values),
                 _ => Err(EvalAltResult::ErrorFunctionNotFound(CALL.into(), Position::NONE).into()),
             }
         });
@@ -97,7 +97,7 @@ impl PauseLoop {
         if !self.session.step_loop().attended() {
             return ast;
         }
-        match HotReload::begin(engine, &self.session, &self.callees, source, &ast) {
+        match HotReload::begin(engine, &self.session, &self.calls, source, &ast) {
             Ok(Some((live, ast))) => {
                 *self.live.borrow_mut() = Some(Rc::new(live));
                 ast
@@ -143,20 +143,20 @@ impl PauseLoop {
 
     /// Reads files again that have changed, and puts edited hyper-parameters into their variable.
     fn refresh(&self, context: &mut EvalContext) -> Fallible<()> {
-        let (Some(live), Some(surroundings)) = (self.live.borrow().clone(), self.surroundings.get()) else {
+        let (Some(live), Some(state)) = (self.live.borrow().clone(), self.state.get()) else {
             return Ok(());
         };
-        live.refresh(context, &self.callees, surroundings)
+        live.refresh(context, &self.calls, state)
     }
 
     fn talk(&self, context: &mut EvalContext) -> Verdict {
-        let (Some(frontend), Some(surroundings)) = (self.frontend.borrow().clone(), self.surroundings.get()) else {
+        let (Some(frontend), Some(state)) = (self.frontend.borrow().clone(), self.state.get()) else {
             return Verdict::Continue;
         };
         let engine = context.engine();
         let mut pause = self.pause.borrow_mut();
         let pause = pause.get_or_insert_with(|| Pause {
-            console: Console::new(surroundings.clone()),
+            console: Console::new(state.clone()),
             global: context.global_runtime_state().clone(),
             own: Vec::new(),
         });
@@ -169,9 +169,9 @@ impl PauseLoop {
             scope.push_dynamic(name, value);
         }
         drop(inside);
-        let mut desk = Desk { engine, global: &mut pause.global, scope, console: &mut pause.console };
+        let mut repl = Repl { engine, global: &mut pause.global, scope, console: &mut pause.console };
         self.session.reporter().hold();
-        let verdict = frontend.talk(&mut desk);
+        let verdict = frontend.talk(&mut repl);
         self.session.reporter().go_on();
         // The script finds its variables by their distance from the end: what was made at the prompt goes aside.
         // Newest first, as Rhai lists them.

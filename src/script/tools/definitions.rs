@@ -1,7 +1,7 @@
 //! Rhai definition files, from which editors complete and check: a declaration for each signature of the reference.
 
-use crate::script::native::{Form, Param, Shape};
-use crate::script::reference::Entry;
+use crate::script::lang::native::{Form, Param, Shape};
+use crate::script::lang::reference::Entry;
 use std::collections::BTreeMap;
 
 /// `rhopo.d.rhai` for global functions, and a file for each module: names and texts.
@@ -48,7 +48,7 @@ fn simple(kind: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::native::{Presence, Section};
+    use crate::script::lang::native::{Presence, Section};
 
     fn entry(path: &str, shape: Shape, receiver: Option<Param>, params: Vec<Param>, returns: &str) -> Entry {
         Entry {

@@ -5,11 +5,11 @@ use crate::files;
 use crate::run::Launch;
 use crate::run::report::{Reporter, Status, Table};
 use crate::script::builder::HostBuilder;
-use crate::script::diagnostics::Diagnostic;
-use crate::script::limits::Limits;
-use crate::script::loader::Source;
-use crate::script::native::{Form, Param};
-use crate::script::reference::{self, Entry};
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::limits::Limits;
+use crate::script::lang::loader::Source;
+use crate::script::lang::native::{Form, Param};
+use crate::script::lang::reference::{self, Entry};
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::rc::Rc;
@@ -119,7 +119,7 @@ impl Reporter for Printed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::native::{Section, Shape};
+    use crate::script::lang::native::{Section, Shape};
 
     #[test]
     fn a_page_shows_what_its_example_prints() {

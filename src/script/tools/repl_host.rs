@@ -1,7 +1,7 @@
 //! A prompt of its own: a host, with variables that live as long as it does.
 
-use crate::script::console::{Console, Desk};
 use crate::script::host::Host;
+use crate::script::live::console::{Console, Repl};
 use rhai::{GlobalRuntimeState, Scope};
 
 /// A prompt of its own: an engine with variables that live as long as it does.
@@ -14,13 +14,13 @@ pub struct ReplHost {
 
 impl ReplHost {
     pub fn new(host: Host) -> Self {
-        let console = Console::new(host.surroundings().clone());
+        let console = Console::new(host.state().clone());
         let global = host.engine().new_global_runtime_state();
         Self { host, global, scope: Scope::new(), console }
     }
 
-    pub fn desk(&mut self) -> Desk<'_, 'static> {
+    pub fn repl(&mut self) -> Repl<'_, 'static> {
         let Self { host, global, scope, console } = self;
-        Desk { engine: host.engine(), global, scope, console }
+        Repl { engine: host.engine(), global, scope, console }
     }
 }

@@ -3,9 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::script::diagnostics::Diagnostic;
 use crate::script::host::Host;
-use crate::script::loader::Source;
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::loader::Source;
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "test_";

@@ -4,10 +4,10 @@ use super::plot;
 use crate::error::Error;
 use crate::files;
 use crate::run::{Table, device};
-use crate::script::console::{Desk, SAVED};
-use crate::script::diagnostics::Diagnostic;
-use crate::script::pages;
-use crate::script::reference::{self, Entry};
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::reference::{self, Entry};
+use crate::script::live::console::{Repl, SAVED};
+use crate::script::tools::pages;
 use crate::ui::list::section;
 use crate::ui::terminal::report;
 use crate::ui::{out, table};
@@ -47,24 +47,24 @@ pub fn names() -> Vec<(&'static str, &'static str)> {
 ///
 /// # Errors
 /// An unknown command, one that lacks what must follow, and whatever fails in it.
-pub fn run(desk: &mut Desk<'_, '_>, line: &str, width: usize) -> Result<Done, Diagnostic> {
+pub fn run(repl: &mut Repl<'_, '_>, line: &str, width: usize) -> Result<Done, Diagnostic> {
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
     match expand(name)? {
         ":help" if rest.is_empty() => overview(),
-        ":help" => help(desk, rest)?,
-        ":source" => source(desk, needed(":source", rest)?)?,
-        ":search" => search(desk, needed(":search", rest)?),
-        ":vars" => variables(desk, width),
-        ":time" => time(desk, needed(":time", rest)?, width)?,
+        ":help" => help(repl, rest)?,
+        ":source" => source(repl, needed(":source", rest)?)?,
+        ":search" => search(repl, needed(":search", rest)?),
+        ":vars" => variables(repl, width),
+        ":time" => time(repl, needed(":time", rest)?, width)?,
         ":plot" => {
-            let curves = desk.curves(needed(":plot", rest)?)?;
+            let curves = repl.curves(needed(":plot", rest)?)?;
             plot::lines(&curves, width)?.iter().for_each(|line| say(line));
         }
-        ":load" => desk.load(needed(":load", rest)?)?,
-        ":reload" => reload(desk)?,
-        ":save" => save(desk, needed(":save", rest)?)?,
-        ":set" => set(desk, rest)?,
+        ":load" => repl.load(needed(":load", rest)?)?,
+        ":reload" => reload(repl)?,
+        ":save" => save(repl, needed(":save", rest)?)?,
+        ":set" => set(repl, rest)?,
         ":clear" => say("\u{1b}[2J\u{1b}[H"),
         _ => return Ok(Done::Leave),
     }
@@ -104,11 +104,11 @@ fn overview() {
     say("Tab completes, Ctrl-R searches the history, Ctrl-C stops what runs, Ctrl-D leaves.");
 }
 
-fn help(desk: &Desk<'_, '_>, name: &str) -> Outcome {
+fn help(repl: &Repl<'_, '_>, name: &str) -> Outcome {
     // `b.select` is `select`.
     let name = name.rsplit('.').next().unwrap_or(name).trim_end_matches("()");
     let inside = format!("{name}::");
-    let module = desk.entries().iter().filter(|entry| entry.path.starts_with(&inside));
+    let module = repl.entries().iter().filter(|entry| entry.path.starts_with(&inside));
     let module: Vec<(String, String)> =
         module.map(|entry| (entry.path.clone(), entry.section.summary.clone())).collect();
     if !module.is_empty() {
@@ -119,14 +119,14 @@ fn help(desk: &Desk<'_, '_>, name: &str) -> Outcome {
         say(&format!("{command} {what}\n  {about}"));
         return Ok(());
     }
-    if let Some(own) = desk.own_functions().iter().find(|own| own.split('(').next() == Some(name)) {
+    if let Some(own) = repl.own_functions().iter().find(|own| own.split('(').next() == Some(name)) {
         say(&format!("{own}\n  defined here; :source {name} shows it"));
         return Ok(());
     }
-    let found = match reference::find(desk.entries(), name) {
+    let found = match reference::find(repl.entries(), name) {
         Ok(found) => found,
         Err(e) => {
-            let pages = desk.of_the_language(name);
+            let pages = repl.of_the_language(name);
             pages.iter().for_each(|(signature, about)| say(&format!("{signature}\n{about}\n")));
             return if pages.is_empty() { Err(at_prompt(&e).into()) } else { Ok(()) };
         }
@@ -145,20 +145,20 @@ fn at_prompt(e: &Error) -> Error {
     }
 }
 
-fn source(desk: &Desk<'_, '_>, name: &str) -> Outcome {
-    let (label, text) = desk.source(name)?;
+fn source(repl: &Repl<'_, '_>, name: &str) -> Outcome {
+    let (label, text) = repl.source(name)?;
     say(&format!("// {label}\n{}", text.trim_end()));
     Ok(())
 }
 
-fn search(desk: &Desk<'_, '_>, words: &str) {
+fn search(repl: &Repl<'_, '_>, words: &str) {
     let words: Vec<String> = words.to_lowercase().split_whitespace().map(str::to_string).collect();
     let has_all = |entry: &&Entry| {
         let text = format!("{} {} {}", entry.signatures().join(" "), entry.section.summary, entry.section.notes)
             .to_lowercase();
         words.iter().all(|word| text.contains(word))
     };
-    let found: Vec<(String, String)> = desk
+    let found: Vec<(String, String)> = repl
         .entries()
         .iter()
         .filter(has_all)
@@ -170,9 +170,9 @@ fn search(desk: &Desk<'_, '_>, words: &str) {
     }
 }
 
-fn variables(desk: &Desk<'_, '_>, width: usize) {
-    let rows = desk.variables(width.saturating_sub(30)).into_iter().map(|v| vec![v.name, v.kind, v.value]);
-    let functions = desk.own_functions().into_iter().map(|f| {
+fn variables(repl: &Repl<'_, '_>, width: usize) {
+    let rows = repl.variables(width.saturating_sub(30)).into_iter().map(|v| vec![v.name, v.kind, v.value]);
+    let functions = repl.own_functions().into_iter().map(|f| {
         let name = f.split('(').next().unwrap_or(&f).to_string();
         vec![name, "fn".to_string(), f]
     });
@@ -185,8 +185,8 @@ fn variables(desk: &Desk<'_, '_>, width: usize) {
     table::lines(&Table { title: String::new(), head, rows }).iter().for_each(|line| say(line));
 }
 
-fn time(desk: &mut Desk<'_, '_>, text: &str, width: usize) -> Outcome {
-    let answer = desk.eval(text, width)?;
+fn time(repl: &mut Repl<'_, '_>, text: &str, width: usize) -> Outcome {
+    let answer = repl.eval(text, width)?;
     answer.value.iter().for_each(super::draw::draw);
     let seconds = answer.took.as_secs_f64();
     say(&match seconds {
@@ -197,10 +197,10 @@ fn time(desk: &mut Desk<'_, '_>, text: &str, width: usize) -> Outcome {
     Ok(())
 }
 
-fn reload(desk: &mut Desk<'_, '_>) -> Outcome {
-    let (read, wrong) = desk.reload();
+fn reload(repl: &mut Repl<'_, '_>) -> Outcome {
+    let (read, wrong) = repl.reload();
     for e in &wrong {
-        report(e, desk.loader());
+        report(e, repl.loader());
         crate::ui::out::note("what was there before stays in use");
     }
     if read.is_empty() && !wrong.is_empty() {
@@ -210,30 +210,30 @@ fn reload(desk: &mut Desk<'_, '_>) -> Outcome {
     Ok(())
 }
 
-fn save(desk: &Desk<'_, '_>, name: &str) -> Outcome {
+fn save(repl: &Repl<'_, '_>, name: &str) -> Outcome {
     let name = if name.ends_with(".rhai") { name.to_string() } else { format!("{name}.rhai") };
     let path = Path::new(&name);
     let own = files::text(path).is_ok_and(|text| text.starts_with(SAVED));
     if files::exists(path) && !own {
         return Err(Error::file(format!("{name} exists already")).hint("choose another name, or remove it").into());
     }
-    files::write(path, desk.script())?;
+    files::write(path, repl.script())?;
     say(&format!("{name} written; rhopo run {name} does it all again"));
     Ok(())
 }
 
-fn set(desk: &Desk<'_, '_>, rest: &str) -> Outcome {
+fn set(repl: &Repl<'_, '_>, rest: &str) -> Outcome {
     let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let value = value.trim().trim_start_matches('=').trim();
-    let session = desk.session();
+    let session = repl.session();
     match (name, value) {
         ("", _) => say(&format!("seed {}\ndevice {}", session.seed(), device::name(&session.device()))),
         ("seed", value) => {
             let wrong =
                 || Error::value(format!("a seed is a whole number, 0 or more, found `{value}`")).hint(":set seed 3");
-            desk.set_seed(value.parse().map_err(|_| wrong())?);
+            repl.set_seed(value.parse().map_err(|_| wrong())?);
         }
-        ("device", value) => desk.set_device(value)?,
+        ("device", value) => repl.set_device(value)?,
         (name, _) => return Err(Error::unknown("setting", name, &["seed", "device"]).into()),
     }
     Ok(())

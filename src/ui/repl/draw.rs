@@ -1,6 +1,6 @@
 //! Answers on the terminal, as wide as it is.
 
-use crate::script::console::show::Shown;
+use crate::script::live::console::show::Shown;
 use crate::ui::{out, table};
 
 /// Columns where standard output is no terminal.

@@ -2,9 +2,9 @@
 //! Owns no knowledge of names: `script/live/console/complete.rs` does.
 
 use super::commands;
-use crate::script::console::Desk;
-use crate::script::console::complete::{self, Known};
-use crate::script::lex::{self, Kind};
+use crate::script::lang::lex::{self, Kind};
+use crate::script::live::console::Repl;
+use crate::script::live::console::complete::{self, Known};
 use rustyline::completion::Completer;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hinter, HistoryHinter};
@@ -39,14 +39,14 @@ impl LineHelper {
     }
 
     /// Takes note of what there is now.
-    pub fn know(&mut self, desk: &Desk<'_, '_>, place: Place) {
+    pub fn update(&mut self, repl: &Repl<'_, '_>, place: Place) {
         if self.known.entries.is_empty() {
-            self.known.entries = desk.entries().to_vec();
+            self.known.entries = repl.entries().to_vec();
             self.known.commands = commands::names();
         }
-        self.known.variables = desk.variables(VALUE);
-        self.known.functions = desk.own_functions();
-        self.known.modules = desk.modules();
+        self.known.variables = repl.variables(VALUE);
+        self.known.functions = repl.own_functions();
+        self.known.modules = repl.modules();
         if place == Place::Pause {
             self.known.functions.extend(["continue", "next", "stop"].map(str::to_string));
         }

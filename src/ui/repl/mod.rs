@@ -9,7 +9,7 @@ pub(super) mod line_helper;
 use crate::error::Result;
 use crate::run::Launch;
 use crate::script::builder::HostBuilder;
-use crate::script::loader::Loader;
+use crate::script::lang::loader::Loader;
 use crate::script::tools::repl_host::ReplHost;
 use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::progress::Progress;
@@ -59,12 +59,12 @@ fn launch(args: &ReplArgs) -> Result<Launch> {
 fn talk(args: &ReplArgs, launch: Launch, loader: &Rc<Loader>) -> u8 {
     let host = HostBuilder::new().launch(launch).loader(loader).limits(args.limits.enforce()).build();
     host.session().step_loop().set_interactive();
-    let (mut bench, terminal) = (ReplHost::new(host), Terminal::new());
+    let (mut prompt, terminal) = (ReplHost::new(host), Terminal::new());
     terminal.greet();
     if let Some(script) = &args.script {
-        terminal.attempt(&mut bench.desk(), |desk| desk.load(script));
+        terminal.attempt(&mut prompt.repl(), |repl| repl.load(script));
     }
-    terminal.converse(&mut bench.desk(), Place::Session);
-    terminal.attempt(&mut bench.desk(), |desk| Ok(desk.end_run()?));
+    terminal.converse(&mut prompt.repl(), Place::Session);
+    terminal.attempt(&mut prompt.repl(), |repl| Ok(repl.end_run()?));
     u8::from(terminal.failed() && !std::io::stdin().is_terminal())
 }

@@ -5,8 +5,8 @@ use super::draw::{draw, width};
 use super::line_helper::{LineHelper, Place};
 use crate::files::{self, history};
 use crate::run::Verdict;
-use crate::script::console::Desk;
-use crate::script::diagnostics::Diagnostic;
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::live::console::Repl;
 use crate::script::live::pause_loop::Frontend;
 use crate::ui::out;
 use crate::ui::terminal::{colours, report};
@@ -62,9 +62,9 @@ impl Terminal {
     }
 
     /// Reads and answers until the person leaves.
-    pub fn converse(&self, desk: &mut Desk<'_, '_>, place: Place) -> Verdict {
+    pub fn converse(&self, repl: &mut Repl<'_, '_>, place: Place) -> Verdict {
         loop {
-            let line = match self.read(desk, place) {
+            let line = match self.read(repl, place) {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
                 Err(_) => break,
@@ -75,21 +75,21 @@ impl Terminal {
                 (Place::Pause, "next") => return Verdict::Step,
                 (Place::Pause, "stop") => return Verdict::Stop,
                 (_, command) if command.starts_with(':') => {
-                    if self.command(desk, command) == Done::Leave {
+                    if self.command(repl, command) == Done::Leave {
                         break;
                     }
                 }
-                (_, input) => self.answer(desk, input),
+                (_, input) => self.answer(repl, input),
             }
         }
         // Whoever leaves a pause does not want the run to go on alone.
         Verdict::Stop
     }
 
-    fn read(&self, desk: &Desk<'_, '_>, place: Place) -> Result<String, ReadlineError> {
-        let prompt = match place {
+    fn read(&self, repl: &Repl<'_, '_>, place: Place) -> Result<String, ReadlineError> {
+        let label = match place {
             Place::Session => "rhopo> ".to_string(),
-            Place::Pause => format!("after step {}> ", desk.session().step()),
+            Place::Pause => format!("after step {}> ", repl.session().step()),
         };
         let mut editor = self.editor.borrow_mut();
         let editor = match &mut *editor {
@@ -97,9 +97,9 @@ impl Terminal {
             none => none.insert(self.open()?),
         };
         if let Some(line_helper) = editor.helper_mut() {
-            line_helper.know(desk, place);
+            line_helper.update(repl, place);
         }
-        let line = editor.readline(&prompt)?;
+        let line = editor.readline(&label)?;
         if !line.trim().is_empty()
             && editor.add_history_entry(line.trim_end()).unwrap_or(false)
             && let Some(path) = &self.history
@@ -109,31 +109,31 @@ impl Terminal {
         Ok(line)
     }
 
-    fn answer(&self, desk: &mut Desk<'_, '_>, input: &str) {
+    fn answer(&self, repl: &mut Repl<'_, '_>, input: &str) {
         let width = width();
-        self.attempt(desk, |desk| desk.eval(input, width).map(|answer| answer.value.iter().for_each(draw)));
+        self.attempt(repl, |repl| repl.eval(input, width).map(|answer| answer.value.iter().for_each(draw)));
     }
 
     /// Does something that may fail or be interrupted, and says how it ended.
-    pub fn attempt(&self, desk: &mut Desk<'_, '_>, work: impl FnOnce(&mut Desk<'_, '_>) -> Result<(), Diagnostic>) {
-        let session = desk.session().clone();
+    pub fn attempt(&self, repl: &mut Repl<'_, '_>, work: impl FnOnce(&mut Repl<'_, '_>) -> Result<(), Diagnostic>) {
+        let session = repl.session().clone();
         session.launched().interrupt.reset();
-        let done = work(desk);
+        let done = work(repl);
         session.launched().interrupt.reset();
         match done {
             Ok(()) => {}
             Err(e) if e.interrupted => out::note("interrupted"),
             Err(e) => {
                 self.failed.set(true);
-                report(&e, desk.loader());
+                report(&e, repl.loader());
             }
         }
     }
 
-    fn command(&self, desk: &mut Desk<'_, '_>, line: &str) -> Done {
+    fn command(&self, repl: &mut Repl<'_, '_>, line: &str) -> Done {
         let mut done = Done::Stay;
-        self.attempt(desk, |desk| {
-            done = commands::run(desk, line, width())?;
+        self.attempt(repl, |repl| {
+            done = commands::run(repl, line, width())?;
             Ok(())
         });
         done
@@ -141,12 +141,12 @@ impl Terminal {
 }
 
 impl Frontend for Terminal {
-    fn talk(&self, desk: &mut Desk<'_, '_>) -> Verdict {
+    fn talk(&self, repl: &mut Repl<'_, '_>) -> Verdict {
         out::note(&format!(
             "paused after step {}: the loop's variables are here; next (one more step), continue, stop",
-            desk.session().step()
+            repl.session().step()
         ));
-        self.converse(desk, Place::Pause)
+        self.converse(repl, Place::Pause)
     }
 }
 

@@ -5,7 +5,7 @@
 use super::declaration::{Opt, Presence};
 use super::value::{Argument, Place, number};
 use crate::error::{Error, Result};
-use crate::script::value::describe;
+use crate::script::lang::value::describe;
 use rhai::{Dynamic, INT, Map};
 use std::any::TypeId;
 
@@ -221,20 +221,20 @@ macro_rules! options {
             $( $(#[doc = $about])+ pub $field: $type, )*
         }
 
-        impl $crate::script::native::OptionSet for $name {
-            fn list() -> Vec<$crate::script::native::Opt> {
-                let mut list: Vec<$crate::script::native::Opt> = Vec::new();
-                $( list.extend(<$Base as $crate::script::native::OptionSet>::list()); )?
-                list.extend([$( $crate::script::native::options!(
+        impl $crate::script::lang::native::OptionSet for $name {
+            fn list() -> Vec<$crate::script::lang::native::Opt> {
+                let mut list: Vec<$crate::script::lang::native::Opt> = Vec::new();
+                $( list.extend(<$Base as $crate::script::lang::native::OptionSet>::list()); )?
+                list.extend([$( $crate::script::lang::native::options!(
                     @opt stringify!($field), concat!($($about),+), $type $(, $default)?
                 ) ),*]);
                 list
             }
 
-            fn fill(reader: &mut $crate::script::native::OptionReader) -> $crate::error::Result<Self> {
+            fn fill(reader: &mut $crate::script::lang::native::OptionReader) -> $crate::error::Result<Self> {
                 Ok(Self {
-                    $( $base: <$Base as $crate::script::native::OptionSet>::fill(reader)?, )?
-                    $( $field: $crate::script::native::options!(
+                    $( $base: <$Base as $crate::script::lang::native::OptionSet>::fill(reader)?, )?
+                    $( $field: $crate::script::lang::native::options!(
                         @read reader, stringify!($field), $type $(, $default)?
                     ), )*
                 })
@@ -242,22 +242,22 @@ macro_rules! options {
         }
     };
     (@opt $name:expr, $about:expr, $type:ty, $default:expr) => {
-        $crate::script::native::Opt {
+        $crate::script::lang::native::Opt {
             name: $name,
-            kind: <$type as $crate::script::native::OptionValue>::TYPE,
+            kind: <$type as $crate::script::lang::native::OptionValue>::TYPE,
             about: $about.trim().to_string(),
-            default: Some(<$type as $crate::script::native::OptionValue>::written(&$default)),
-            nested: <$type as $crate::script::native::OptionValue>::nested(),
+            default: Some(<$type as $crate::script::lang::native::OptionValue>::written(&$default)),
+            nested: <$type as $crate::script::lang::native::OptionValue>::nested(),
         }
     };
     (@opt $name:expr, $about:expr, $type:ty) => {
-        $crate::script::native::Opt {
+        $crate::script::lang::native::Opt {
             name: $name,
-            kind: <<$type as $crate::script::native::OptionField>::Value as $crate::script::native::OptionValue>::TYPE,
+            kind: <<$type as $crate::script::lang::native::OptionField>::Value as $crate::script::lang::native::OptionValue>::TYPE,
             about: $about.trim().to_string(),
             default: None,
-            nested: <<$type as $crate::script::native::OptionField>::Value
-                as $crate::script::native::OptionValue>::nested(),
+            nested: <<$type as $crate::script::lang::native::OptionField>::Value
+                as $crate::script::lang::native::OptionValue>::nested(),
         }
     };
     (@read $reader:ident, $name:expr, $type:ty, $default:expr) => {
@@ -267,9 +267,9 @@ macro_rules! options {
         }
     };
     (@read $reader:ident, $name:expr, $type:ty) => {
-        match $reader.read::<<$type as $crate::script::native::OptionField>::Value>($name)? {
-            Some(value) => $crate::script::native::OptionField::given(value),
-            None => $crate::script::native::OptionField::absent(),
+        match $reader.read::<<$type as $crate::script::lang::native::OptionField>::Value>($name)? {
+            Some(value) => $crate::script::lang::native::OptionField::given(value),
+            None => $crate::script::lang::native::OptionField::absent(),
         }
     };
 }

@@ -2,7 +2,7 @@
 
 use super::declaration::{Opt, Presence};
 use crate::error::{Error, Result};
-use crate::script::value::describe;
+use crate::script::lang::value::describe;
 use rhai::{Array, Dynamic, FLOAT, FnPtr, INT, ImmutableString, Map};
 use std::any::TypeId;
 

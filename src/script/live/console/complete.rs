@@ -6,10 +6,10 @@ use super::show;
 use crate::data::{Batch, task};
 use crate::files;
 use crate::model::builtin;
-use crate::script::lex::{self, Kind, Piece};
-use crate::script::loader;
-use crate::script::native::{Form, Shape};
-use crate::script::reference::Entry;
+use crate::script::lang::lex::{self, Kind, Piece};
+use crate::script::lang::loader;
+use crate::script::lang::native::{Form, Shape};
+use crate::script::lang::reference::Entry;
 use rhai::{Dynamic, Engine};
 use std::path::{Path, PathBuf};
 
@@ -257,7 +257,7 @@ pub fn signature(text: &str, known: &Known) -> Option<String> {
 mod tests {
     use super::*;
     use crate::script::builder::HostBuilder;
-    use crate::script::reference;
+    use crate::script::lang::reference;
 
     fn known() -> Known {
         let host = HostBuilder::new().build();

@@ -1,10 +1,10 @@
 //! What a name stands for: Rhai text, or what the language itself says.
 
-use super::{Desk, LABEL};
+use super::{LABEL, Repl};
 use crate::error::{Error, Kind, Result};
-use crate::script::lex;
-use crate::script::loader::{self, Source};
-use crate::script::wording;
+use crate::script::lang::lex;
+use crate::script::lang::loader::{self, Source};
+use crate::script::lang::messages;
 
 /// The last text of this name for each number of parameters, in the order of the file.
 fn overloads<'a>(functions: &[(String, &'a str)], name: &str) -> Vec<&'a str> {
@@ -21,13 +21,13 @@ fn overloads<'a>(functions: &[(String, &'a str)], name: &str) -> Vec<&'a str> {
     found.into_iter().map(|(_, text)| text).collect()
 }
 
-impl Desk<'_, '_> {
+impl Repl<'_, '_> {
     /// What the language says of a function of its own: signatures, and the comment on them.
     pub fn of_the_language(&self, name: &str) -> Vec<(String, String)> {
         let page = |f: rhai::FuncInfo<'_>| {
             let about = f.metadata.comments.iter().map(|line| line.trim_start_matches('/').trim());
             let about = about.collect::<Vec<_>>().join("\n").trim().to_string();
-            let signature = f.metadata.gen_signature(|kind| wording::plain_types(kind).into());
+            let signature = f.metadata.gen_signature(|kind| messages::plain_types(kind).into());
             (f.metadata.name == name && !about.is_empty()).then_some((signature, about))
         };
         self.engine.collect_fn_metadata(None, page, true)

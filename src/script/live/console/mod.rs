@@ -5,27 +5,24 @@
 
 pub mod complete;
 pub mod curves;
+mod evaluate;
 mod lookup;
 pub mod show;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::run::device;
 use crate::run::session::Program;
 use crate::run::{Run, Session};
-use crate::script::diagnostics::Diagnostic;
-use crate::script::lex;
-use crate::script::loader::{self, Loader, Source};
-use crate::script::reference::{self, Entry};
-use crate::script::surroundings::Surroundings;
+use crate::script::lang::diagnostics::Diagnostic;
+use crate::script::lang::host_state::HostState;
+use crate::script::lang::lex;
+use crate::script::lang::loader::{Loader, Source};
+use crate::script::lang::reference::{self, Entry};
 use complete::Variable;
 use curves::Curve;
-use rhai::{
-    AST, Caches, Dynamic, Engine, EvalAltResult, EvalContext, Expr, GlobalRuntimeState, Position, Scope, Stmt,
-    StmtBlock,
-};
+use rhai::{AST, Engine, GlobalRuntimeState, Scope};
 use show::Shown;
 use std::cell::OnceCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -55,7 +52,7 @@ struct Loaded {
 
 /// What stays from one input to the next, apart from variables.
 pub struct Console {
-    surroundings: Rc<Surroundings>,
+    state: Rc<HostState>,
     /// Everything said so far, line by line: errors show their lines in it.
     text: String,
     inputs: Vec<Input>,
@@ -74,13 +71,13 @@ pub struct Answer {
 }
 
 impl Console {
-    pub fn new(surroundings: Rc<Surroundings>) -> Self {
+    pub fn new(state: Rc<HostState>) -> Self {
         let (text, inputs, files) = (String::new(), Vec::new(), Vec::new());
-        Self { surroundings, text, inputs, defined: AST::empty(), files, entries: OnceCell::new() }
+        Self { state, text, inputs, defined: AST::empty(), files, entries: OnceCell::new() }
     }
 
     fn loader(&self) -> &Rc<Loader> {
-        &self.surroundings.loader
+        &self.state.loader
     }
 
     /// Functions that were defined here, closures included.
@@ -89,19 +86,19 @@ impl Console {
     }
 
     fn session(&self) -> &Rc<Session> {
-        &self.surroundings.session
+        &self.state.session
     }
 }
 
 /// Where inputs are evaluated: a console, and the variables that are in reach.
-pub struct Desk<'d, 'ps> {
+pub struct Repl<'d, 'ps> {
     pub(in crate::script) engine: &'d Engine,
     pub(in crate::script) global: &'d mut GlobalRuntimeState,
     pub(in crate::script) scope: &'d mut Scope<'ps>,
     pub(in crate::script) console: &'d mut Console,
 }
 
-impl Desk<'_, '_> {
+impl Repl<'_, '_> {
     pub fn session(&self) -> &Rc<Session> {
         self.console.session()
     }
@@ -123,59 +120,6 @@ impl Desk<'_, '_> {
             false => Some(show::value(self.engine, &value, width)?),
         };
         Ok(Answer { value, took })
-    }
-
-    fn take(&mut self, text: &str) -> Explained<Dynamic> {
-        let text = lex::replace_blank(text, LAST);
-        // Every line of the session has a number of its own, so that errors in earlier functions find their lines.
-        let above = self.console.text.matches('\n').count();
-        self.console.text += &format!("{}\n", text.trim_end());
-        let whole = self.console.loader().keep(LABEL.into(), self.console.text.clone());
-        let source = Source { label: LABEL.into(), text: format!("{}{text}", "\n".repeat(above)) };
-        let session = self.session().clone();
-        if self.is_program() {
-            session.set_program(Program { name: "session".into(), label: LABEL.into(), text: whole.text });
-            session.forget_arguments();
-        }
-        let ast = self.compile(&source)?;
-        self.console.surroundings.warn(&source, &ast);
-        let value = match self.run(&ast, LABEL) {
-            Ok(value) => value,
-            Err((done, e)) => {
-                self.keep_what_was_done(&text, &ast, done);
-                return Err(e);
-            }
-        };
-        let has_value = !value.is_unit();
-        let last = lex::last_statement(&text);
-        let returned = text[last..].strip_prefix("return").map(str::len);
-        let text = returned.map_or_else(
-            || text.clone(),
-            |rest| format!("{}{}", &text[..last], text[text.len() - rest..].trim_start()),
-        );
-        self.console.inputs.push(Input { text, value_at: has_value.then_some(last) });
-        if has_value {
-            self.scope.set_or_push(LAST, value.clone());
-        }
-        Ok(value)
-    }
-
-    /// Of an input that failed, the statements before that: what they did stays.
-    fn keep_what_was_done(&mut self, text: &str, ast: &AST, done: usize) {
-        let is_function = |at: &usize| ["fn ", "private fn "].iter().any(|begin| text[*at..].starts_with(begin));
-        let starts: Vec<usize> = lex::statements(text).into_iter().filter(|at| !is_function(at)).collect();
-        if starts.len() == ast.statements().len()
-            && let Some(&end) = starts.get(done)
-            && !text[..end].trim().is_empty()
-        {
-            self.console.inputs.push(Input { text: text[..end].to_string(), value_at: None });
-        }
-    }
-
-    /// Whether this is the program itself, not a look into one that pauses.
-    fn is_program(&self) -> bool {
-        let label = self.session().program().label;
-        label.is_empty() || label == LABEL
     }
 
     /// Runs a script in these variables, from its first line to its last.
@@ -230,97 +174,6 @@ impl Desk<'_, '_> {
         Ok(source)
     }
 
-    /// Runs what functions see of a text, and no other line.
-    fn run_only(&mut self, ast: &AST, label: &str) -> Explained<()> {
-        let kept: Vec<Stmt> = ast.statements().iter().filter(|s| declares(s)).cloned().collect();
-        self.run(&AST::new(kept, ast.shared_lib().clone()), label).map(|_| ()).map_err(|(_, e)| e)
-    }
-
-    fn engine_compile(&self, source: &Source) -> Explained<AST> {
-        let explain = |e: Box<EvalAltResult>| self.console.surroundings.explain(&e, &AST::empty(), &source.label);
-        loader::compile(self.engine, source).map_err(explain)
-    }
-
-    /// Compiles a text and takes over its functions.
-    fn compile(&mut self, source: &Source) -> Explained<AST> {
-        let ast = self.engine_compile(source)?;
-        self.adopt(&ast, &source.label);
-        Ok(ast)
-    }
-
-    /// Functions go before those of the same name that were there.
-    fn adopt(&mut self, ast: &AST, label: &str) {
-        self.console.surroundings.settle(ast, label);
-        let before = self.console.defined.shared_lib().clone();
-        self.console.defined = self.console.defined.merge(&ast.clone_functions_only());
-        self.global.lib.retain(|lib| !Rc::ptr_eq(lib, &before));
-        self.global.lib.push(self.console.defined.shared_lib().clone());
-    }
-
-    /// Runs the statements one by one; of an error also how many went well before it.
-    fn run(&mut self, ast: &AST, label: &str) -> std::result::Result<Dynamic, (usize, Diagnostic)> {
-        let source = self.global.source.replace(label.into());
-        self.console.surroundings.begin();
-        let (mut value, mut ended) = (Ok(Dynamic::UNIT), false);
-        for (done, statement) in ast.statements().iter().enumerate() {
-            let block = StmtBlock::new([statement.clone()], Position::NONE, Position::NONE);
-            value = match self.run_block(Expr::Stmt(block.into())) {
-                Ok((value, true)) => Ok(value),
-                Ok((value, false)) => {
-                    ended = true;
-                    Ok(value)
-                }
-                Err(e) => Err((done, e)),
-            };
-            if ended || value.is_err() {
-                break;
-            }
-        }
-        self.global.source = source;
-        self.keep_constants(ast);
-        value.map_err(|(done, e)| match e {
-            Failure::Script(e) => (done, self.console.surroundings.explain(&e, &self.console.defined, label)),
-            Failure::Ours(e) => (done, e.into()),
-        })
-    }
-
-    // Rhai marks the call as volatile by calling it deprecated; its version is pinned by the lock file.
-    #[allow(deprecated)]
-    /// A statement's value, and whether the next one follows.
-    fn run_block(&mut self, block: Expr) -> std::result::Result<(Dynamic, bool), Failure> {
-        let Self { engine, global, scope, .. } = self;
-        let mut caches = Caches::new();
-        let level = global.scope_level;
-        let run = || {
-            let mut context = EvalContext::new(engine, global, &mut caches, scope, None);
-            context.eval_expression_tree_raw(&(&block).into(), false)
-        };
-        let result = catch_unwind(AssertUnwindSafe(run));
-        self.global.scope_level = level;
-        match result {
-            Err(panic) => Err(Failure::Ours(Error::panicked(panic.as_ref()))),
-            Ok(Ok(value)) => Ok((value.flatten(), true)),
-            Ok(Err(e)) => match *e {
-                EvalAltResult::Return(value, _) | EvalAltResult::Exit(value, _) => Ok((value, false)),
-                EvalAltResult::LoopBreak(..) => Ok((Dynamic::UNIT, true)),
-                _ => Err(Failure::Script(e)),
-            },
-        }
-    }
-
-    /// `global::X` in functions: Rhai keeps constants only while a text runs that has functions itself.
-    fn keep_constants(&mut self, ast: &AST) {
-        let constants = self.global.constants.get_or_insert_with(Default::default);
-        for statement in ast.statements() {
-            if let Stmt::Var(var, flags, _) = statement
-                && flags.contains(rhai::ASTFlags::CONSTANT)
-                && let Some(value) = self.scope.get(&var.0.name)
-            {
-                constants.borrow_mut().insert(var.0.name.clone(), value.clone());
-            }
-        }
-    }
-
     /// The value of an expression as curves.
     ///
     /// # Errors
@@ -363,7 +216,7 @@ impl Desk<'_, '_> {
 
     /// Everything that has a page.
     pub fn entries(&self) -> &[Entry] {
-        self.console.entries.get_or_init(|| reference::entries(&self.console.surroundings.docs))
+        self.console.entries.get_or_init(|| reference::entries(&self.console.state.docs))
     }
 
     /// The session as a script: what was said and well, in order, with the values that later lines use named, and the
@@ -420,18 +273,4 @@ impl Desk<'_, '_> {
     pub fn open_run(&self) -> Option<Rc<Run>> {
         self.session().run()
     }
-}
-
-/// Imports and constants: what functions see of a file.
-fn declares(statement: &Stmt) -> bool {
-    match statement {
-        Stmt::Import(..) => true,
-        Stmt::Var(_, flags, _) => flags.contains(rhai::ASTFlags::CONSTANT),
-        _ => false,
-    }
-}
-
-enum Failure {
-    Script(Box<EvalAltResult>),
-    Ours(Error),
 }

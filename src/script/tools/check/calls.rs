@@ -3,9 +3,9 @@
 use super::finding::Finding;
 use super::walk::expressions;
 use crate::script::host::Host;
-use crate::script::loader::Source;
-use crate::script::native::{Declaration, Form, Opt};
-use crate::script::wording::did_you_mean;
+use crate::script::lang::loader::Source;
+use crate::script::lang::messages::did_you_mean;
+use crate::script::lang::native::{Declaration, Form, Opt};
 use rhai::{AST, Expr, FnCallExpr, Ident, Position, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 

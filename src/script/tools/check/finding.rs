@@ -1,6 +1,6 @@
 //! What `rhopo check` says: what is wrong, where, and the way out.
 
-use crate::script::diagnostics::{Diagnostic, Frame};
+use crate::script::lang::diagnostics::{Diagnostic, Frame};
 use rhai::Position;
 
 /// Something wrong, where, and the way out.

@@ -3,8 +3,8 @@
 use super::finding::Finding;
 use super::walk::{expressions, imported, property};
 use crate::script::host::Host;
-use crate::script::loader::Source;
-use crate::script::wording::did_you_mean;
+use crate::script::lang::loader::Source;
+use crate::script::lang::messages::did_you_mean;
 use rhai::{AST, Expr, Position, Stmt};
 use std::collections::BTreeSet;
 

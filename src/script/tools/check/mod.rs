@@ -10,8 +10,8 @@ mod walk;
 pub use finding::Finding;
 
 use crate::script::host::Host;
-use crate::script::loader::Source;
-use crate::script::surprises;
+use crate::script::lang::lints;
+use crate::script::lang::loader::Source;
 
 /// Everything that is found in a script, from its first line to its last. `host` is a strict one.
 pub fn check(host: &Host, source: &Source) -> Vec<Finding> {
@@ -21,9 +21,7 @@ pub fn check(host: &Host, source: &Source) -> Vec<Finding> {
     };
     let mut found = calls::findings(host, source, &ast);
     found.extend(hyper::findings(host, source, &ast));
-    found.extend(
-        surprises::find(source, &ast).into_iter().map(|s| Finding::at(&source.label, s.position, s.text, None)),
-    );
+    found.extend(lints::find(source, &ast).into_iter().map(|s| Finding::at(&source.label, s.position, s.text, None)));
     // A script that is wrong on its face says nothing new when it is tried.
     if found.is_empty() {
         found.extend(objective::findings(host, source, &ast));

@@ -3,9 +3,9 @@
 use super::finding::Finding;
 use super::walk::{expressions, imported, property};
 use crate::script::host::Host;
-use crate::script::loader::Source;
-use crate::script::value::to_json;
-use crate::script::wording::did_you_mean;
+use crate::script::lang::loader::Source;
+use crate::script::lang::messages::did_you_mean;
+use crate::script::lang::value::to_json;
 use rhai::{AST, ASTNode, Expr, Position, Stmt};
 use serde_json::Value;
 use std::collections::BTreeSet;

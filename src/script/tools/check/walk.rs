@@ -1,7 +1,7 @@
 //! Ways through the text of a script and of the modules that it imports.
 
 use crate::script::host::Host;
-use crate::script::loader::Source;
+use crate::script::lang::loader::Source;
 use rhai::{AST, ASTNode, Expr, Position, Stmt};
 use std::collections::BTreeSet;
 
