@@ -146,4 +146,29 @@ impl Declaration {
     pub fn is_method(&self) -> bool {
         self.forms.iter().any(|form| form.receiver.is_some())
     }
+
+    /// How its section of the page is headed: `kl::k3`, `task.prompts`, `a + b`, `x[i]`.
+    pub(super) fn heading(&self) -> String {
+        let bare = |form: &Form| Form {
+            receiver: form.receiver.clone(),
+            params: form.params.iter().map(|param| Param::needed(&param.name, "")).collect(),
+            returns: String::new(),
+        };
+        let text = self.forms.first().map(|form| bare(form).signature(&self.path(), self.shape)).unwrap_or_default();
+        match self.shape {
+            Shape::Call => text.split('(').next().unwrap_or_default().to_string(),
+            _ => text,
+        }
+    }
+
+    /// Parameters that the page does not explain, and ones that it explains and that there are not.
+    pub(super) fn unexplained(&self) -> Vec<String> {
+        let params = || self.forms.iter().flat_map(|form| &form.params);
+        let silent = params().filter(|param| param.presence != Presence::Options);
+        let silent = silent.filter(|param| self.section.param(&param.name).is_none_or(|(_, about)| about.is_empty()));
+        let named = self.section.params.iter().flat_map(|[names, ..]| names.split(", "));
+        let foreign = named.filter(|name| !params().any(|param| param.name == *name));
+        let silent = silent.map(|param| format!("the page says nothing of `{}` of `{}`", param.name, self.path()));
+        silent.chain(foreign.map(|name| format!("`{}` has no parameter `{name}`", self.path()))).collect()
+    }
 }

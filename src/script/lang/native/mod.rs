@@ -7,6 +7,7 @@
 mod body;
 mod declaration;
 mod options;
+mod overload;
 mod page;
 mod registry;
 mod value;

@@ -1,13 +1,15 @@
 //! Collects declarations, registers their overloads, and refuses what does not fit together: a name that is taken
-//! twice, a function without a page, a page that speaks of something else.
+//! twice, a function without a page, a page that speaks of something else. Owns not which overloads there are
+//! (`overload.rs`).
 
 use super::body::{Body, Call, Signature};
-use super::declaration::{Declaration, Form, Param, Presence, Shape};
+use super::declaration::{Declaration, Form, Shape};
+use super::overload::{Binding, Overloads, Slot, products};
 use super::page::{self, Section};
 use super::value::Handle;
 use crate::error::{Error, Kind, Result};
 use crate::run::Session;
-use rhai::{Dynamic, Engine, EvalAltResult, FuncRegistration, Module, NativeCallContext, RhaiFunc, Shared};
+use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, RhaiFunc, Shared};
 use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,50 +18,6 @@ use std::rc::Rc;
 type Erased =
     Shared<dyn Fn(Option<NativeCallContext>, &mut [&mut Dynamic]) -> std::result::Result<Dynamic, Box<EvalAltResult>>>;
 
-/// What Rhai calls a function for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Binding {
-    Function,
-    Getter,
-    Setter,
-    Index,
-    SetIndex,
-}
-
-/// Where a body goes.
-struct Slot {
-    module: &'static str,
-    name: &'static str,
-    binding: Binding,
-    /// Which declaration it is of; `None` for what has no page.
-    declaration: Option<usize>,
-}
-
-impl Slot {
-    fn path(&self) -> String {
-        if self.module.is_empty() { self.name.to_string() } else { format!("{}::{}", self.module, self.name) }
-    }
-
-    fn registration(&self) -> FuncRegistration {
-        match self.binding {
-            Binding::Function => FuncRegistration::new(self.name).in_internal_namespace(),
-            Binding::Getter => FuncRegistration::new_getter(self.name),
-            Binding::Setter => FuncRegistration::new_setter(self.name),
-            Binding::Index => FuncRegistration::new_index_getter(),
-            Binding::SetIndex => FuncRegistration::new_index_setter(),
-        }
-    }
-}
-
-/// An overload that is there.
-struct Overload {
-    module: &'static str,
-    name: &'static str,
-    binding: Binding,
-    types: Vec<TypeId>,
-    declaration: Option<usize>,
-}
-
 /// Where functions are declared.
 pub struct Registry {
     session: Rc<Session>,
@@ -67,7 +25,7 @@ pub struct Registry {
     /// What the page says of functions that are still to come.
     sections: BTreeMap<String, Section>,
     declarations: Vec<Declaration>,
-    overloads: Vec<Overload>,
+    overloads: Overloads,
     types: BTreeMap<&'static str, TypeId>,
     modules: BTreeMap<&'static str, Module>,
     defects: Vec<String>,
@@ -80,7 +38,7 @@ impl Registry {
             topic: String::new(),
             sections: BTreeMap::new(),
             declarations: Vec::new(),
-            overloads: Vec::new(),
+            overloads: Overloads::default(),
             types: BTreeMap::new(),
             modules: BTreeMap::new(),
             defects: Vec::new(),
@@ -205,7 +163,7 @@ impl Registry {
             forms: vec![form],
             section: Section::default(),
         };
-        let title = title(&found);
+        let title = found.heading();
         match self.sections.remove(&title) {
             Some(section) => found.section = section,
             None => self.defects.push(format!("the page {} says nothing of `{title}`", self.topic)),
@@ -235,7 +193,9 @@ impl Registry {
             None => (fewest..=most).flat_map(|count| products(&dispatch[..count])).collect(),
         };
         for types in choices {
-            self.take(&slot, &types);
+            if !self.overloads.take(&slot, &types) {
+                self.defects.push(format!("`{}` is declared twice for the same types of arguments", slot.path()));
+            }
             let (func, has_context, is_volatile) = (erased.clone(), true, true);
             // What sets something must not be called on a constant.
             let is_pure = !matches!(slot.binding, Binding::Setter | Binding::SetIndex);
@@ -249,24 +209,6 @@ impl Registry {
         form
     }
 
-    /// Refuses types for which a function of that name is there already.
-    fn take(&mut self, slot: &Slot, types: &[TypeId]) {
-        let anything = TypeId::of::<Dynamic>();
-        let overlap = |other: &Overload| {
-            // What is declared for anything may have a special case: in its own declaration, or without a page.
-            let apart = other.declaration.zip(slot.declaration).is_some_and(|(a, b)| a != b);
-            let meet = |(a, b): (&TypeId, &TypeId)| a == b || (apart && (*a == anything || *b == anything));
-            (other.module, other.name, other.binding) == (slot.module, slot.name, slot.binding)
-                && types.len() == other.types.len()
-                && types.iter().zip(&other.types).all(meet)
-        };
-        if self.overloads.iter().any(overlap) {
-            self.defects.push(format!("`{}` is declared twice for the same types of arguments", slot.path()));
-        }
-        let Slot { module, name, binding, declaration } = *slot;
-        self.overloads.push(Overload { module, name, binding, types: types.to_vec(), declaration });
-    }
-
     /// The global module itself, for what is no function: iterators, and types of errors.
     pub fn global(&mut self) -> &mut Module {
         self.modules.entry("").or_default()
@@ -278,7 +220,7 @@ impl Registry {
     /// Declarations that do not fit together, all of them.
     pub fn install(mut self, engine: &mut Engine) -> Result<Vec<Declaration>> {
         self.close_page();
-        self.defects.extend(self.declarations.iter().flat_map(unexplained));
+        self.defects.extend(self.declarations.iter().flat_map(Declaration::unexplained));
         if !self.defects.is_empty() {
             return Err(Error::new(Kind::Internal, self.defects.join("; ")));
         }
@@ -302,38 +244,6 @@ fn signature<M, const N: usize, B: Body<M, N>>(_: &B, names: [&'static str; N]) 
 
 fn lists<const N: usize>(types: &[[TypeId; N]]) -> Vec<Vec<TypeId>> {
     types.iter().map(|one| one.to_vec()).collect()
-}
-
-/// Every choice of one type from each list.
-fn products(lists: &[Vec<TypeId>]) -> Vec<Vec<TypeId>> {
-    lists.iter().fold(vec![Vec::new()], |begun, list| {
-        begun.iter().flat_map(|types| list.iter().map(|one| [&types[..], &[*one]].concat())).collect()
-    })
-}
-
-/// What the section of a function is headed: `kl::k3`, `task.prompts`, `a + b`, `x[i]`.
-fn title(found: &Declaration) -> String {
-    let bare = |form: &Form| Form {
-        receiver: form.receiver.clone(),
-        params: form.params.iter().map(|param| Param::needed(&param.name, "")).collect(),
-        returns: String::new(),
-    };
-    let text = found.forms.first().map(|form| bare(form).signature(&found.path(), found.shape)).unwrap_or_default();
-    match found.shape {
-        Shape::Call => text.split('(').next().unwrap_or_default().to_string(),
-        _ => text,
-    }
-}
-
-/// Parameters that the page does not explain, and ones that it explains and that there are not.
-fn unexplained(found: &Declaration) -> Vec<String> {
-    let params = || found.forms.iter().flat_map(|form| &form.params);
-    let silent = params().filter(|param| param.presence != Presence::Options);
-    let silent = silent.filter(|param| found.section.param(&param.name).is_none_or(|(_, about)| about.is_empty()));
-    let named = found.section.params.iter().flat_map(|[names, ..]| names.split(", "));
-    let foreign = named.filter(|name| !params().any(|param| param.name == *name));
-    let silent = silent.map(|param| format!("the page says nothing of `{}` of `{}`", param.name, found.path()));
-    silent.chain(foreign.map(|name| format!("`{}` has no parameter `{name}`", found.path()))).collect()
 }
 
 #[cfg(test)]

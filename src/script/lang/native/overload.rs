@@ -1,0 +1,80 @@
+//! Which overloads there are: under what name and for which types of arguments Rhai finds a body. Owns no bodies.
+
+use rhai::{Dynamic, FuncRegistration};
+use std::any::TypeId;
+
+/// What Rhai calls a function for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    Function,
+    Getter,
+    Setter,
+    Index,
+    SetIndex,
+}
+
+/// Where a body goes.
+pub struct Slot {
+    pub module: &'static str,
+    pub name: &'static str,
+    pub binding: Binding,
+    /// Which declaration it is of; `None` for what has no page.
+    pub declaration: Option<usize>,
+}
+
+impl Slot {
+    /// What a script writes to call it.
+    pub fn path(&self) -> String {
+        if self.module.is_empty() { self.name.to_string() } else { format!("{}::{}", self.module, self.name) }
+    }
+
+    /// How Rhai is told of it.
+    pub fn registration(&self) -> FuncRegistration {
+        match self.binding {
+            Binding::Function => FuncRegistration::new(self.name).in_internal_namespace(),
+            Binding::Getter => FuncRegistration::new_getter(self.name),
+            Binding::Setter => FuncRegistration::new_setter(self.name),
+            Binding::Index => FuncRegistration::new_index_getter(),
+            Binding::SetIndex => FuncRegistration::new_index_setter(),
+        }
+    }
+}
+
+/// An overload that is there.
+struct Overload {
+    module: &'static str,
+    name: &'static str,
+    binding: Binding,
+    types: Vec<TypeId>,
+    declaration: Option<usize>,
+}
+
+/// All that are there.
+#[derive(Default)]
+pub struct Overloads(Vec<Overload>);
+
+impl Overloads {
+    /// Adds one; false where a function of that name is there already for such types.
+    pub fn take(&mut self, slot: &Slot, types: &[TypeId]) -> bool {
+        let anything = TypeId::of::<Dynamic>();
+        let overlap = |other: &Overload| {
+            // What is declared for anything may have a special case: in its own declaration, or without a page.
+            let apart = other.declaration.zip(slot.declaration).is_some_and(|(a, b)| a != b);
+            let meet = |(a, b): (&TypeId, &TypeId)| a == b || (apart && (*a == anything || *b == anything));
+            (other.module, other.name, other.binding) == (slot.module, slot.name, slot.binding)
+                && types.len() == other.types.len()
+                && types.iter().zip(&other.types).all(meet)
+        };
+        let free = !self.0.iter().any(overlap);
+        let Slot { module, name, binding, declaration } = *slot;
+        self.0.push(Overload { module, name, binding, types: types.to_vec(), declaration });
+        free
+    }
+}
+
+/// Every choice of one type from each list.
+pub fn products(lists: &[Vec<TypeId>]) -> Vec<Vec<TypeId>> {
+    lists.iter().fold(vec![Vec::new()], |begun, list| {
+        begun.iter().flat_map(|types| list.iter().map(|one| [&types[..], &[*one]].concat())).collect()
+    })
+}
