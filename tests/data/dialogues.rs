@@ -97,7 +97,8 @@ fn demonstrations_are_gone_on_from_and_what_cannot_be_kept_is_refused() {
     assert_eq!(refuse("-1"), "`reset`: at must be whole numbers, 0 or more, found the int -1");
     assert_eq!(refuse("tensor([[0.5], [1]])"), "`reset`: at must be whole numbers, 0 or more, found 0.5");
     assert_eq!(refuse("tensor([0, 1])"), "`reset`: at has shape [2], expected [2,1]");
-    assert_eq!(refuse("#{ turns: 1 }"), "`reset`: the option `turn` is not there");
+    assert_eq!(refuse("#{ turns: 1 }"), "unknown option of `reset`: `turns`");
+    assert_eq!(refuse("#{}"), "`reset`: the option `turn` is not there");
     assert!(refuse("#{ turn: 1 }").starts_with("reset: the batch holds no dialogues"));
     let ended =
         "let b = sample(load_model(\"tiny\"), [\"1+2=\"], #{ greedy: true });\nassert_eq!(b.finished.item(), 1.0);";
