@@ -260,8 +260,11 @@ fn turned_layers(keys: &mut Keys, layers: usize) -> Result<Vec<bool>> {
     let one = |v: &Value| v.as_u64().filter(|n| *n <= 1).map(|n| n == 1);
     let list: Option<Vec<bool>> = listed.as_array().and_then(|list| list.iter().map(one).collect());
     list.filter(|list| list.len() == layers).ok_or_else(|| {
-        Error::model(format!("config.json: no_rope_layers is {}, expected a list of {layers}", shown(listed)))
-            .hint("1 for a layer with positions, 0 for one without")
+        Error::model(format!(
+            "config.json: no_rope_layers is {}, expected a list of {layers} numbers, 0 or 1",
+            shown(listed)
+        ))
+        .hint("1 for a layer with positions, 0 for one without")
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::choices::Answering;
 use super::encode::{AnyPrompts, Asked};
+use super::frozen::Frozen;
 use crate::data::Batch;
 use crate::engine::{self, AdamwOptions, ForwardRequest, Gradient, Measure, ModelHandle, SampleOptions, SampleRequest};
 use crate::error::{Error, Kind, Result};
@@ -77,6 +78,7 @@ fn measuring(reg: &mut Registry) {
     reg.function("logprob", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| {
         measure(call, model, &b, Measure::Logprob)
     });
+    reg.form(["model", "b"], |call: &Call, Frozen(model): Frozen, b: Batch| measure(call, model, &b, Measure::Logprob));
     reg.function("entropy", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| {
         measure(call, model, &b, Measure::Entropy)
     });

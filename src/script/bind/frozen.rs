@@ -3,11 +3,10 @@
 use super::choices::Answering;
 use super::encode::AskedAnew;
 use crate::data::Batch;
-use crate::engine::{self, ForwardRequest, Measure, ModelHandle, OpenRequest, SampleOptions, SampleRequest};
+use crate::engine::{ModelHandle, OpenRequest, SampleOptions, SampleRequest};
 use crate::error::Result;
 use crate::run::{Session, Stream, device};
 use crate::script::lang::native::{Call, Handle, Options, Registry, options};
-use crate::tensor::Tensor;
 use std::path::Path;
 
 /// A model that only answers and scores; a type of its own, so that scripts cannot train it.
@@ -33,11 +32,6 @@ pub fn register(reg: &mut Registry) {
             generate(call.session, &model, prompts, options)
         },
     );
-    reg.function("logprob", ["model", "b"], |call: &Call, model: Frozen, b: Batch| -> Result<Tensor> {
-        let (rows, temperature) = (b.require_rows("logprob")?.clone(), b.temperature());
-        let request = ForwardRequest { model: model.0, rows, temperature, measure: Measure::Logprob };
-        engine::measure(call.session.engine(), &request, "")
-    });
 }
 
 options! {

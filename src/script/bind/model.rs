@@ -39,7 +39,8 @@ pub fn register(reg: &mut Registry) {
 
 options! {
     struct Loading {
-        /// train a new adapter only; its options are rank, alpha and targets
+        /// train a new adapter only, #{ rank, alpha, targets }: 16, 32 and ["all-linear"] unless given; targets are names of
+        /// linear maps, like "q_proj" (of Phi-3: "qkv_proj", "gate_up_proj")
         lora: Option<Options<Lora>>,
         /// a folder with an adapter in PEFT's layout, to be trained on
         adapter: Option<String>,
