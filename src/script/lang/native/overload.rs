@@ -2,6 +2,7 @@
 
 use rhai::{Dynamic, FuncRegistration};
 use std::any::TypeId;
+use std::collections::BTreeMap;
 
 /// What Rhai calls a function for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,32 +43,29 @@ impl Slot {
 
 /// An overload that is there.
 struct Overload {
-    module: &'static str,
-    name: &'static str,
     binding: Binding,
     types: Vec<TypeId>,
     declaration: Option<usize>,
 }
 
-/// All that are there.
+/// All that are there, by module and name: they are some thousands, and a new one is held against those of its name.
 #[derive(Default)]
-pub struct Overloads(Vec<Overload>);
+pub struct Overloads(BTreeMap<[&'static str; 2], Vec<Overload>>);
 
 impl Overloads {
     /// Adds one; false where a function of that name is there already for such types.
     pub fn take(&mut self, slot: &Slot, types: &[TypeId]) -> bool {
         let anything = TypeId::of::<Dynamic>();
+        let Slot { module, name, binding, declaration } = *slot;
+        let known = self.0.entry([module, name]).or_default();
         let overlap = |other: &Overload| {
             // What is declared for anything may have a special case: in its own declaration, or without a page.
-            let apart = other.declaration.zip(slot.declaration).is_some_and(|(a, b)| a != b);
+            let apart = other.declaration.zip(declaration).is_some_and(|(a, b)| a != b);
             let meet = |(a, b): (&TypeId, &TypeId)| a == b || (apart && (*a == anything || *b == anything));
-            (other.module, other.name, other.binding) == (slot.module, slot.name, slot.binding)
-                && types.len() == other.types.len()
-                && types.iter().zip(&other.types).all(meet)
+            other.binding == binding && types.len() == other.types.len() && types.iter().zip(&other.types).all(meet)
         };
-        let free = !self.0.iter().any(overlap);
-        let Slot { module, name, binding, declaration } = *slot;
-        self.0.push(Overload { module, name, binding, types: types.to_vec(), declaration });
+        let free = !known.iter().any(overlap);
+        known.push(Overload { binding, types: types.to_vec(), declaration });
         free
     }
 }
