@@ -8,9 +8,9 @@ use std::path::Path;
 pub(super) fn failed(doing: &str, path: &Path, e: &io::Error) -> Error {
     let error = Error::file(format!("cannot {doing} {}: {e}", path.display()));
     match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            error.hint("is it spelled right? A relative path is taken from the current folder")
-        }
+        io::ErrorKind::NotFound => error.hint("is it spelled right? A relative path is taken from the current folder"),
+        io::ErrorKind::NotADirectory => error.hint("a part of the path that should be a folder is a file"),
+        io::ErrorKind::AlreadyExists => error.hint("something of that name is in the way: choose another name"),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             error.hint("the permissions of the file, or of a folder above it, forbid it")
         }
