@@ -7,6 +7,7 @@ use super::entries_tests::{Case, Entry, entries, over_several_chunks, upstream};
 use super::simd::forced::at_every_level;
 use super::tests::{bits, numbers};
 use crate::tensor::rng::Key;
+use crate::ui::out;
 use candle_core::{Device, Tensor};
 use std::fmt::Write;
 
@@ -30,7 +31,8 @@ fn ragged() -> Vec<Vec<Entry>> {
     (0..6).map(draw).collect()
 }
 
-/// Runs entries, the same operations with several shapes, on `device`, prints how far each is from the oracle, and returns all that it computed there.
+/// Runs entries, the same operations with several shapes, on `device`, shows how far each is from the oracle, and returns
+/// all that it computed there.
 ///
 /// # Panics
 /// Where a deviation is above its entry's bounds; where an input that is trained alone gets another gradient than when
@@ -51,7 +53,8 @@ fn check(device: &Device, title: &str, shapes: Vec<Vec<Entry>>) -> Vec<Tensor> {
         writeln!(table, "{name:<14} {most:>10.1e} {relative:>10.1e} {grad:>10.1e}   {value:.0e}, {gradient:.0e}")
             .expect("a string can be written to");
     }
-    println!("{table}");
+    // Shown in every run of the tests: a slow drift is seen long before a bound is broken.
+    out::line(&table);
     let broken =
         |(_, [value, gradient], d): &&(&str, [f64; 2], Deviation)| !(d.relative <= *value && d.gradient <= *gradient);
     let broken: Vec<&str> = found.iter().filter(broken).map(|(name, ..)| *name).collect();

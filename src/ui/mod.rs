@@ -9,7 +9,7 @@ mod inspect;
 mod limits;
 mod list;
 mod new;
-mod out;
+pub(crate) mod out;
 mod progress;
 mod repl;
 mod run;
