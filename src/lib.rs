@@ -5,6 +5,7 @@
 pub mod error;
 pub mod files;
 pub mod tensor;
+pub mod gpu;
 pub mod kernel;
 pub mod rl;
 pub mod model;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first: a layer may use those before it.
-const LAYERS: [&str; 12] =
-    ["error", "files", "tensor", "kernel", "rl", "model", "engine", "data", "run", "script", "ui", "main"];
+const LAYERS: [&str; 13] =
+    ["error", "files", "tensor", "gpu", "kernel", "rl", "model", "engine", "data", "run", "script", "ui", "main"];
 
 /// Operations of candle without a backward pass: they cut the gradient silently.
 const CUTTING: [&str; 8] = [
@@ -174,7 +174,10 @@ fn rhai_stays_in_script() {
 #[test]
 fn candle_stays_where_numbers_are_made() {
     // `error` turns candle's errors into ours; nothing else of it is known there.
-    assert_eq!(outside(&["tensor", "kernel", "model", "engine", "error"], &["candle_core", "candle_nn"]), [""; 0]);
+    assert_eq!(
+        outside(&["tensor", "gpu", "kernel", "model", "engine", "error"], &["candle_core", "candle_nn"]),
+        [""; 0]
+    );
 }
 
 #[test]

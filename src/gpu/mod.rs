@@ -1,0 +1,20 @@
+//! A device beside the host's processor: arrays that lie in its memory, kernels and matrix products that run there.
+//!
+//! Owns everything that is peculiar to a device, and no operation: what a kernel means, and when it runs, is `kernel/`'s.
+//! What drives the device stands behind `Backend`: CUDA's driver, or the emulator that runs the same kernels on the CPU
+//! (feature `emulate`).
+
+mod array;
+mod backend;
+pub mod catalogue;
+mod device;
+mod kernel;
+mod place;
+mod product;
+
+pub use array::{Array, DType, Number};
+pub use backend::{Address, Backend, Facts, RawArg, RawOperand, RawProduct, Span};
+pub use device::{Counters, Gpu};
+pub use kernel::{Arg, Grid, Kernel};
+pub use place::Place;
+pub use product::{Operand, Product, Start};
