@@ -34,7 +34,8 @@ pub struct Facts {
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy)]
 pub enum RawArg {
-    Memory(Span),
+    /// An array of numbers of a type.
+    Memory(Span, DType),
     U32(u32),
     U64(u64),
     I32(i32),

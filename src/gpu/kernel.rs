@@ -74,7 +74,7 @@ pub enum Arg<'a> {
 impl Arg<'_> {
     pub(super) fn raw(&self) -> RawArg {
         match *self {
-            Self::Array(a) => RawArg::Memory(a.span()),
+            Self::Array(a) => RawArg::Memory(a.span(), a.dtype()),
             Self::U32(x) => RawArg::U32(x),
             Self::U64(x) => RawArg::U64(x),
             Self::I32(x) => RawArg::I32(x),

@@ -8,6 +8,8 @@ mod array;
 mod backend;
 pub mod catalogue;
 mod device;
+#[cfg(feature = "emulate")]
+mod emulate;
 mod kernel;
 mod place;
 mod product;
@@ -15,6 +17,8 @@ mod product;
 pub use array::{Array, DType, Number};
 pub use backend::{Address, Backend, Facts, RawArg, RawOperand, RawProduct, Span};
 pub use device::{Counters, Gpu};
+#[cfg(feature = "emulate")]
+pub use emulate::Emulator;
 pub use kernel::{Arg, Grid, Kernel};
 pub use place::Place;
 pub use product::{Operand, Product, Start};
