@@ -2,8 +2,8 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rhopo::engine::{self, Settings};
+use rhopo::gpu::Place;
 use rhopo::run::bench::{Bench, SHAPES};
-use rhopo::tensor::Device;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -12,7 +12,7 @@ fn steps(c: &mut Criterion) {
     let mut group = c.benchmark_group("grpo step");
     group.sample_size(10);
     for shape in SHAPES.iter().filter(|shape| ["uniform", "ragged"].contains(&shape.name)) {
-        let mut bench = Bench::new(*shape, &Device::Cpu, engine::local(Settings::default())).expect("a random model");
+        let mut bench = Bench::new(*shape, &Place::Host, engine::local(Settings::default())).expect("a random model");
         group.bench_function(shape.name, |b| b.iter(|| bench.step().expect("a step")));
     }
     group.finish();

@@ -2,8 +2,8 @@
 //! panic and without asking for more memory than the files justify. The same seed damages the same way; a panic that
 //! was found stays here as a test of its own.
 
+use rhopo::gpu::Place;
 use rhopo::model::Model;
-use rhopo::tensor::Device;
 use rhopo::tensor::rng::Key;
 use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -103,7 +103,7 @@ fn open(dir: &Path) -> Result<Option<String>, String> {
     let justified = justified(bytes.sum());
     LARGEST.store(0, Ordering::Relaxed);
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let model = Model::load(dir, &Device::Cpu)?;
+        let model = Model::load(dir, &Place::Host)?;
         if let Some(chat) = &model.chat {
             chat.render(&[json!({"role": "user", "content": "Hello"})], true)?;
         }

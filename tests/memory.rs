@@ -4,6 +4,7 @@ use rhopo::engine::memory::Memory;
 use rhopo::engine::{
     AdamwOptions, Engine, ForwardRequest, Measure, Optimizer, SampleOptions, SampleRequest, Settings, Solo, measure,
 };
+use rhopo::gpu::Place;
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Adaptation, Config, LoraOptions, Model, OpenOptions};
 use rhopo::rl::mask::token_mean;
@@ -67,7 +68,7 @@ fn model() -> Arc<Model> {
         "num_key_value_heads": 1, "max_position_embeddings": 512, "tie_word_embeddings": true,
     });
     let config = Config::from_json(&config).expect("a configuration");
-    Arc::new(Model::random(config, None, Key::new(1), &Device::Cpu).expect("a model"))
+    Arc::new(Model::random(config, None, Key::new(1), &Place::Host).expect("a model"))
 }
 
 /// measured / stated must lie in `range`.
@@ -94,7 +95,7 @@ fn every_family() {
         let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
         for adaptation in [Adaptation::None, Adaptation::New(lora)] {
             let options = OpenOptions { adaptation, ..OpenOptions::new(Key::new(2)) };
-            let model = Arc::new(Model::open(&dir, &options, &Device::Cpu).expect("a model"));
+            let model = Arc::new(Model::open(&dir, &options, &Place::Host).expect("a model"));
             let (rows, tokens) = rows(6, 20, 40, model.config.vocab_size as u64);
             let engine = Solo::new(Settings::default());
             let logprob = || logprob(&engine, &model, &rows);

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::chat::Ending;
 use crate::model::rows::{Row, Rows};
 use crate::model::{ModelInfo, Tokenizer};
+use crate::tensor::Device;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -196,7 +197,7 @@ impl Dialogues {
         let row = |d: &Dialogue| Row { prompt: d.prompt.clone(), completion: d.tokens.clone().into() };
         let rows = Rows::of(items.iter().map(row).collect(), model.vocabulary());
         let width = rows.width();
-        let mut b = Batch::new(rows, temperature, &model.device)?.with_group(Some(n));
+        let mut b = Batch::new(rows, temperature, &Device::Cpu)?.with_group(Some(n));
         b.insert_tokens("mask", items.iter().map(|d| d.mask.clone()), width)?;
         b.insert_tokens("turn", items.iter().map(|d| d.marks.clone()), width)?;
         if reset {

@@ -99,7 +99,7 @@ struct Made {
 impl Made {
     /// `n` adjacent rows per prompt.
     fn batch(self, model: &ModelInfo, n: usize) -> Result<Batch> {
-        let mut batch = Batch::new(Rows::of(self.rows, model.vocabulary()), 1.0, &model.device)?;
+        let mut batch = Batch::new(Rows::of(self.rows, model.vocabulary()), 1.0, &Device::Cpu)?;
         batch.insert_list("text", self.texts);
         batch.insert_fields(&self.prompts, n)?;
         Ok(batch)
@@ -244,11 +244,12 @@ pub fn encode_ids(prompts: Vec<Vec<u32>>, completions: Vec<Vec<u32>>, device: &D
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::Place;
     use crate::model::Model;
     use crate::tensor::rng::Key;
 
     fn tiny() -> Model {
-        Model::builtin_random("tiny", Key::new(0), &Device::Cpu).expect("tiny")
+        Model::builtin_random("tiny", Key::new(0), &Place::Host).expect("tiny")
     }
 
     fn demo(prompt: impl Into<Content>, completion: impl Into<Content>) -> Demo {

@@ -2,9 +2,9 @@
 
 use super::handle::{Gradient, ModelHandle, Moments, Pass};
 use crate::error::{Error, Result};
+use crate::gpu::Place;
 use crate::model::rows::Rows;
 use crate::model::{Config, Head, OpenOptions};
-use crate::tensor::Device;
 use crate::tensor::rng::Key;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub enum OpenRequest {
     /// A built-in model, a folder in the Hugging Face layout or a hub id, ready to be trained.
-    Stored { name: String, options: OpenOptions, device: Device },
+    Stored { name: String, options: OpenOptions, place: Place },
     /// A GGUF file, which only answers and scores; its tokenizer, where that is not the file's own.
-    Gguf { path: PathBuf, tokenizer: Option<PathBuf>, device: Device },
+    Gguf { path: PathBuf, tokenizer: Option<PathBuf> },
     /// Random weights and no tokenizer; the same key gives the same weights.
-    Random { config: Box<Config>, key: Key, device: Device },
+    Random { config: Box<Config>, key: Key, place: Place },
 }
 
 /// What to sample and how to choose.

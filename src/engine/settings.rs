@@ -1,6 +1,7 @@
 //! What an engine may use, how it computes, and whether it has to stop.
 
 use crate::error::Result;
+use crate::gpu::DType;
 use crate::kernel::tape::{Packs, Stop, Tape};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,9 +34,9 @@ impl Settings {
         Stop::from(&self.stop).check()
     }
 
-    pub(super) fn tape(&self, packs: Arc<Packs>, recording: bool) -> Tape {
+    pub(super) fn tape(&self, packs: Arc<Packs>, compute: DType, recording: bool) -> Tape {
         let tape = if recording { Tape::recording(packs) } else { Tape::forward_only(packs) };
-        let tape = tape.stopping((&self.stop).into());
+        let tape = tape.computing(compute).stopping((&self.stop).into());
         if self.fused { tape } else { tape.plain() }
     }
 }

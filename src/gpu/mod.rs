@@ -22,3 +22,14 @@ pub use emulate::Emulator;
 pub use kernel::{Arg, Grid, Kernel};
 pub use place::Place;
 pub use product::{Operand, Product, Start};
+
+use crate::error::{Error, Kind, Result};
+
+/// NVIDIA GPU number `index`.
+///
+/// # Errors
+/// No such GPU; a library that is not found.
+pub fn open(index: usize) -> Result<Gpu> {
+    Err(Error::new(Kind::Device, format!("cuda:{index} cannot be used: this build cannot drive a GPU"))
+        .hint("use --device cpu"))
+}

@@ -2,11 +2,12 @@
 //!
 //! Owns the arithmetic; which parameters are updated, and when, is the optimizer's (`engine::adamw`).
 
+use super::device::missing;
 use super::form::Routine;
 use super::host;
 use super::simd::simd;
+use super::value::Value;
 use crate::error::Result;
-use candle_core::Tensor;
 use rayon::prelude::*;
 
 /// One step's rule, the same for every parameter.
@@ -28,25 +29,26 @@ pub struct Rule {
 /// Changes a parameter and its moments in place; all four have one shape.
 pub struct Update<'a> {
     pub rule: &'a Rule,
-    pub parameter: &'a Tensor,
-    pub grad: &'a Tensor,
-    pub first: &'a Tensor,
-    pub second: &'a Tensor,
+    pub parameter: &'a Value,
+    pub grad: &'a Value,
+    pub first: &'a Value,
+    pub second: &'a Value,
 }
 
 impl Routine for Update<'_> {
     type Out = ();
 
-    fn values(&self) -> impl IntoIterator<Item = &Tensor> {
+    fn values(&self) -> impl IntoIterator<Item = &Value> {
         [self.parameter, self.grad, self.first, self.second]
     }
 
     fn host(self) -> Result<()> {
         const CHUNK: usize = 16 * 1024;
-        let grad = host::read(self.grad)?;
-        host::write(self.parameter, |p| {
-            let moments = host::write(self.first, |m| {
-                host::write(self.second, |v| {
+        let grad = host::read(self.grad.host()?)?;
+        let (first, second) = (self.first.host()?, self.second.host()?);
+        host::write(self.parameter.host()?, |p| {
+            let moments = host::write(first, |m| {
+                host::write(second, |v| {
                     p.par_chunks_mut(CHUNK)
                         .zip(m.par_chunks_mut(CHUNK))
                         .zip(v.par_chunks_mut(CHUNK))
@@ -59,8 +61,13 @@ impl Routine for Update<'_> {
         })
     }
 
+    fn device(self) -> Result<()> {
+        Err(missing("AdamW"))
+    }
+
     fn plain(self) -> Result<()> {
         let Self { rule, parameter, grad, first, second } = self;
+        let (parameter, grad, first, second) = (parameter.host()?, grad.host()?, first.host()?, second.host()?);
         let g = (grad * f64::from(rule.scale))?;
         let m = ((first * f64::from(rule.beta1))? + (&g * f64::from(1.0 - rule.beta1))?)?;
         let v = ((second * f64::from(rule.beta2))? + (g.sqr()? * f64::from(1.0 - rule.beta2))?)?;

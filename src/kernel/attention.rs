@@ -6,7 +6,7 @@
 
 use super::gemm::{Mat, Packed, Start, matmul_serial};
 use super::host;
-use super::op::Operation;
+use super::op::{Operation, tensors};
 use super::segments::{Segment, Segments, before_window};
 use super::simd::{exp, max, simd, sum_by};
 use super::softcap::{self, cap, uncap};
@@ -69,7 +69,7 @@ impl Operation<3> for Attention {
     type Saved = Saved;
 
     fn host(&self, _: &Tape, inputs: [&Var; 3]) -> Result<(Tensor, Saved)> {
-        let (out, lse) = forward(inputs.map(|v| &v.value), &self.segments, self.heads)?;
+        let (out, lse) = forward(tensors(inputs)?, &self.segments, self.heads)?;
         Ok((out.clone(), Saved { inputs: inputs.map(Var::clone), out, lse }))
     }
 
@@ -304,9 +304,9 @@ fn backward(saved: &Saved, dy: &Tensor, segments: &Segments, heads: Heads) -> Re
     let n = segments.tokens();
     let [q, k, v] = &saved.inputs;
     let saved = Read {
-        q: &host::read(&q.value)?,
-        k: &host::read(&k.value)?,
-        v: &host::read(&v.value)?,
+        q: &host::read(q.tensor()?)?,
+        k: &host::read(k.tensor()?)?,
+        v: &host::read(v.tensor()?)?,
         out: &host::read(&saved.out)?,
         dy: &host::read(dy)?,
         lse: &saved.lse,

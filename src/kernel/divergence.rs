@@ -8,9 +8,10 @@
 use super::gemm::{Mat, Start, matmul};
 use super::host;
 use super::logprob::{LmHead, Targets, chunks, plain_logits};
-use super::op::Operation;
+use super::op::{Operation, tensors};
 use super::simd::{exp, max, simd, sum_by};
 use super::tape::{Grads, Stop, Tape, Var};
+use super::value::Value;
 use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
@@ -18,8 +19,8 @@ use rayon::prelude::*;
 /// The reference's side: h′ `[U,H′]` and W′ `[V,H′]`.
 #[derive(Clone)]
 pub struct Reference {
-    pub hidden: Tensor,
-    pub head: Tensor,
+    pub hidden: Value,
+    pub head: Value,
     pub softcap: Option<f32>,
 }
 
@@ -44,7 +45,7 @@ impl Operation<4> for LinearKl {
     type Saved = ([Var; 4], Vec<Stats>);
 
     fn host(&self, tape: &Tape, inputs: [&Var; 4]) -> Result<(Tensor, Self::Saved)> {
-        let stats = self.forward(inputs.map(|v| &v.value), tape.stop())?;
+        let stats = self.forward(tensors(inputs)?, tape.stop())?;
         // Rounding may leave a divergence just below 0; a NaN stays one.
         let value = |&row: &u32| if stats[row as usize].kl < 0.0 { 0.0 } else { stats[row as usize].kl };
         let y: Vec<f32> = self.targets.rows.iter().map(value).collect();
@@ -56,8 +57,8 @@ impl Operation<4> for LinearKl {
         self.targets.rows.iter().zip(&*host::read(dy)?).for_each(|(&row, dy)| upstream[row as usize] += dy);
         let [hv, wv, other, head] = inputs;
         let ((rows, width), other_width) = (hv.value.dims2()?, other.value.dim(1)?);
-        let (hidden, weight) = (host::read(&hv.value)?, host::read(&wv.value)?);
-        let (other, head) = (host::read(&other.value)?, host::read(&head.value)?);
+        let (hidden, weight) = (host::read(hv.tensor()?)?, host::read(wv.tensor()?)?);
+        let (other, head) = (host::read(other.tensor()?)?, host::read(head.tensor()?)?);
         let scale = (1.0 / self.targets.temperature) as f32;
         let mut dh = vec![0.0; rows * width];
         let others = chunks(&other, &head, other_width, self.other);

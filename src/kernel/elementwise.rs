@@ -30,7 +30,7 @@ impl Operation<2> for Gate {
 
     fn host(&self, _: &Tape, [gate, up]: [&Var; 2]) -> Result<(Tensor, [Var; 2])> {
         let y = {
-            let (g, u) = (host::read(&gate.value)?, host::read(&up.value)?);
+            let (g, u) = (host::read(gate.tensor()?)?, host::read(up.tensor()?)?);
             host::make_rows(g.len(), 1, |at, y| {
                 let (g, u) = (&g[at..at + y.len()], &u[at..at + y.len()]);
                 match *self {
@@ -43,7 +43,7 @@ impl Operation<2> for Gate {
     }
 
     fn backward(&self, [gate, up]: &[Var; 2], dy: &Tensor, grads: &mut Grads) -> Result<()> {
-        let (g, u, dy) = (host::read(&gate.value)?, host::read(&up.value)?, host::read(dy)?);
+        let (g, u, dy) = (host::read(gate.tensor()?)?, host::read(up.tensor()?)?, host::read(dy)?);
         let (dg, du) = host::make_rows2(g.len(), 1, |at, dg, du| {
             let end = at + dg.len();
             let (g, u, dy) = (&g[at..end], &u[at..end], &dy[at..end]);
@@ -104,14 +104,14 @@ impl Operation<1> for Gelu {
 
     fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Var)> {
         let y = {
-            let x = host::read(&x.value)?;
+            let x = host::read(x.tensor()?)?;
             host::make_rows(x.len(), 1, |at, y| gelu_forward(&x[at..at + y.len()], *self, y))
         };
         Ok((host::tensor(y, x.value.dims())?, x.clone()))
     }
 
     fn backward(&self, xv: &Var, dy: &Tensor, grads: &mut Grads) -> Result<()> {
-        let (dy, x) = (host::read(dy)?, host::read(&xv.value)?);
+        let (dy, x) = (host::read(dy)?, host::read(xv.tensor()?)?);
         let dx = host::make_rows(x.len(), 1, |at, dx| {
             let end = at + dx.len();
             gelu_backward(&x[at..end], *self, &dy[at..end], dx);
@@ -223,7 +223,7 @@ impl Operation<1> for Scale {
     type Saved = Sink;
 
     fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Sink)> {
-        Ok((self.times(&x.value)?, x.sink()))
+        Ok((self.times(x.tensor()?)?, x.sink()))
     }
 
     fn backward(&self, x: &Sink, dy: &Tensor, grads: &mut Grads) -> Result<()> {
@@ -248,7 +248,7 @@ impl Operation<2> for Add {
 
     fn host(&self, _: &Tape, [x, y]: [&Var; 2]) -> Result<(Tensor, [Sink; 2])> {
         let sum = {
-            let (a, b) = (host::read(&x.value)?, host::read(&y.value)?);
+            let (a, b) = (host::read(x.tensor()?)?, host::read(y.tensor()?)?);
             host::make_rows(a.len(), 1, |at, block| {
                 let end = at + block.len();
                 block.iter_mut().zip(&a[at..end]).zip(&b[at..end]).for_each(|((s, a), b)| *s = a + b);
@@ -283,7 +283,7 @@ impl Operation<1> for Gather {
     fn host(&self, _: &Tape, [table]: [&Var; 1]) -> Result<(Tensor, Var)> {
         let (_, width) = table.value.dims2()?;
         let rows = {
-            let data = host::read(&table.value)?;
+            let data = host::read(table.tensor()?)?;
             host::make_rows(self.ids.len(), width, |first, block| {
                 for (row, &id) in block.chunks_exact_mut(width).zip(&self.ids[first..]) {
                     row.copy_from_slice(&data[id as usize * width..][..width]);
@@ -346,7 +346,7 @@ impl Operation<1> for Columns {
         let (n, width) = x.value.dims2()?;
         let taken = self.count * self.width;
         let y = {
-            let x = host::read(&x.value)?;
+            let x = host::read(x.tensor()?)?;
             host::make_rows(n, taken, |first, block| {
                 for (y, x) in block.chunks_exact_mut(taken).zip(x[first * width..].chunks_exact(width)) {
                     for (y, from) in y.chunks_exact_mut(self.width).zip(self.starts()) {

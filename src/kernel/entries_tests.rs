@@ -11,15 +11,18 @@ use super::form::Routine;
 use super::layer_norm::LayerNorm;
 use super::linear::{Addend, Layout, Linear, LinearAdd};
 use super::logprob::{LinearLogprob, Targets};
-use super::op::Operation;
+use super::op::DeviceForm;
 use super::rms_norm::Rms;
 use super::rotary::{Angles, Rotary, Scaling, frequencies};
 use super::softcap::Softcap;
 use super::tape::{Packs, ParameterGrads, Tape, Var};
 use super::tests::{HEADS, qkv, ragged, random};
+use super::value::Value;
 use crate::error::Result;
+use crate::gpu::{self, Gpu};
 use crate::tensor::rng::Key;
 use candle_core::{DType, Device, Tensor};
+use half::bf16;
 use std::sync::Arc;
 
 /// An operation's cases, and the largest deviations that it may have from the oracle: of a value and of a gradient, each
@@ -27,6 +30,8 @@ use std::sync::Arc;
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) bounds: [f64; 2],
+    /// How many roundings to bf16 a number may be off by where a device computes in that type.
+    pub(super) roundings: f64,
     pub(super) cases: Vec<Case>,
 }
 
@@ -36,10 +41,12 @@ pub(super) struct Case {
     pub(super) inputs: Vec<Tensor>,
     /// The inputs that have a gradient.
     pub(super) trained: Vec<bool>,
+    /// Those that are f32 on a device that computes in bf16: the residual stream, vectors of weights, routines' own.
+    pub(super) wide: Vec<usize>,
     run: Box<Run>,
 }
 
-type Run = dyn Fn(&[Tensor], &[bool]) -> Result<Found>;
+type Run = dyn Fn(&[Value], &[bool], gpu::DType) -> Result<Found>;
 
 /// What a case comes to.
 pub(super) struct Found {
@@ -49,18 +56,25 @@ pub(super) struct Found {
 }
 
 impl Case {
-    /// In the form that serves these inputs.
-    pub(super) fn run(&self, inputs: &[Tensor], trained: &[bool]) -> Found {
-        (self.run)(inputs, trained).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    /// In the form that serves these inputs; `compute` is the type that a device computes in.
+    pub(super) fn run(&self, inputs: &[Value], trained: &[bool], compute: gpu::DType) -> Found {
+        (self.run)(inputs, trained, compute).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
     pub(super) fn in_f64(&self) -> Vec<Tensor> {
         self.inputs.iter().map(|t| t.to_dtype(DType::F64).expect("a copy")).collect()
     }
 
-    /// The plain composition in f64: no other form serves that type.
-    pub(super) fn oracle(&self) -> Found {
-        self.run(&self.in_f64(), &self.trained)
+    /// The plain composition in f64 of these inputs: no other form serves that type.
+    pub(super) fn oracle(&self, inputs: &[Tensor]) -> Found {
+        let inputs: Vec<Value> = inputs.iter().map(Value::from).collect();
+        self.run(&inputs, &self.trained, gpu::DType::F32)
+    }
+
+    /// On a device that computes in bf16 these inputs, by their numbers, are f32 all the same.
+    fn wide(mut self, inputs: &[usize]) -> Self {
+        self.wide = inputs.to_vec();
+        self
     }
 
     /// Without gradients from input `from` on.
@@ -72,8 +86,35 @@ impl Case {
 
 /// The gradient that a value of this shape, type and place is given.
 pub(super) fn upstream(value: &Tensor) -> Tensor {
-    let upstream = random(value.dims(), Key::new(99));
-    upstream.to_device(value.device()).and_then(|t| t.to_dtype(value.dtype())).expect("a copy")
+    random(value.dims(), Key::new(99)).to_dtype(value.dtype()).expect("a copy")
+}
+
+/// The same for a value wherever it is, in its type.
+fn upstream_of(value: &Value) -> Result<Value> {
+    match value {
+        Value::Host(t) => Ok(upstream(t).into()),
+        Value::Device(a) => carried(&random(a.dims(), Key::new(99)), a.gpu(), a.dtype()),
+    }
+}
+
+/// A tensor of the host on a device, in a type.
+pub(super) fn carried(t: &Tensor, gpu: &Gpu, dtype: gpu::DType) -> Result<Value> {
+    let numbers: Vec<f32> = t.flatten_all()?.to_vec1()?;
+    Ok(match dtype {
+        gpu::DType::Bf16 => {
+            let rounded: Vec<bf16> = numbers.into_iter().map(bf16::from_f32).collect();
+            gpu.upload("an input", &rounded, t.dims())?.into()
+        }
+        _ => gpu.upload("an input", &numbers, t.dims())?.into(),
+    })
+}
+
+/// A value as a tensor on the host.
+fn tensor_of(value: &Value) -> Result<Tensor> {
+    match value {
+        Value::Host(t) => Ok(t.clone()),
+        Value::Device(_) => Ok(Tensor::from_vec(value.to_vec()?, value.dims(), &Device::Cpu)?),
+    }
 }
 
 /// Operations on a tape.
@@ -83,19 +124,20 @@ fn on_tape(
     apply: impl Fn(&mut Tape, &[Var]) -> Result<Var> + 'static,
 ) -> Case {
     let trained = vec![true; inputs.len()];
-    let run = move |inputs: &[Tensor], trained: &[bool]| {
-        let mut tape = Tape::recording(Packs::new(0));
+    let run = move |inputs: &[Value], trained: &[bool], compute: gpu::DType| {
+        let mut tape = Tape::recording(Packs::new(0)).computing(compute);
         let vars: Vec<Var> = (0..inputs.len()).map(|i| tape.parameter(&inputs[i], i, trained[i])).collect();
         let out = apply(&mut tape, &vars)?;
         let mut grads = ParameterGrads::default();
-        tape.backward(&out, upstream(&out.value), &mut grads)?;
-        Ok(Found { values: vec![out.value], grads: (0..inputs.len()).map(|i| grads.get(i).cloned()).collect() })
+        tape.backward(&out, upstream_of(&out.value)?, &mut grads)?;
+        let grad = |i| grads.get(i).map(tensor_of).transpose();
+        Ok(Found { values: vec![tensor_of(&out.value)?], grads: (0..inputs.len()).map(grad).collect::<Result<_>>()? })
     };
-    Case { name, inputs, trained, run: Box::new(run) }
+    Case { name, inputs, trained, wide: Vec::new(), run: Box::new(run) }
 }
 
 /// One operation alone.
-fn operation<const N: usize, O: Operation<N> + Clone>(op: O, inputs: [Tensor; N]) -> Case {
+fn operation<const N: usize, O: DeviceForm<N> + Clone>(op: O, inputs: [Tensor; N]) -> Case {
     let path = std::any::type_name::<O>();
     let name = path.rsplit("::").next().unwrap_or(path);
     on_tape(name, inputs.to_vec(), move |tape, vars| {
@@ -105,15 +147,18 @@ fn operation<const N: usize, O: Operation<N> + Clone>(op: O, inputs: [Tensor; N]
 }
 
 /// What nothing is differentiated through.
-fn routine(name: &'static str, inputs: Vec<Tensor>, run: impl Fn(&[Tensor]) -> Result<Vec<Tensor>> + 'static) -> Case {
+fn routine(name: &'static str, inputs: Vec<Tensor>, run: impl Fn(&[Value]) -> Result<Vec<Tensor>> + 'static) -> Case {
     let none = vec![false; inputs.len()];
-    let run = move |inputs: &[Tensor], _: &[bool]| Ok(Found { values: run(inputs)?, grads: vec![None; inputs.len()] });
-    Case { name, inputs, trained: none, run: Box::new(run) }
+    let run = move |inputs: &[Value], _: &[bool], _: gpu::DType| {
+        Ok(Found { values: run(inputs)?, grads: vec![None; inputs.len()] })
+    };
+    let wide = (0..inputs.len()).collect();
+    Case { name, inputs, trained: none, wide, run: Box::new(run) }
 }
 
 fn entry(bounds: [f64; 2], cases: impl Into<Vec<Case>>) -> Entry {
     let cases = cases.into();
-    Entry { name: cases[0].name, bounds, cases }
+    Entry { name: cases[0].name, bounds, roundings: 2.0, cases }
 }
 
 /// Every operation with random inputs of `n` rows; `most` bounds the lengths of the segments that are attended over.
@@ -133,6 +178,7 @@ fn layers(key: Key, n: usize) -> Vec<Entry> {
     let added = weights.iter().flat_map(|(layout, w)| {
         addends.iter().map(|(addend, more)| {
             operation(LinearAdd { layout: *layout, addend: *addend }, [t(&[n, 40], 1), w.clone(), more.clone()])
+                .wide(&[2])
         })
     });
     let added: Vec<Case> = added.collect();
@@ -141,10 +187,16 @@ fn layers(key: Key, n: usize) -> Vec<Entry> {
         entry([2e-6, 1e-6], added),
         entry(
             [5e-7, 2e-6],
-            [(48, 0.0), (16, 0.0), (48, 1.0), (16, 1.0)]
-                .map(|(width, offset)| operation(Rms { eps: 1e-6, offset }, [t(&[n, 48], 1), t(&[width], 2)])),
+            [(48, 0.0), (16, 0.0), (48, 1.0), (16, 1.0)].map(|(width, offset)| {
+                operation(Rms { eps: 1e-6, offset }, [t(&[n, 48], 1), t(&[width], 2)])
+                    // The residual stream, or heads.
+                    .wide(if width == 48 { &[0, 1] } else { &[1] })
+            }),
         ),
-        entry([5e-7, 1e-6], [operation(LayerNorm { eps: 1e-5 }, [t(&[n, 45], 1), t(&[45], 2), t(&[45], 3)])]),
+        entry(
+            [5e-7, 1e-6],
+            [operation(LayerNorm { eps: 1e-5 }, [t(&[n, 45], 1), t(&[45], 2), t(&[45], 3)]).wide(&[0, 1, 2])],
+        ),
         entry(
             [2e-7, 5e-6],
             [Gelu::Exact, Gelu::Tanh].map(|form| operation(form, [(t(&[n, 30], 1) * 3.0).expect("a product")])),
@@ -156,7 +208,10 @@ fn layers(key: Key, n: usize) -> Vec<Entry> {
         ),
         entry([5e-7, 5e-6], [0.5, 4.0].map(|by| operation(Softcap { by }, [t(&[n, 30], 1)]))),
         entry([1e-7, 1e-7], [operation(Scale(0.37), [t(&[n, 30], 1)])]),
-        entry([1e-7, 1e-7], [operation(Add, [t(&[n, 30], 1), t(&[n, 30], 2)])]),
+        entry(
+            [1e-7, 1e-7],
+            [&[0][..], &[0, 1], &[]].map(|wide| operation(Add, [t(&[n, 30], 1), t(&[n, 30], 2)]).wide(wide)),
+        ),
         entry(
             [5e-7, 5e-7],
             [
@@ -228,6 +283,13 @@ fn scoring(key: Key, n: usize, vocabulary: usize, targets: Targets) -> Vec<Entry
     vec![entry([1e-6, 3e-5], logprobs), entry([5e-6, 3e-5], divergences)]
 }
 
+fn copy(value: &Value) -> Result<Value> {
+    Ok(match value {
+        Value::Host(t) => t.copy()?.into(),
+        Value::Device(a) => carried(&tensor_of(value)?, a.gpu(), a.dtype())?,
+    })
+}
+
 /// What is computed of gradients and parameters.
 fn routines(key: Key, n: usize) -> Vec<Entry> {
     let t = |stream: u64| random(&[n, 200], key.fold(stream));
@@ -252,9 +314,9 @@ fn routines(key: Key, n: usize) -> Vec<Entry> {
         entry(
             [3e-7, 0.0],
             [routine("Update", inputs, move |x| {
-                let x = x.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
+                let x = x.iter().map(copy).collect::<Result<Vec<_>>>()?;
                 Update { rule: &rule, parameter: &x[0], grad: &x[1], first: &x[2], second: &x[3] }.run()?;
-                Ok(vec![x[0].clone(), x[2].clone(), x[3].clone()])
+                [0, 2, 3].into_iter().map(|i| tensor_of(&x[i])).collect()
             })],
         ),
     ]

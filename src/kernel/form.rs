@@ -2,27 +2,40 @@
 //!
 //! Owns that decision, and the routines that need no tape. Nobody else asks where a tensor lies.
 
-use crate::error::Result;
-use candle_core::{DType, Tensor};
+use super::value::Value;
+use crate::error::{Error, Kind, Result};
+use candle_core::DType;
 
 /// The forms in which everything in `kernel/` is written.
 pub(super) enum Form {
     /// Fused loops over f32 in the host's memory.
     Host,
-    /// Candle's operations, on any device and in any float type.
+    /// Kernels over arrays in a device's memory.
+    Device,
+    /// Candle's operations, in any float type.
     Plain,
 }
 
 impl Form {
     /// The one that serves these values; the plain composition where that is asked for.
-    pub(super) fn of<'a>(values: impl IntoIterator<Item = &'a Tensor>, plain: bool) -> Self {
-        if !plain && values.into_iter().all(is_host) { Self::Host } else { Self::Plain }
+    ///
+    /// # Errors
+    /// Values of which some lie on the host and some on a device.
+    pub(super) fn of<'a>(values: impl IntoIterator<Item = &'a Value>, plain: bool) -> Result<Self> {
+        let (mut fused, mut host, mut device) = (!plain, false, false);
+        for value in values {
+            match value {
+                Value::Host(t) => (host, fused) = (true, fused && t.device().is_cpu() && t.dtype() == DType::F32),
+                Value::Device(_) => device = true,
+            }
+        }
+        match (host, device) {
+            (true, true) => Err(Error::new(Kind::Internal, "an operation over values of the host and of a device")),
+            (false, true) => Ok(Self::Device),
+            _ if fused => Ok(Self::Host),
+            _ => Ok(Self::Plain),
+        }
     }
-}
-
-/// Whether these are f32 numbers in the host's memory, which `host::read` and `host::write` reach.
-fn is_host(t: &Tensor) -> bool {
-    t.device().is_cpu() && t.dtype() == DType::F32
 }
 
 /// A computation that nothing is differentiated through: a sum of gradients, an optimizer's update, the cache that
@@ -31,7 +44,7 @@ pub trait Routine: Sized {
     type Out;
 
     /// What decides by where it lies.
-    fn values(&self) -> impl IntoIterator<Item = &Tensor>;
+    fn values(&self) -> impl IntoIterator<Item = &Value>;
 
     /// For f32 in the host's memory.
     ///
@@ -39,7 +52,13 @@ pub trait Routine: Sized {
     /// The routine's own.
     fn host(self) -> Result<Self::Out>;
 
-    /// In candle's operations, on any device and in any float type.
+    /// For arrays in a device's memory.
+    ///
+    /// # Errors
+    /// The routine's own; a device that has failed.
+    fn device(self) -> Result<Self::Out>;
+
+    /// In candle's operations, in any float type.
     ///
     /// # Errors
     /// The routine's own.
@@ -55,8 +74,9 @@ pub trait Routine: Sized {
 }
 
 pub(super) fn run<R: Routine>(routine: R, plain: bool) -> Result<R::Out> {
-    match Form::of(routine.values(), plain) {
+    match Form::of(routine.values(), plain)? {
         Form::Host => routine.host(),
+        Form::Device => routine.device(),
         Form::Plain => routine.plain(),
     }
 }

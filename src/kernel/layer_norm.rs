@@ -2,7 +2,7 @@
 //! biased variance.
 
 use super::host;
-use super::op::Operation;
+use super::op::{Operation, tensors};
 use super::simd::{simd, sum_by};
 use super::tape::{Grads, Tape, Var};
 use crate::error::Result;
@@ -23,7 +23,7 @@ impl Operation<3> for LayerNorm {
     type Saved = [Var; 3];
 
     fn host(&self, _: &Tape, inputs: [&Var; 3]) -> Result<(Tensor, [Var; 3])> {
-        let [x, w, b] = inputs.map(|v| &v.value);
+        let [x, w, b] = tensors(inputs)?;
         let (n, width) = x.dims2()?;
         let y = {
             let (x, w, b) = (host::read(x)?, host::read(w)?, host::read(b)?);
@@ -36,7 +36,7 @@ impl Operation<3> for LayerNorm {
 
     fn backward(&self, [xv, wv, bv]: &[Var; 3], dy: &Tensor, grads: &mut Grads) -> Result<()> {
         let (n, width) = xv.value.dims2()?;
-        let (dy, x, w, eps) = (host::read(dy)?, host::read(&xv.value)?, host::read(&wv.value)?, self.eps as f32);
+        let (dy, x, w, eps) = (host::read(dy)?, host::read(xv.tensor()?)?, host::read(wv.tensor()?)?, self.eps as f32);
         if wv.needs_grad() {
             grads.accumulate(wv, |dw| {
                 host::sum_rows(dw, n, |rows, sum| {

@@ -64,7 +64,7 @@ impl Operation<2> for Linear {
     type Saved = Operands;
 
     fn host(&self, tape: &Tape, [x, w]: [&Var; 2]) -> Result<(Tensor, Operands)> {
-        Ok((multiply(tape, x, w, self.layout, Start::Zero)?, Operands::of(x, w)))
+        Ok((multiply(tape, x, w, self.layout, Start::Zero)?, Operands::of(x, w)?))
     }
 
     fn backward(&self, saved: &Operands, dy: &Tensor, grads: &mut Grads) -> Result<()> {
@@ -101,7 +101,7 @@ impl Operation<3> for LinearAdd {
 
     fn host(&self, tape: &Tape, [x, w, addend]: [&Var; 3]) -> Result<(Tensor, Self::Saved)> {
         let y = {
-            let addend = host::read(&addend.value)?;
+            let addend = host::read(addend.tensor()?)?;
             let start = match self.addend {
                 Addend::Bias => Start::Bias(&addend),
                 Addend::Residual => Start::Rows(&addend),
@@ -109,7 +109,7 @@ impl Operation<3> for LinearAdd {
             multiply(tape, x, w, self.layout, start)?
         };
         let bias = matches!(self.addend, Addend::Bias).then(|| addend.clone());
-        Ok((y, (Operands::of(x, w), bias, addend.sink())))
+        Ok((y, (Operands::of(x, w)?, bias, addend.sink())))
     }
 
     fn backward(&self, (operands, bias, addend): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
@@ -140,10 +140,10 @@ impl Operation<3> for LinearAdd {
 
 fn multiply(tape: &Tape, x: &Var, w: &Var, layout: Layout, start: Start) -> Result<Tensor> {
     let n = x.value.dim(0)?;
-    let (inputs, outputs) = layout.sizes(&w.value)?;
+    let (inputs, outputs) = layout.sizes(w.tensor()?)?;
     let packed =
-        tape.packed(w, Side::Forward, || Ok(Packed::new(layout.mat(&host::read(&w.value)?, inputs, outputs))))?;
-    let x = host::read(&x.value)?;
+        tape.packed(w, Side::Forward, || Ok(Packed::new(layout.mat(&host::read(w.tensor()?)?, inputs, outputs))))?;
+    let x = host::read(x.tensor()?)?;
     host::tensor(product(Mat::new(&x, n, inputs), &packed, start), &[n, outputs])
 }
 
@@ -157,18 +157,19 @@ pub(super) struct Operands {
 }
 
 impl Operands {
-    fn of(x: &Var, w: &Var) -> Self {
-        Self { to: x.sink(), x: w.needs_grad().then(|| x.value.clone()), w: w.clone() }
+    fn of(x: &Var, w: &Var) -> Result<Self> {
+        let read = if w.needs_grad() { Some(x.tensor()?.clone()) } else { None };
+        Ok(Self { to: x.sink(), x: read, w: w.clone() })
     }
 
     fn backward(&self, layout: Layout, dy: &Tensor, grads: &mut Grads) -> Result<()> {
         let n = dy.dim(0)?;
-        let (inputs, outputs) = layout.sizes(&self.w.value)?;
+        let (inputs, outputs) = layout.sizes(self.w.tensor()?)?;
         let dy = host::read(dy)?;
         let dy = Mat::new(&dy, n, outputs);
         if self.to.needs_grad() {
             let packed = grads.tape().packed(&self.w, Side::Backward, || {
-                Ok(Packed::new(layout.mat(&host::read(&self.w.value)?, inputs, outputs).t()))
+                Ok(Packed::new(layout.mat(&host::read(self.w.tensor()?)?, inputs, outputs).t()))
             })?;
             grads.add_owned(self.to, host::tensor(product(dy, &packed, Start::Zero), &[n, inputs])?)?;
         }

@@ -3,7 +3,7 @@
 
 use super::gemm::{Mat, Packed, Start, matmul, product};
 use super::host;
-use super::op::Operation;
+use super::op::{Operation, tensors};
 use super::simd::{exp, max, simd, sum_by};
 use super::softcap::{self, cap, uncap};
 use super::tape::{Grads, Stop, Tape, Var};
@@ -61,7 +61,7 @@ impl Operation<2> for LinearLogprob {
     type Saved = ([Var; 2], Stats);
 
     fn host(&self, tape: &Tape, inputs: [&Var; 2]) -> Result<(Tensor, Self::Saved)> {
-        let stats = self.forward(inputs.map(|v| &v.value), tape.stop())?;
+        let stats = self.forward(tensors(inputs)?, tape.stop())?;
         let pair = |i: usize| {
             let row = self.targets.rows[i] as usize;
             [stats.target[i] - stats.lse[row], stats.lse[row] - stats.mean[row]]
@@ -73,7 +73,7 @@ impl Operation<2> for LinearLogprob {
     fn backward(&self, ([hv, wv], stats): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
         let upstream = Upstream::new(&self.targets, &host::read(dy)?, stats.lse.len());
         let (rows, width) = hv.value.dims2()?;
-        let (hidden, weight) = (host::read(&hv.value)?, host::read(&wv.value)?);
+        let (hidden, weight) = (host::read(hv.tensor()?)?, host::read(wv.tensor()?)?);
         let mut dh = vec![0.0; rows * width];
         for chunk in chunks(&hidden, &weight, width, self.softcap) {
             grads.tape().stop().check()?;

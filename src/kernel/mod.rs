@@ -7,6 +7,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod decode;
+pub mod device;
 pub mod divergence;
 pub mod dot;
 pub mod elementwise;
@@ -24,6 +25,7 @@ pub mod simd;
 pub mod softcap;
 pub mod tape;
 mod tile;
+pub mod value;
 
 #[cfg(test)]
 mod entries_tests;

@@ -5,16 +5,16 @@
 
 use super::form::Form;
 use super::tape::{Grads, Sink, Tape, Var};
+use super::value::Value;
 use crate::error::Result;
+use crate::gpu::Array;
 use candle_core::Tensor;
 
 /// A differentiable operation over N values; its fields are what is not differentiated (an epsilon, positions, ids).
 /// `Tape::apply` runs it.
 ///
-/// *A further device* is one more form here, beside the host's: a forward and a backward pass over values that lie there,
-/// with what they keep, and a variant of `Form` that the compiler then asks for at the two places where a form is chosen,
-/// `Tape::apply` and `form::run`. Models, tape and engine name no form. The suite of operations (`suite_tests.rs`) takes
-/// the device as a parameter.
+/// The form for values on a device is a trait of its own, `DeviceForm`, whose implementations stand in `device/`. Models,
+/// tape and engine name no form. The suite of operations (`suite_tests.rs`) takes the place as a parameter.
 ///
 /// *The forward derivative* (Fisher products, directional derivatives) will stand here as well: `tangent`, from the
 /// inputs and their tangents to the tangent of the value, J·u. What holds it to `backward` needs no second oracle:
@@ -36,24 +36,49 @@ pub trait Operation<const N: usize>: Send + Sync + 'static {
     fn plain(&self, inputs: &[Tensor; N]) -> Result<Tensor>;
 }
 
+/// The form of an operation for values on a device; types and gradients as `device/mod.rs` says.
+pub trait DeviceForm<const N: usize>: Operation<N> {
+    /// What the backward pass reads, and no more.
+    type Kept: Send + Sync + 'static;
+
+    /// The value, and what is kept for `device_backward`.
+    fn device(&self, tape: &Tape, inputs: [&Var; N]) -> Result<(Array, Self::Kept)>;
+
+    /// Adds to `grads` what `dy`, the gradient of the value, comes to.
+    fn device_backward(&self, kept: &Self::Kept, dy: &Array, grads: &mut Grads) -> Result<()>;
+}
+
 impl Tape {
     /// Runs an operation and records its backward pass.
     ///
     /// # Errors
     /// Shapes that do not fit, and an interruption.
-    pub fn apply<const N: usize>(&mut self, op: impl Operation<N>, inputs: [&Var; N]) -> Result<Var> {
-        match Form::of(inputs.map(|v| &v.value), self.is_plain()) {
+    pub fn apply<const N: usize>(&mut self, op: impl DeviceForm<N>, inputs: [&Var; N]) -> Result<Var> {
+        match Form::of(inputs.map(|v| &v.value), self.is_plain())? {
             Form::Host => {
                 let (value, saved) = op.host(self, inputs)?;
-                Ok(self.push(value, &inputs, move |dy, grads| op.backward(&saved, &dy.contiguous()?, grads)))
+                Ok(self.push(value.into(), &inputs, move |dy, grads| {
+                    op.backward(&saved, &dy.host()?.contiguous()?, grads)
+                }))
+            }
+            Form::Device => {
+                let (value, kept) = op.device(self, inputs)?;
+                Ok(self.push(value.into(), &inputs, move |dy, grads| op.device_backward(&kept, dy.array()?, grads)))
             }
             Form::Plain => {
-                let (values, sinks) = (inputs.map(|v| v.value.clone()), inputs.map(Var::sink));
+                let (values, sinks) = (tensors(inputs)?.map(Tensor::clone), inputs.map(Var::sink));
                 let value = op.plain(&values)?;
-                Ok(self.push(value, &inputs, move |dy, grads| plain_backward(&op, &values, sinks, dy, grads)))
+                let back = move |dy: &Value, grads: &mut Grads| plain_backward(&op, &values, sinks, dy.host()?, grads);
+                Ok(self.push(value.into(), &inputs, back))
             }
         }
     }
+}
+
+/// The inputs of a form for the host.
+pub(super) fn tensors<const N: usize>(inputs: [&Var; N]) -> Result<[&Tensor; N]> {
+    let all: Vec<&Tensor> = inputs.iter().map(|v| v.value.host()).collect::<Result<_>>()?;
+    Ok(all.try_into().expect("as many tensors as inputs"))
 }
 
 /// The backward pass of every plain composition, by candle's own differentiation; frozen inputs take no part.

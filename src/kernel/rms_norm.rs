@@ -28,7 +28,7 @@ impl Operation<2> for Rms {
 
     fn host(&self, _: &Tape, [x, w]: [&Var; 2]) -> Result<(Tensor, [Var; 2])> {
         let y = {
-            let (x, w) = (host::read(&x.value)?, host::read(&w.value)?);
+            let (x, w) = (host::read(x.tensor()?)?, host::read(w.tensor()?)?);
             let w = moved(&w, self.offset);
             host::make_rows(x.len() / w.len(), w.len(), |first, y| {
                 forward(&x[first * w.len()..][..y.len()], &w, self.eps as f32, y);
@@ -38,7 +38,7 @@ impl Operation<2> for Rms {
     }
 
     fn backward(&self, [xv, wv]: &[Var; 2], dy: &Tensor, grads: &mut Grads) -> Result<()> {
-        let (dy, x, w) = (host::read(dy)?, host::read(&xv.value)?, host::read(&wv.value)?);
+        let (dy, x, w) = (host::read(dy)?, host::read(xv.tensor()?)?, host::read(wv.tensor()?)?);
         let (width, eps) = (w.len(), self.eps as f32);
         let n = x.len() / width;
         if wv.needs_grad() {

@@ -111,7 +111,7 @@ impl Operation<1> for Rotary {
     type Saved = Sink;
 
     fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Sink)> {
-        Ok((turn(&x.value, &self.angles, self.head_dim)?, x.sink()))
+        Ok((turn(x.tensor()?, &self.angles, self.head_dim)?, x.sink()))
     }
 
     /// A rotation's transpose is the rotation back; a magnitude is its own.

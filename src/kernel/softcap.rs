@@ -26,7 +26,7 @@ impl Operation<1> for Softcap {
 
     fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Self::Saved)> {
         let y = {
-            let x = host::read(&x.value)?;
+            let x = host::read(x.tensor()?)?;
             host::make_rows(x.len(), 1, |at, y| {
                 y.copy_from_slice(&x[at..at + y.len()]);
                 cap(y, self.by);

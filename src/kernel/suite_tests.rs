@@ -3,9 +3,11 @@
 //!
 //! Owns how they are held to each other. What is tested of each operation is an entry of `entries_tests.rs`.
 
-use super::entries_tests::{Case, Entry, entries, over_several_chunks, upstream};
+use super::entries_tests::{Case, Entry, carried, entries, over_several_chunks, upstream};
 use super::simd::forced::at_every_level;
 use super::tests::{bits, numbers};
+use super::value::Value;
+use crate::gpu::{self, Gpu};
 use crate::tensor::rng::Key;
 use crate::ui::out;
 use candle_core::{Device, Tensor};
@@ -31,19 +33,19 @@ fn ragged() -> Vec<Vec<Entry>> {
     (0..6).map(draw).collect()
 }
 
-/// Runs entries, the same operations with several shapes, on `device`, shows how far each is from the oracle, and returns
+/// Runs entries, the same operations with several shapes, at a place, shows how far each is from the oracle, and returns
 /// all that it computed there.
 ///
 /// # Panics
 /// Where a deviation is above its entry's bounds; where an input that is trained alone gets another gradient than when
 /// all are, or another input gets one as well.
-fn check(device: &Device, title: &str, shapes: Vec<Vec<Entry>>) -> Vec<Tensor> {
-    let report = |entry: &Entry| (entry.name, entry.bounds, Deviation::default());
+fn check(on: &On, title: &str, shapes: Vec<Vec<Entry>>) -> Vec<Tensor> {
+    let report = |entry: &Entry| (entry.name, on.bounds(entry), Deviation::default());
     let mut found: Vec<(&str, [f64; 2], Deviation)> = shapes[0].iter().map(report).collect();
     let mut computed = Vec::new();
     for entries in shapes {
         for (entry, (.., most)) in entries.into_iter().zip(&mut found) {
-            entry.cases.iter().for_each(|case| computed.extend(compare(case, device, most)));
+            entry.cases.iter().for_each(|case| computed.extend(compare(case, on, most)));
         }
     }
     let mut table =
@@ -62,11 +64,60 @@ fn check(device: &Device, title: &str, shapes: Vec<Vec<Entry>>) -> Vec<Tensor> {
     computed
 }
 
-/// Raises `most` to how far the case is from its oracle on `device`; what it computed there.
-fn compare(case: &Case, device: &Device, most: &mut Deviation) -> Vec<Tensor> {
-    let carried: Vec<Tensor> = case.inputs.iter().map(|t| t.to_device(device).expect("a copy")).collect();
-    let found = case.run(&carried, &case.trained);
-    let oracle = case.oracle();
+/// Where operations run, and in which type.
+enum On {
+    Host,
+    #[cfg_attr(not(feature = "emulate"), expect(dead_code, reason = "a build without an emulator has no device"))]
+    Device {
+        gpu: Gpu,
+        compute: gpu::DType,
+    },
+}
+
+impl On {
+    fn compute(&self) -> gpu::DType {
+        match self {
+            Self::Host => gpu::DType::F32,
+            Self::Device { compute, .. } => *compute,
+        }
+    }
+
+    /// The type of an input.
+    fn dtype(&self, case: &Case, input: usize) -> gpu::DType {
+        if case.wide.contains(&input) { gpu::DType::F32 } else { self.compute() }
+    }
+
+    /// An entry's own bounds; in bf16, of which a number has 8 digits, those of a few roundings.
+    fn bounds(&self, entry: &Entry) -> [f64; 2] {
+        match self.compute() {
+            gpu::DType::Bf16 => entry.bounds.map(|bound| bound.max(entry.roundings * f64::powi(2.0, -8))),
+            _ => entry.bounds,
+        }
+    }
+
+    /// The inputs there, and the numbers that they hold there in f64.
+    fn inputs(&self, case: &Case) -> (Vec<Value>, Vec<Tensor>) {
+        match self {
+            Self::Host => (case.inputs.iter().map(Value::from).collect(), case.in_f64()),
+            Self::Device { gpu, .. } => {
+                let carry = |(i, t): (usize, &Tensor)| carried(t, gpu, self.dtype(case, i)).expect("a copy");
+                let values: Vec<Value> = case.inputs.iter().enumerate().map(carry).collect();
+                let exact = |value: &Value| {
+                    let numbers = value.to_vec().expect("numbers").into_iter().map(f64::from).collect();
+                    Tensor::from_vec::<_, f64>(numbers, value.dims(), &Device::Cpu).expect("the same shape")
+                };
+                let exact = values.iter().map(exact).collect();
+                (values, exact)
+            }
+        }
+    }
+}
+
+/// Raises `most` to how far the case is from its oracle; what it computed.
+fn compare(case: &Case, on: &On, most: &mut Deviation) -> Vec<Tensor> {
+    let (carried, exact) = on.inputs(case);
+    let found = case.run(&carried, &case.trained, on.compute());
+    let oracle = case.oracle(&exact);
     assert_eq!(found.values.len(), oracle.values.len());
     for (value, exact) in found.values.iter().zip(&oracle.values) {
         let (gap, size) = gap(value, exact);
@@ -80,7 +131,7 @@ fn compare(case: &Case, device: &Device, most: &mut Deviation) -> Vec<Tensor> {
         let (gap, size) = gap(grad, exact);
         raise(&mut most.gradient, gap / size);
         let alone: Vec<bool> = (0..case.inputs.len()).map(|other| other == i).collect();
-        for (other, again) in case.run(&carried, &alone).grads.iter().enumerate() {
+        for (other, again) in case.run(&carried, &alone, on.compute()).grads.iter().enumerate() {
             let expected = (other == i).then_some(grad);
             assert_eq!(again.as_ref().map(bits), expected.map(bits), "{}: input {i} alone", case.name);
         }
@@ -109,7 +160,7 @@ fn raise(most: &mut f64, x: f64) {
 /// At every instruction set that the processor has, which all come to the same bits.
 #[test]
 fn operations_on_the_host_equal_their_plain_compositions() {
-    let found = at_every_level(|level| check(&Device::Cpu, &format!("CPU, {level:?}"), ragged()));
+    let found = at_every_level(|level| check(&On::Host, &format!("CPU, {level:?}"), ragged()));
     for other in &found[1..] {
         for (a, b) in found[0].iter().zip(other) {
             assert!(bits(a) == bits(b), "instruction sets differ in a result of shape {:?}", a.dims());
@@ -117,9 +168,31 @@ fn operations_on_the_host_equal_their_plain_compositions() {
     }
 }
 
+/// The operations that have a form for a device.
+#[cfg(feature = "emulate")]
+const ON_A_DEVICE: &[&str] = &[];
+
+/// On the emulator, in both types that a device computes in; another order of blocks and threads gives the same bits.
+#[cfg(feature = "emulate")]
+#[test]
+fn operations_on_a_device_equal_their_plain_compositions() {
+    for compute in [gpu::DType::F32, gpu::DType::Bf16] {
+        let shapes = || -> Vec<Vec<Entry>> {
+            let known = |entries: Vec<Entry>| entries.into_iter().filter(|e| ON_A_DEVICE.contains(&e.name)).collect();
+            ragged().into_iter().map(known).collect()
+        };
+        let on = |seed| On::Device { gpu: Gpu::emulated(seed), compute };
+        let found = check(&on(1), &format!("emulated, {compute:?}"), shapes());
+        let again = check(&on(2), &format!("emulated, {compute:?}, another order"), shapes());
+        for (a, b) in found.iter().zip(&again) {
+            assert!(bits(a) == bits(b), "the order of blocks shows in a result of shape {:?}", a.dims());
+        }
+    }
+}
+
 #[test]
 fn operations_over_several_chunks_equal_their_plain_compositions() {
-    check(&Device::Cpu, "CPU, several chunks of the vocabulary", vec![over_several_chunks(Key::new(5))]);
+    check(&On::Host, "CPU, several chunks of the vocabulary", vec![over_several_chunks(Key::new(5))]);
 }
 
 /// Of Σ value·upstream, in f64.
@@ -135,9 +208,9 @@ fn plain_compositions_match_finite_differences() {
 fn matches_finite_differences(case: &Case) {
     const STEP: f64 = 1e-5;
     let inputs = case.in_f64();
-    let found = case.run(&inputs, &case.trained);
+    let found = case.oracle(&inputs);
     let sum = |inputs: &[Tensor]| -> f64 {
-        let value = numbers(&case.run(inputs, &vec![false; inputs.len()]).values[0]);
+        let value = numbers(&case.oracle(inputs).values[0]);
         value.iter().zip(numbers(&upstream(&found.values[0]))).map(|(x, y)| x * y).sum()
     };
     for (i, grad) in found.grads.iter().enumerate() {
@@ -165,7 +238,7 @@ fn every_operation_has_an_entry() {
     let mut declared = Vec::new();
     for file in std::fs::read_dir(folder).expect("the folder of operations") {
         let path = file.expect("an entry").path();
-        if path.to_string_lossy().ends_with("tests.rs") {
+        if path.is_dir() || path.to_string_lossy().ends_with("tests.rs") {
             continue;
         }
         let text = std::fs::read_to_string(&path).expect("a source file");

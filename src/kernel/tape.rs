@@ -4,10 +4,13 @@
 //! memory, adds straight into the parameters' accumulators, and neither walks nor drops recursively.
 //! Owns no operation.
 
+use super::device::sums as device;
 use super::form::{self, Routine};
 use super::gemm::Packed;
 use super::host;
+use super::value::Value;
 use crate::error::{Error, Result};
+use crate::gpu::{Array, DType};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -26,13 +29,29 @@ enum Slot {
 /// A value on the tape.
 #[derive(Debug, Clone)]
 pub struct Var {
-    pub value: Tensor,
+    pub value: Value,
     slot: Slot,
     /// The parameter's index in its model, trainable or not: the key of packed copies.
     index: Option<usize>,
 }
 
 impl Var {
+    /// The tensor of a value on the host.
+    ///
+    /// # Errors
+    /// A value of a device.
+    pub fn tensor(&self) -> Result<&Tensor> {
+        self.value.host()
+    }
+
+    /// The array of a value on a device.
+    ///
+    /// # Errors
+    /// A value of the host.
+    pub fn array(&self) -> Result<&Array> {
+        self.value.array()
+    }
+
     pub fn needs_grad(&self) -> bool {
         self.slot != Slot::Constant
     }
@@ -59,7 +78,7 @@ impl From<&Var> for Sink {
     }
 }
 
-type Backward = Box<dyn Fn(&Tensor, &mut Grads) -> Result<()> + Send + Sync>;
+type Backward = Box<dyn Fn(&Value, &mut Grads) -> Result<()> + Send + Sync>;
 
 /// Set from outside when the work in hand is no longer wanted; looked at between operations, and between the parts of
 /// long ones.
@@ -86,6 +105,7 @@ pub struct Tape {
     activations: usize,
     recording: bool,
     plain: bool,
+    compute: DType,
     packs: Arc<Packs>,
     stop: Stop,
 }
@@ -93,7 +113,15 @@ pub struct Tape {
 impl Tape {
     /// A tape that keeps what the backward pass needs.
     pub fn recording(packs: Arc<Packs>) -> Self {
-        Self { steps: Vec::new(), activations: 0, recording: true, plain: false, packs, stop: Stop::default() }
+        Self {
+            steps: Vec::new(),
+            activations: 0,
+            recording: true,
+            plain: false,
+            compute: DType::F32,
+            packs,
+            stop: Stop::default(),
+        }
     }
 
     /// A tape that keeps nothing: values only.
@@ -107,6 +135,17 @@ impl Tape {
         self
     }
 
+    /// Computes in this type on a device: what products read, and what norms and linear maps give.
+    pub fn computing(mut self, compute: DType) -> Self {
+        self.compute = compute;
+        self
+    }
+
+    /// The type that operations compute in on a device.
+    pub fn compute(&self) -> DType {
+        self.compute
+    }
+
     /// Ends with an error once `stop` is set.
     pub fn stopping(mut self, stop: Stop) -> Self {
         self.stop = stop;
@@ -117,14 +156,14 @@ impl Tape {
         &self.stop
     }
 
-    pub fn constant(&self, value: Tensor) -> Var {
-        Var { value, slot: Slot::Constant, index: None }
+    pub fn constant(&self, value: impl Into<Value>) -> Var {
+        Var { value: value.into(), slot: Slot::Constant, index: None }
     }
 
     /// Parameter number `index` of the model.
-    pub fn parameter(&self, value: &Tensor, index: usize, trainable: bool) -> Var {
+    pub fn parameter(&self, value: impl Into<Value>, index: usize, trainable: bool) -> Var {
         let slot = if trainable && self.recording { Slot::Parameter(index) } else { Slot::Constant };
-        Var { value: value.clone(), slot, index: Some(index) }
+        Var { value: value.into(), slot, index: Some(index) }
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -134,9 +173,9 @@ impl Tape {
     /// Adds a step whose gradient flows to `inputs` through `backward`; a constant where none of them needs one.
     pub(super) fn push(
         &mut self,
-        value: Tensor,
+        value: Value,
         inputs: &[&Var],
-        backward: impl Fn(&Tensor, &mut Grads) -> Result<()> + Send + Sync + 'static,
+        backward: impl Fn(&Value, &mut Grads) -> Result<()> + Send + Sync + 'static,
     ) -> Var {
         if !self.recording || !inputs.iter().any(|v| v.needs_grad()) {
             return self.constant(value);
@@ -169,12 +208,12 @@ impl Tape {
     }
 
     /// Carries `upstream` (the gradient of `out`) back to the parameters, adding to `parameters`.
-    pub fn backward(&self, out: &Var, upstream: Tensor, parameters: &mut ParameterGrads) -> Result<()> {
-        self.backward_from(vec![(out, upstream)], parameters)
+    pub fn backward(&self, out: &Var, upstream: impl Into<Value>, parameters: &mut ParameterGrads) -> Result<()> {
+        self.backward_from(vec![(out, upstream.into())], parameters)
     }
 
     /// As `backward`, from several values with a gradient each.
-    pub fn backward_from(&self, outs: Vec<(&Var, Tensor)>, parameters: &mut ParameterGrads) -> Result<()> {
+    pub fn backward_from(&self, outs: Vec<(&Var, Value)>, parameters: &mut ParameterGrads) -> Result<()> {
         let mut grads = Grads { tape: self, activations: vec![None; self.activations], parameters };
         outs.into_iter().try_for_each(|(out, upstream)| grads.add_owned(out, upstream))?;
         for (id, backward) in self.steps.iter().rev() {
@@ -187,19 +226,45 @@ impl Tape {
     }
 }
 
-/// Gradient accumulators of a model's parameters, by index.
+/// Gradient accumulators of a model's parameters, by index; f32 on a device, whatever the parameters are.
 #[derive(Default)]
-pub struct ParameterGrads(BTreeMap<usize, Tensor>);
+pub struct ParameterGrads {
+    sums: BTreeMap<usize, Value>,
+    /// Where the accumulators of a device lie side by side.
+    arena: Option<GradArena>,
+}
+
+/// One array for the gradients of all trained parameters of a model on a device.
+pub struct GradArena {
+    /// f32, zero where nothing was added.
+    pub all: Array,
+    /// The first number of each trained parameter, by its index.
+    pub offsets: Arc<BTreeMap<usize, usize>>,
+}
 
 impl ParameterGrads {
-    pub fn get(&self, index: usize) -> Option<&Tensor> {
-        self.0.get(&index)
+    /// Accumulators within one array.
+    pub fn within(arena: GradArena) -> Self {
+        Self { sums: BTreeMap::new(), arena: Some(arena) }
     }
 
-    fn slot(&mut self, index: usize, like: &Tensor) -> Result<&mut Tensor> {
-        Ok(match self.0.entry(index) {
+    pub fn get(&self, index: usize) -> Option<&Value> {
+        self.sums.get(&index)
+    }
+
+    pub fn arena(&self) -> Option<&GradArena> {
+        self.arena.as_ref()
+    }
+
+    /// The accumulator of a parameter, zero when it is new; `like` has the parameter's shape.
+    fn slot(&mut self, index: usize, like: &Value) -> Result<&mut Value> {
+        Ok(match self.sums.entry(index) {
             Entry::Occupied(sum) => sum.into_mut(),
-            Entry::Vacant(place) => place.insert(like.zeros_like()?),
+            Entry::Vacant(place) => place.insert(match (like, &self.arena) {
+                (Value::Host(_), _) => like.zeros_like()?,
+                (Value::Device(like), Some(arena)) => arena.all.view(arena.offsets[&index], like.dims())?.into(),
+                (Value::Device(like), None) => like.gpu().zeros("a gradient", DType::F32, like.dims())?.into(),
+            }),
         })
     }
 }
@@ -212,7 +277,7 @@ pub struct Grads<'a> {
 }
 
 /// A gradient, and whether nobody else holds the tensor, so that it may be added to in place.
-type Held = (Tensor, bool);
+type Held = (Value, bool);
 
 impl Grads<'_> {
     /// The tape that is walked back.
@@ -221,13 +286,13 @@ impl Grads<'_> {
     }
 
     /// Adds a gradient that was made for this call.
-    pub fn add_owned(&mut self, to: impl Into<Sink>, grad: Tensor) -> Result<()> {
-        self.add(to.into(), (grad, true))
+    pub fn add_owned(&mut self, to: impl Into<Sink>, grad: impl Into<Value>) -> Result<()> {
+        self.add(to.into(), (grad.into(), true))
     }
 
     /// Adds a gradient that others hold too.
-    pub fn add_shared(&mut self, to: impl Into<Sink>, grad: &Tensor) -> Result<()> {
-        self.add(to.into(), (grad.clone(), false))
+    pub fn add_shared(&mut self, to: impl Into<Sink>, grad: impl Into<Value>) -> Result<()> {
+        self.add(to.into(), (grad.into(), false))
     }
 
     fn add(&mut self, to: Sink, more: Held) -> Result<()> {
@@ -250,17 +315,33 @@ impl Grads<'_> {
     /// Changes the gradient of `to` in place: for host forms.
     pub fn accumulate(&mut self, to: &Var, change: impl FnMut(&mut [f32])) -> Result<()> {
         match to.slot {
-            Slot::Parameter(index) => host::write(self.parameters.slot(index, &to.value)?, change),
+            Slot::Parameter(index) => host::write(self.parameters.slot(index, &to.value)?.host()?, change),
             Slot::Constant => Ok(()),
             Slot::Activation(id) => {
                 if let Some((sum, true)) = &self.activations[id] {
-                    return host::write(sum, change);
+                    return host::write(sum.host()?, change);
                 }
-                let sum = to.value.zeros_like()?;
+                let sum = to.tensor()?.zeros_like()?;
                 host::write(&sum, change)?;
                 self.add_owned(to, sum)
             }
         }
+    }
+
+    /// The array that the gradient of `to` is to be added into in place, zeros where there is none yet: f32 for a
+    /// parameter, of the value's own type for an activation. For device forms; `None` where no gradient is needed.
+    pub fn slot(&mut self, to: &Var) -> Result<Option<Array>> {
+        Ok(match to.slot {
+            Slot::Constant => None,
+            Slot::Parameter(index) => Some(self.parameters.slot(index, &to.value)?.array()?.clone()),
+            Slot::Activation(id) => {
+                if !matches!(&self.activations[id], Some((_, true))) {
+                    self.add_owned(to, to.value.zeros_like()?)?;
+                }
+                let held = self.activations[id].as_ref().expect("a gradient was just added");
+                Some(held.0.array()?.clone())
+            }
+        })
     }
 }
 
@@ -273,20 +354,28 @@ struct Sum {
 impl Routine for Sum {
     type Out = Held;
 
-    fn values(&self) -> impl IntoIterator<Item = &Tensor> {
+    fn values(&self) -> impl IntoIterator<Item = &Value> {
         [&self.sum.0, &self.more.0]
     }
 
     fn host(self) -> Result<Held> {
         match (self.sum, self.more) {
-            ((sum, true), (more, _)) => add_into(&sum, &more).map(|()| (sum, true)),
-            ((sum, _), (more, true)) => add_into(&more, &sum).map(|()| (more, true)),
-            ((sum, _), (more, _)) => Ok(((sum + more)?, true)),
+            ((sum, true), (more, _)) => add_into(sum.host()?, more.host()?).map(|()| (sum, true)),
+            ((sum, _), (more, true)) => add_into(more.host()?, sum.host()?).map(|()| (more, true)),
+            ((sum, _), (more, _)) => Ok(((sum.host()? + more.host()?)?.into(), true)),
         }
     }
 
+    fn device(self) -> Result<Held> {
+        let ((sum, own), (more, others)) = (self.sum, self.more);
+        let (sum, more) = if own || !others { (sum, more) } else { (more, sum) };
+        let into = if own || others { sum.array()?.clone() } else { device::copy(sum.array()?)? };
+        device::add_into(&into, more.array()?)?;
+        Ok((into.into(), true))
+    }
+
     fn plain(self) -> Result<Held> {
-        Ok(((self.sum.0 + self.more.0)?, true))
+        Ok(((self.sum.0.host()? + self.more.0.host()?)?.into(), true))
     }
 }
 

@@ -13,6 +13,7 @@ use super::rotary::{Scaling, frequencies};
 use super::segments::{Segment, Segments};
 use super::softcap::softcap;
 use super::tape::{Packs, ParameterGrads, Side, Tape, Var};
+use super::value::Value;
 use crate::tensor::rng::Key;
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
@@ -71,12 +72,12 @@ fn a_distribution_diverges_from_itself_by_exactly_nothing() {
     for softcap in [None, Some(8.0)] {
         let mut tape = Tape::recording(Packs::new(0));
         let (hv, wv) = (tape.parameter(&h, 0, true), tape.parameter(&w, 1, true));
-        let itself = Reference { hidden: h.clone(), head: w.clone(), softcap };
+        let itself = Reference { hidden: (&h).into(), head: (&w).into(), softcap };
         let out = linear_kl(&mut tape, &hv, &lm_head(&wv, softcap), &itself, &targets).expect("the operation runs");
         let mut grads = ParameterGrads::default();
         tape.backward(&out, random(&[300, 1], key), &mut grads).expect("walks back");
         for t in [&out.value, grads.get(0).expect("a gradient"), grads.get(1).expect("a gradient")] {
-            assert!(numbers(t).iter().all(|x| *x == 0.0));
+            assert!(t.to_vec().expect("numbers").iter().all(|x| *x == 0.0));
         }
     }
 }
@@ -85,14 +86,14 @@ fn a_distribution_diverges_from_itself_by_exactly_nothing() {
 fn frozen_operands_get_no_gradient_and_a_tape_can_be_walked_twice() {
     let key = Key::new(2);
     let mut tape = Tape::recording(Packs::new(0));
-    let x = tape.parameter(&random(&[3, 4], key.fold(1)), 0, true);
-    let frozen = tape.parameter(&random(&[5, 4], key.fold(2)), 1, false);
+    let x = tape.parameter(random(&[3, 4], key.fold(1)), 0, true);
+    let frozen = tape.parameter(random(&[5, 4], key.fold(2)), 1, false);
     let y = linear(&mut tape, &x, &frozen, None, Layout::OutIn).expect("the operation runs");
     let walk = || {
         let mut grads = ParameterGrads::default();
         tape.backward(&y, random(&[3, 5], key.fold(3)), &mut grads).expect("walks back");
         assert!(grads.get(1).is_none());
-        grads.get(0).expect("a gradient").to_vec2::<f32>().expect("of this type and shape")
+        grads.get(0).expect("a gradient").to_vec().expect("numbers")
     };
     assert_eq!(walk(), walk());
 }
@@ -120,7 +121,8 @@ fn a_decoded_row_has_the_bits_of_packed_attention() {
         let heads = Heads { window, softcap, ..HEADS };
         let mut tape = Tape::forward_only(Packs::new(0));
         let [q, k, v] = [&q, &k, &v].map(|t| tape.constant(t.clone()));
-        let packed = rows(&attention(&mut tape, &q, &k, &v, &segments, heads).expect("the operation runs").value);
+        let packed = attention(&mut tape, &q, &k, &v, &segments, heads).expect("the operation runs");
+        let packed = rows(packed.tensor().expect("on the host"));
         let (mut runs, mut at, mut scores): (Vec<KeyValues>, _, _) = (Vec::new(), 0, Vec::new());
         for len in lengths {
             let mut own = KeyValues::new(heads);
@@ -155,7 +157,7 @@ fn keys_before_every_window_of_a_block_are_not_read() {
         let mut grads = ParameterGrads::default();
         tape.backward(&y, random(&[n, 64], Key::new(4)), &mut grads).expect("walks back");
         // Blocks are of 60 rows or fewer: a row past 200 shares none with one that sees the first 100 tokens.
-        let tail = |t: &Tensor| bits(&t.narrow(0, 200, n - 200).expect("of this type and shape"));
+        let tail = |v: &Value| bits(&v.host().and_then(|t| Ok(t.narrow(0, 200, n - 200)?)).expect("of this shape"));
         [
             tail(&y.value),
             tail(grads.get(0).expect("a gradient")),
@@ -174,9 +176,11 @@ fn capped_logits_are_the_same_numbers_when_sampling_and_when_scoring() {
     let (hv, head) = (tape.constant(h), lm_head(&tape.constant(w), Some(3.0)));
     let logits = linear(&mut tape, &hv, &head.weight, None, Layout::OutIn).expect("the operation runs");
     let logits = softcap(&mut tape, &logits, 3.0).expect("the operation runs").value;
-    assert!(numbers(&logits).iter().all(|z| z.abs() <= 3.0));
+    let logits = logits.host().expect("on the host");
+    assert!(numbers(logits).iter().all(|z| z.abs() <= 3.0));
     let targets = Targets { rows: Arc::from([0, 4]), tokens: Arc::from([7, 250]), temperature: 1.0 };
     let scored = linear_logprob(&mut tape, &hv, &head, &targets).expect("the operation runs").value;
+    let scored = scored.host().expect("on the host");
     for (i, (row, token)) in [(0, 7), (4, 250)].into_iter().enumerate() {
         let z: Vec<f32> = logits.get(row).and_then(|row| row.to_vec1()).expect("a row");
         let lse = z.iter().map(|&z| f64::from(z).exp()).sum::<f64>().ln();

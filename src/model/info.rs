@@ -4,7 +4,7 @@
 
 use super::{ChatTemplate, Head, Tokenizer};
 use crate::error::{Error, Result};
-use candle_core::Device;
+use crate::gpu::{DType, Place};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,7 +37,9 @@ pub struct ModelInfo {
     /// What its configuration asks for and a user should know.
     pub notes: Vec<String>,
     /// Where its weights are.
-    pub device: Device,
+    pub place: Place,
+    /// The type that its operations compute in on a device.
+    pub compute: DType,
 }
 
 impl ModelInfo {

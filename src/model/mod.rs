@@ -14,6 +14,7 @@ pub mod info;
 pub mod init;
 pub mod lora;
 mod open;
+mod parameter;
 pub mod rows;
 mod save;
 pub mod source;
@@ -26,13 +27,15 @@ pub use config::Config;
 pub use info::ModelInfo;
 pub use lora::{Adapter, LoraOptions};
 pub use open::{Adaptation, OpenOptions};
+pub use parameter::{Arena, Parameter};
 pub use tokenizer::Tokenizer;
 pub use trunk::{Head, Trunk};
 pub use weights::SaveDtype;
 
 use crate::error::{Error, Result};
+use crate::gpu::{DType, Place};
 use crate::kernel::tape::Packs;
-use candle_core::{Device, Tensor, Var};
+use crate::kernel::value::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,15 +51,7 @@ const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// Content by file name, in order of the name.
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// One weight. A trained one is a candle variable, which the optimizer changes in place.
-#[derive(Debug, Clone)]
-struct Parameter {
-    name: String,
-    tensor: Tensor,
-    trains: bool,
-}
-
-/// A decoder with its head. Parameters are f32 and contiguous; after the trained ones were changed
+/// A decoder with its head. Parameters are contiguous, and f32 on the host; after the trained ones were changed
 /// [`Model::bump_version`] is to be called.
 #[derive(Debug)]
 pub struct Model {
@@ -68,6 +63,8 @@ pub struct Model {
     version: AtomicU64,
     /// The model's own sorted by name, then the adapter's, so that a model keeps its places when it gets one.
     parameters: Vec<Parameter>,
+    /// Where the trained ones lie on a device.
+    arena: Option<Arena>,
     places: BTreeMap<String, usize>,
     files: Arc<Files>,
     /// Packed copies of the weights of this version.
@@ -90,14 +87,25 @@ struct Parts {
     chat: Option<Arc<ChatTemplate>>,
     files: Arc<Files>,
     parameters: Vec<Parameter>,
-    device: Device,
+    place: Place,
+    /// The type that operations compute in on a device.
+    compute: DType,
 }
 
-impl From<Parts> for Model {
-    fn from(parts: Parts) -> Self {
-        let Parts { name, config, adapter, tokenizer, chat, files, parameters, device } = parts;
+impl Parts {
+    /// The model, its weights carried to its place; those that lie there already stay.
+    ///
+    /// # Errors
+    /// A device without room for them.
+    fn build(self) -> Result<Model> {
+        let (parameters, arena) = parameter::carry(self.parameters, &self.place, self.compute)?;
+        Ok(Self { parameters, ..self }.with(arena))
+    }
+
+    fn with(self, arena: Option<Arena>) -> Model {
+        let Parts { name, config, adapter, tokenizer, chat, files, parameters, place, compute } = self;
         let count = |parameters: &[Parameter], trained: bool| {
-            parameters.iter().filter(|p| p.trains || !trained).map(|p| p.tensor.elem_count()).sum()
+            parameters.iter().filter(|p| p.trains || !trained).map(|p| p.value.len()).sum()
         };
         let size = count(&parameters, false);
         let info = ModelInfo {
@@ -115,15 +123,17 @@ impl From<Parts> for Model {
             rank: adapter.as_ref().map(|adapter| adapter.rank),
             format: None,
             notes: config.notes.clone(),
-            device,
+            place,
+            compute,
         };
-        Self {
+        Model {
             info,
             config,
             adapter,
             version: AtomicU64::new(0),
             places: parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
             parameters,
+            arena,
             files,
             packs: Mutex::new(Packs::new(size)),
         }
@@ -132,8 +142,8 @@ impl From<Parts> for Model {
 
 impl Model {
     /// The same model around other parameters.
-    fn with_parameters(&self, parameters: Vec<Parameter>, adapter: Option<Adapter>) -> Self {
-        Self::from(Parts {
+    fn parts(&self, parameters: Vec<Parameter>, adapter: Option<Adapter>) -> Parts {
+        Parts {
             name: self.name.clone(),
             config: self.config.clone(),
             adapter,
@@ -141,8 +151,9 @@ impl Model {
             chat: self.chat.clone(),
             files: self.files.clone(),
             parameters,
-            device: self.device.clone(),
-        })
+            place: self.place.clone(),
+            compute: self.compute,
+        }
     }
 
     /// A copy that never changes and has no gradient. Weights that never change are shared with it, not copied.
@@ -165,12 +176,8 @@ impl Model {
 
     /// The first `count` parameters as a model that never changes.
     fn still(&self, count: usize, adapter: Option<Adapter>) -> Result<Arc<Self>> {
-        let copy = |p: &Parameter| -> Result<Parameter> {
-            let tensor = if p.trains { p.tensor.detach().copy()? } else { p.tensor.clone() };
-            Ok(Parameter { name: p.name.clone(), tensor, trains: false })
-        };
-        let parameters = self.parameters[..count].iter().map(copy).collect::<Result<_>>()?;
-        let still = self.with_parameters(parameters, adapter);
+        let parameters = self.parameters[..count].iter().map(Parameter::still).collect::<Result<_>>()?;
+        let still = self.parts(parameters, adapter).with(None);
         *still.packs.lock().unwrap_or_else(PoisonError::into_inner) = self.packs().renewed(|i| !self.trains(i));
         Ok(Arc::new(still))
     }
@@ -191,17 +198,16 @@ impl Model {
             adapter.linears(&self.config).into_iter().map(|linear| (linear.weight().0, linear)).collect();
         for p in &self.parameters[..own] {
             let tensor = match linears.get(&p.name) {
-                None => p.tensor.detach().copy()?,
+                None => p.on_host()?,
                 Some(linear) => {
                     let [a, b] = lora::names(&linear.name);
-                    let (a, b) = (self.parameter(&a)?.detach(), self.parameter(&b)?.detach());
-                    lora::merged(&p.tensor.detach(), &a, &b, adapter.scale(), linear.layout)?
+                    let [a, b] = [self.own(&a)?.on_host()?, self.own(&b)?.on_host()?];
+                    lora::merged(&p.on_host()?, &a, &b, adapter.scale(), linear.layout)?
                 }
             };
-            let tensor = Var::from_tensor(&tensor)?.into_inner();
-            parameters.push(Parameter { name: p.name.clone(), tensor, trains: true });
+            parameters.push(Parameter::trained(p.name.clone(), &tensor)?);
         }
-        Ok(Arc::new(self.with_parameters(parameters, None)))
+        Ok(Arc::new(self.parts(parameters, None).build()?))
     }
 
     /// How often the parameters were changed.
@@ -226,26 +232,52 @@ impl Model {
         self.parameters.get(place).is_some_and(|p| p.trains)
     }
 
-    pub fn device(&self) -> &Device {
-        &self.info.device
+    /// Where its weights are.
+    pub fn place(&self) -> &Place {
+        &self.info.place
     }
 
-    /// One parameter by its Hugging Face name.
-    pub fn parameter(&self, name: &str) -> Result<&Tensor> {
-        Ok(&self.parameters[self.place(name)?].tensor)
+    /// Where its trained weights lie on a device.
+    pub fn arena(&self) -> Option<&Arena> {
+        self.arena.as_ref()
     }
 
-    /// The place of a parameter in [`Model::parameters`].
-    pub fn place(&self, name: &str) -> Result<usize> {
+    /// What operations read of a parameter, by its Hugging Face name.
+    pub fn parameter(&self, name: &str) -> Result<&Value> {
+        Ok(&self.own(name)?.value)
+    }
+
+    fn own(&self, name: &str) -> Result<&Parameter> {
+        Ok(&self.parameters[self.index(name)?])
+    }
+
+    /// The index of a parameter in [`Model::parameters`].
+    pub fn index(&self, name: &str) -> Result<usize> {
         self.places.get(name).copied().ok_or_else(|| {
             let known: Vec<&String> = self.places.keys().collect();
             Error::unknown("parameter", name, &known)
         })
     }
 
-    /// Name and tensor of every parameter: the model's own sorted by name, then the adapter's.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.parameters.iter().map(|p| (p.name.as_str(), &p.tensor))
+    /// Name and value of every parameter: the model's own sorted by name, then the adapter's.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.parameters.iter().map(|p| (p.name.as_str(), &p.value))
+    }
+
+    /// The f32 numbers of the parameter at an index, which are those that are saved.
+    ///
+    /// # Errors
+    /// A device that has failed.
+    pub fn numbers(&self, index: usize) -> Result<Vec<f32>> {
+        self.parameters[index].numbers()
+    }
+
+    /// Overwrites the numbers of the parameter at an index.
+    ///
+    /// # Errors
+    /// A device that has failed.
+    pub fn write(&self, index: usize, numbers: &[f32]) -> Result<()> {
+        self.parameters[index].write(numbers)
     }
 }
 

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::files;
+use crate::gpu::{DType, Place};
 use crate::tensor::memory;
 use crate::tensor::rng::Key;
-use candle_core::{Device, Tensor, Var};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,12 +41,14 @@ pub struct OpenOptions {
     pub adaptation: Adaptation,
     /// What is not stored is drawn from here.
     pub key: Key,
+    /// The type that a device computes in; the host computes in f32.
+    pub compute: DType,
 }
 
 impl OpenOptions {
     /// As stored; what is not stored follows `key`.
     pub fn new(key: Key) -> Self {
-        Self { random: false, head: None, adaptation: Adaptation::None, key }
+        Self { random: false, head: None, adaptation: Adaptation::None, key, compute: DType::Bf16 }
     }
 }
 
@@ -64,45 +66,45 @@ pub enum Adaptation {
 
 impl Model {
     /// Opens a folder in the Hugging Face layout: `config.json`, safetensors, and `tokenizer.json` where there is one.
-    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
+    pub fn load(dir: &Path, place: &Place) -> Result<Self> {
         let checkpoint = Checkpoint::read(Source::folder(dir)?)?;
-        checkpoint.open(dir.display().to_string(), &OpenOptions::new(Key::new(0)), device)
+        checkpoint.open(dir.display().to_string(), &OpenOptions::new(Key::new(0)), place)
     }
 
     /// A built-in model, a folder, or a hub id; a model's folder goes before a built-in one of its name. A folder that
     /// holds an adapter alone names its model.
-    pub fn open(name: &str, options: &OpenOptions, device: &Device) -> Result<Self> {
+    pub fn open(name: &str, options: &OpenOptions, place: &Place) -> Result<Self> {
         memory::enough()?;
         let source = Source::resolve(name, &mut |_| {})?;
         match source.adapter() {
-            Some(dir) => open_adapted(dir, options, device),
-            None => Checkpoint::read(source)?.open(name.to_string(), options, device),
+            Some(dir) => open_adapted(dir, options, place),
+            None => Checkpoint::read(source)?.open(name.to_string(), options, place),
         }
     }
 
     /// A built-in model.
-    pub fn builtin(name: &str, device: &Device) -> Result<Self> {
-        Checkpoint::read(Source::builtin(name)?)?.open(name.into(), &OpenOptions::new(Key::new(0)), device)
+    pub fn builtin(name: &str, place: &Place) -> Result<Self> {
+        Checkpoint::read(Source::builtin(name)?)?.open(name.into(), &OpenOptions::new(Key::new(0)), place)
     }
 
     /// A built-in model with random weights.
-    pub fn builtin_random(name: &str, key: Key, device: &Device) -> Result<Self> {
+    pub fn builtin_random(name: &str, key: Key, place: &Place) -> Result<Self> {
         let options = OpenOptions { random: true, ..OpenOptions::new(key) };
-        Checkpoint::read(Source::builtin(name)?)?.open(name.into(), &options, device)
+        Checkpoint::read(Source::builtin(name)?)?.open(name.into(), &options, place)
     }
 
     /// A model with random weights; the same key gives the same weights.
-    pub fn random(config: Config, tokenizer: Option<Arc<Tokenizer>>, key: Key, device: &Device) -> Result<Self> {
+    pub fn random(config: Config, tokenizer: Option<Arc<Tokenizer>>, key: Key, place: &Place) -> Result<Self> {
         let checkpoint = Checkpoint { config, files: Files::new(), weights: None };
         let options = OpenOptions { random: true, ..OpenOptions::new(key) };
-        let mut model = checkpoint.open("random".into(), &options, device)?;
+        let mut model = checkpoint.open("random".into(), &options, place)?;
         model.info.tokenizer = tokenizer;
         Ok(model)
     }
 }
 
 /// A folder with an adapter alone: its file names the model, as a path, a hub id or a built-in name.
-fn open_adapted(dir: &Path, options: &OpenOptions, device: &Device) -> Result<Model> {
+fn open_adapted(dir: &Path, options: &OpenOptions, place: &Place) -> Result<Model> {
     if !matches!(options.adaptation, Adaptation::None) {
         return Err(Error::value(format!("{} is an adapter, which cannot get another one", dir.display()))
             .hint("merge it first: load_model(dir).merge().save(other)"));
@@ -121,7 +123,7 @@ fn open_adapted(dir: &Path, options: &OpenOptions, device: &Device) -> Result<Mo
         base.to_string()
     };
     let options = OpenOptions { adaptation: Adaptation::Stored(dir.to_path_buf()), ..options.clone() };
-    Model::open(&base, &options, device).map_err(|e| {
+    Model::open(&base, &options, place).map_err(|e| {
         let hint = e.hint.clone().unwrap_or_default();
         Error::new(e.kind, format!("the model {base} of the adapter {}: {}", dir.display(), e.what))
             .hint(format!("{hint}; or give the model yourself: load_model(name, #{{ adapter: {:?} }})", dir.display()))
@@ -166,7 +168,7 @@ impl Checkpoint {
         Ok(Self { config, files, weights: Some(source) })
     }
 
-    fn open(self, name: String, options: &OpenOptions, device: &Device) -> Result<Model> {
+    fn open(self, name: String, options: &OpenOptions, place: &Place) -> Result<Model> {
         let (stored, tokenizer) = with_files(self.config, &self.files)?;
         let file = |name: &str| self.files.get(name).map(Vec::as_slice);
         let chat = ChatTemplate::from_files(file(TOKENIZER_CONFIG), file(CHAT_TEMPLATE))?.map(Arc::new);
@@ -199,22 +201,14 @@ impl Checkpoint {
         let mut parameters = Vec::with_capacity(wanted.len());
         for ((name, shape), values) in wanted.iter().zip(values) {
             let trains = adapter.is_none() || heads.contains(name);
-            parameters.push(parameter(name.clone(), shape, values, trains, device)?);
+            parameters.push(Parameter::new(name.clone(), shape, values, trains)?);
         }
         if let Some(adapter) = &adapter {
-            add_adapter(&mut parameters, adapter, &config, &heads, options, device)?;
+            add_adapter(&mut parameters, adapter, &config, &heads, options)?;
         }
-        let (files, device) = (Arc::new(self.files), device.clone());
-        Ok(Parts { name, config, adapter, tokenizer, chat, files, parameters, device }.into())
+        let (files, place, compute) = (Arc::new(self.files), place.clone(), options.compute);
+        Parts { name, config, adapter, tokenizer, chat, files, parameters, place, compute }.build()
     }
-}
-
-fn parameter(name: String, shape: &[usize], values: Vec<f32>, trains: bool, device: &Device) -> Result<Parameter> {
-    let tensor = match trains {
-        true => Var::from_vec(values, shape, device)?.into_inner(),
-        false => Tensor::from_vec(values, shape, device)?,
-    };
-    Ok(Parameter { name, tensor, trains })
 }
 
 /// Adds A and B of every adapted map, new or read, and takes over the head that was trained beside them.
@@ -224,14 +218,13 @@ fn add_adapter(
     config: &Config,
     heads: &[String],
     options: &OpenOptions,
-    device: &Device,
 ) -> Result<()> {
     let mut wanted = adapter.parameters(config);
     let Adaptation::Stored(dir) = &options.adaptation else {
         for (i, (name, shape)) in wanted.into_iter().enumerate() {
             // The model's own parameters have the keys from 0.
             let values = lora::first_values(&name, &shape, options.key.fold((parameters.len() + i) as u64));
-            parameters.push(parameter(name, &shape, values, true, device)?);
+            parameters.push(Parameter::new(name, &shape, values, true)?);
         }
         return Ok(());
     };
@@ -246,7 +239,7 @@ fn add_adapter(
     let mut read: Vec<Parameter> = Vec::with_capacity(wanted.len());
     for (wanted, values) in wanted.iter().zip(values) {
         let name = wanted.name.strip_prefix(PREFIX).unwrap_or(&wanted.name).to_string();
-        read.push(parameter(name, &wanted.shape, values.expect("none is optional"), true, device)?);
+        read.push(Parameter::new(name, &wanted.shape, values.expect("none is optional"), true)?);
     }
     let (head, own): (Vec<_>, Vec<_>) = read.into_iter().partition(|p| heads.contains(&p.name));
     for head in head {

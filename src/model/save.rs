@@ -46,7 +46,7 @@ impl Model {
     }
 
     fn save_whole(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
-        self.write(&dir.join(weights::SINGLE), "", |_| true, dtype)?;
+        self.write_file(&dir.join(weights::SINGLE), "", |_| true, dtype)?;
         weights::remove_shards(dir)?;
         write_json(&dir.join(CONFIG), &self.config.to_json_as(dtype.long_name()))?;
         if !self.files.contains_key(GENERATION) {
@@ -65,17 +65,16 @@ impl Model {
         };
         let own = self.config.parameters().len();
         let chosen = |i: usize| i >= own || head.contains(&self.parameters[i].name);
-        self.write(&dir.join(ADAPTER_WEIGHTS), PREFIX, chosen, dtype)?;
+        self.write_file(&dir.join(ADAPTER_WEIGHTS), PREFIX, chosen, dtype)?;
         write_json(&dir.join(ADAPTER_CONFIG), &adapter.to_json(&self.config))
     }
 
     /// Writes the chosen parameters, `prefix` before their names.
-    fn write(&self, path: &Path, prefix: &str, chosen: impl Fn(usize) -> bool, dtype: SaveDtype) -> Result<()> {
+    fn write_file(&self, path: &Path, prefix: &str, chosen: impl Fn(usize) -> bool, dtype: SaveDtype) -> Result<()> {
         let mut named = Vec::new();
         for (i, p) in self.parameters.iter().enumerate() {
             if chosen(i) {
-                let values = p.tensor.detach().flatten_all()?.to_vec1::<f32>()?;
-                named.push((format!("{prefix}{}", p.name), p.tensor.dims().to_vec(), values));
+                named.push((format!("{prefix}{}", p.name), p.value.dims().to_vec(), p.numbers()?));
             }
         }
         named.sort_by(|a, b| a.0.cmp(&b.0));

@@ -2,7 +2,9 @@
 
 use super::save::write_json;
 use super::*;
+use crate::gpu::Place;
 use crate::tensor::rng::Key;
+use candle_core::Var;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -21,7 +23,7 @@ fn copy() -> TempDir {
 }
 
 fn refused(dir: &TempDir) -> Error {
-    Model::load(dir.path(), &Device::Cpu).expect_err("must be refused")
+    Model::load(dir.path(), &Place::Host).expect_err("must be refused")
 }
 
 /// Rewrites the header of the weights; the data stays.
@@ -37,15 +39,15 @@ fn edit_header(dir: &TempDir, edit: impl FnOnce(&mut Map<String, Value>)) {
 }
 
 fn numbers(model: &Model) -> Vec<Vec<f32>> {
-    model.parameters().map(|(_, t)| t.flatten_all().and_then(|t| t.to_vec1()).expect("numbers")).collect()
+    model.parameters().map(|(_, t)| t.to_vec().expect("numbers")).collect()
 }
 
 #[test]
 fn a_saved_model_is_the_same_and_saved_again_the_same_bytes() {
-    let model = Model::load(&fixture(), &Device::Cpu).expect("loads");
+    let model = Model::load(&fixture(), &Place::Host).expect("loads");
     let (a, b) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
     model.save(a.path(), SaveDtype::F32).expect("saves");
-    let again = Model::load(a.path(), &Device::Cpu).expect("loads");
+    let again = Model::load(a.path(), &Place::Host).expect("loads");
     assert_eq!(numbers(&model), numbers(&again));
     again.save(b.path(), SaveDtype::F32).expect("saves");
     let mut names: Vec<_> =
@@ -64,11 +66,11 @@ fn a_saved_model_is_the_same_and_saved_again_the_same_bytes() {
 
 #[test]
 fn half_precision_rounds_once() {
-    let model = Model::load(&fixture(), &Device::Cpu).expect("loads");
+    let model = Model::load(&fixture(), &Place::Host).expect("loads");
     for (dtype, name, relative) in [(SaveDtype::F16, "float16", 1e-3), (SaveDtype::BF16, "bfloat16", 8e-3)] {
         let (a, b) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
         model.save(a.path(), dtype).expect("saves");
-        let again = Model::load(a.path(), &Device::Cpu).expect("loads");
+        let again = Model::load(a.path(), &Place::Host).expect("loads");
         for (x, y) in numbers(&model).concat().iter().zip(numbers(&again).concat()) {
             assert!((x - y).abs() <= relative * x.abs() + 1e-7, "{x} became {y}");
         }
@@ -81,15 +83,18 @@ fn half_precision_rounds_once() {
 
 #[test]
 fn a_frozen_copy_does_not_follow_its_source() {
-    let model = Model::load(&fixture(), &Device::Cpu).expect("loads");
+    let model = Model::load(&fixture(), &Place::Host).expect("loads");
     let frozen = model.frozen().expect("copies");
     let before = numbers(&frozen);
-    let norm = model.parameter("model.norm.weight").expect("there");
+    let norm = model.parameter("model.norm.weight").and_then(|v| v.host()).expect("there");
     assert!(norm.is_variable() && model.trainable());
     Var::from_tensor(norm).expect("variable").set(&norm.detach().affine(2.0, 0.0).expect("doubled")).expect("set");
     assert_ne!(numbers(&model), before);
     assert_eq!(numbers(&frozen), before);
-    assert!(!frozen.trainable() && frozen.parameters().all(|(_, t)| !t.is_variable() && t.is_contiguous()));
+    assert!(
+        !frozen.trainable()
+            && frozen.parameters().all(|(_, v)| v.host().is_ok_and(|t| !t.is_variable() && t.is_contiguous()))
+    );
     assert_ne!(model.id, frozen.id);
 }
 
@@ -180,7 +185,7 @@ fn a_number_that_is_not_finite_is_refused() {
 
 #[test]
 fn shards_are_read_through_their_index() {
-    let model = Model::load(&fixture(), &Device::Cpu).expect("loads");
+    let model = Model::load(&fixture(), &Place::Host).expect("loads");
     let dir = copy();
     std::fs::remove_file(dir.path().join(weights::SINGLE)).expect("removed");
     let all: Vec<_> = model.parameters().map(|(n, t)| (n, t.dims().to_vec())).zip(numbers(&model)).collect();
@@ -193,7 +198,7 @@ fn shards_are_read_through_their_index() {
     }
     let index = dir.path().join("model.safetensors.index.json");
     write_json(&index, &json!({"weight_map": map})).expect("written");
-    assert_eq!(numbers(&Model::load(dir.path(), &Device::Cpu).expect("loads")), numbers(&model));
+    assert_eq!(numbers(&Model::load(dir.path(), &Place::Host).expect("loads")), numbers(&model));
     std::fs::remove_file(dir.path().join("model-1.safetensors")).expect("removed");
     let e = refused(&dir);
     assert!(e.what.ends_with("names the file \"model-1.safetensors\", which is not in the folder"), "{}", e.what);
@@ -227,12 +232,12 @@ fn a_tokenizer_larger_than_the_embedding_is_refused() {
 
 #[test]
 fn random_weights_follow_the_key() {
-    let make = |seed| Model::builtin_random("tiny", Key::new(seed), &Device::Cpu).expect("built in");
+    let make = |seed| Model::builtin_random("tiny", Key::new(seed), &Place::Host).expect("built in");
     let (a, b, c) = (numbers(&make(1)), numbers(&make(1)), numbers(&make(2)));
     assert!(a == b && a != c);
     let model = make(1);
     let std = |name: &str| {
-        let values: Vec<f32> = model.parameter(name).and_then(|t| Ok(t.flatten_all()?.to_vec1()?)).expect("numbers");
+        let values: Vec<f32> = model.parameter(name).and_then(|v| v.to_vec()).expect("numbers");
         (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
     };
     let base = model.config.init_std as f32;
@@ -243,7 +248,7 @@ fn random_weights_follow_the_key() {
 
 #[test]
 fn tiny_reads_every_character_and_writes_it_back() {
-    let model = Model::builtin_random("tiny", Key::new(0), &Device::Cpu).expect("built in");
+    let model = Model::builtin_random("tiny", Key::new(0), &Place::Host).expect("built in");
     let tokenizer = model.tokenizer.as_ref().expect("a tokenizer");
     let text: String = ('\t'..='\n').chain(' '..='~').collect();
     let ids = tokenizer.encode(&text).expect("encodes");
@@ -261,7 +266,7 @@ fn tiny_reads_every_character_and_writes_it_back() {
 
 #[test]
 fn unknown_models_get_a_suggestion() {
-    let e = Model::open("tinny", &OpenOptions::new(Key::new(0)), &Device::Cpu).expect_err("no such model");
+    let e = Model::open("tinny", &OpenOptions::new(Key::new(0)), &Place::Host).expect_err("no such model");
     assert_eq!(e.what, "unknown model `tinny`");
     assert!(e.hint.is_some_and(|hint| {
         hint.starts_with("did you mean `tiny`? (built in); otherwise give a folder with config.json")
@@ -273,6 +278,6 @@ fn a_run_folder_of_its_name_does_not_hide_a_built_in_model() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("config.json"), "{\"seed\": 0}").expect("written");
     assert!(!weights::exist(dir.path()));
-    let error = Model::load(dir.path(), &Device::Cpu).expect_err("no model");
+    let error = Model::load(dir.path(), &Place::Host).expect_err("no model");
     assert!(error.what.contains("architecture"), "{error}");
 }

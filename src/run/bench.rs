@@ -7,6 +7,7 @@ use crate::engine::{
     measure,
 };
 use crate::error::Result;
+use crate::gpu::Place;
 use crate::model::Config;
 use crate::model::rows::Rows;
 use crate::rl::{advantage, clip, divergence, mask};
@@ -110,7 +111,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(shape: Shape, device: &Device, engine: Rc<dyn Engine>) -> Result<Self> {
+    pub fn new(shape: Shape, place: &Place, engine: Rc<dyn Engine>) -> Result<Self> {
         let end = if shape.ends { vec![1] } else { vec![] };
         let config = Config::from_json(&serde_json::json!({
             "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
@@ -120,8 +121,8 @@ impl Bench {
             "tie_word_embeddings": true, "eos_token_id": end,
         }))?;
         let key = Key::new(0);
-        let (config, device) = (Box::new(config), device.clone());
-        let policy = engine.open(&OpenRequest::Random { config, key: key.fold(0), device })?;
+        let (config, place) = (Box::new(config), place.clone());
+        let policy = engine.open(&OpenRequest::Random { config, key: key.fold(0), place })?;
         let options = AdamwOptions { lr: 1e-5, ..AdamwOptions::default() };
         let token = |i: usize| key.fold(1).below(i as u64, shape.vocabulary as u64 - 3) as u32 + 3;
         let prompt = |p: usize| (0..shape.prompt_tokens).map(|t| token(p * shape.prompt_tokens + t)).collect();
@@ -171,7 +172,7 @@ impl Bench {
 
     /// seq_mean(0.04·k3 − min(ratio·A, clip(ratio)·A)), as `scripts/grpo.rhai` has it.
     fn loss(&self, rows: &Arc<Rows>, old: &[Vec<f32>], reference: &Tensor, key: Key) -> Result<Tensor> {
-        let (device, width) = (&self.policy.device, rows.width());
+        let (device, width) = (&Device::Cpu, rows.width());
         let padded = |row: &Vec<f32>| row.iter().copied().chain(std::iter::repeat(0.0)).take(width).collect::<Vec<_>>();
         let old = Tensor::from_vec(old.iter().flat_map(padded).collect(), &[rows.len(), width], device)?;
         let inside = rows.iter().flat_map(|row| (0..width).map(|t| f32::from(t < row.completion.len())));

@@ -5,6 +5,7 @@ use crate::data::{Batch, Task};
 use crate::engine::{Engine, ModelHandle, SampleOptions, SampleRequest};
 use crate::error::{Error, Result};
 use crate::run::converse::{ConverseOptions, ConverseRequest, Partner, converse};
+use crate::tensor::Device;
 use crate::tensor::rng::Key;
 
 /// How a model is evaluated.
@@ -44,7 +45,7 @@ pub fn mean_reward(engine: &dyn Engine, task: &dyn Task, model: &ModelHandle, ev
             options: sample,
             key,
         })?;
-        Batch::from_samples(samples, &prompts, 1, &model.device)?
+        Batch::from_samples(samples, &prompts, 1, &Device::Cpu)?
     };
     let rewards = task.score(&answered)?.to_vec()?;
     Ok(rewards.iter().sum::<f64>() / rewards.len() as f64)

@@ -1,7 +1,6 @@
 //! A run within its session: opened once, written whatever happened, and at a prompt followed by the next.
 
 use crate::error::{Error, Result};
-use crate::run::device;
 use crate::run::folder::{Folder, versions};
 use crate::run::handle::Run;
 use crate::run::session::Session;
@@ -25,7 +24,7 @@ impl Session {
             "args": hyper,
             "seed": self.seed(),
             "token_budget": launch.engine.settings().token_budget,
-            "device": device::name(&launch.device),
+            "device": self.place().to_string(),
             "threads": launch.threads,
             "versions": versions(),
         });

@@ -4,6 +4,7 @@
 
 use crate::engine::{self, Engine, SampleRequest, Samples, Settings};
 use crate::error::{Error, Result};
+use crate::gpu::Place;
 use crate::run::access::Access;
 use crate::run::handle::Run;
 use crate::run::interrupt::Interrupt;
@@ -36,7 +37,8 @@ const EVERY_STEP: u64 = u64::MAX;
 /// What a session begins with.
 #[derive(Clone)]
 pub struct Launch {
-    pub device: Device,
+    /// Where models are.
+    pub place: Place,
     /// What runs the models.
     pub engine: Rc<dyn Engine>,
     /// `--seed`: goes before what the script says.
@@ -54,15 +56,15 @@ pub struct Launch {
 
 impl Launch {
     /// In this process, silent, nothing overridden.
-    pub fn new(device: Device, settings: Settings) -> Self {
-        Self::on(engine::local(settings), device)
+    pub fn new(place: Place, settings: Settings) -> Self {
+        Self::on(engine::local(settings), place)
     }
 
     /// On any engine, silent, nothing overridden.
-    pub fn on(engine: Rc<dyn Engine>, device: Device) -> Self {
+    pub fn on(engine: Rc<dyn Engine>, place: Place) -> Self {
         let interrupt = Interrupt::new(engine.settings().stop.clone());
         let (sets, access, reporter) = (Vec::new(), Access::everything(), Rc::new(Silent));
-        Self { device, engine, seed: None, sets, out: None, threads: 1, interrupt, access, reporter }
+        Self { place, engine, seed: None, sets, out: None, threads: 1, interrupt, access, reporter }
     }
 
     /// The flag that stops whatever runs.
@@ -73,7 +75,7 @@ impl Launch {
 
 impl Default for Launch {
     fn default() -> Self {
-        Self::new(Device::Cpu, Settings::default())
+        Self::new(Place::Host, Settings::default())
     }
 }
 
@@ -106,14 +108,14 @@ pub struct Session {
     run: RefCell<Option<Rc<Run>>>,
     suspect: RefCell<Option<Suspect>>,
     sampled: Cell<u64>,
-    device: RefCell<Device>,
+    place: RefCell<Place>,
     steps: StepLoop,
 }
 
 impl Session {
     /// A session without a command line: silent, nothing overridden.
-    pub fn new(device: Device, settings: Settings, seed: u64) -> Rc<Self> {
-        Self::launch(Launch { seed: Some(seed), ..Launch::new(device, settings) })
+    pub fn new(place: Place, settings: Settings, seed: u64) -> Rc<Self> {
+        Self::launch(Launch { seed: Some(seed), ..Launch::new(place, settings) })
     }
 
     pub fn launch(launch: Launch) -> Rc<Self> {
@@ -125,19 +127,25 @@ impl Session {
             run: RefCell::default(),
             suspect: RefCell::default(),
             sampled: Cell::new(0),
-            device: RefCell::new(launch.device.clone()),
+            place: RefCell::new(launch.place.clone()),
             steps: StepLoop::new(launch.interrupt.clone()),
             launch,
         })
     }
 
+    /// Where script tensors lie: on the host, always.
     pub fn device(&self) -> Device {
-        self.device.borrow().clone()
+        Device::Cpu
     }
 
-    /// What is made from here on is made there.
-    pub fn set_device(&self, device: Device) {
-        *self.device.borrow_mut() = device;
+    /// Where models are.
+    pub fn place(&self) -> Place {
+        self.place.borrow().clone()
+    }
+
+    /// Models opened from here on are there.
+    pub fn set_place(&self, place: Place) {
+        *self.place.borrow_mut() = place;
     }
 
     /// What runs the models.
@@ -322,7 +330,7 @@ mod tests {
     use super::*;
 
     fn session() -> Rc<Session> {
-        Session::new(Device::Cpu, Settings::default(), 5)
+        Session::new(Place::Host, Settings::default(), 5)
     }
 
     /// Comes to the next step and begins it.
@@ -368,7 +376,7 @@ mod tests {
         let given = session();
         given.set_seed(7);
         assert_eq!(given.seed(), 5);
-        let free = Session::launch(Launch::new(Device::Cpu, Settings::default()));
+        let free = Session::launch(Launch::new(Place::Host, Settings::default()));
         free.set_seed(7);
         assert_eq!(free.seed(), 7);
     }

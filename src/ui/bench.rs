@@ -23,8 +23,8 @@ pub struct BenchArgs {
     /// Threads to compute with [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Where to compute: cpu, cuda, cuda:N, metal
-    #[arg(long, default_value = "cpu")]
+    /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
+    #[arg(long, default_value = "auto")]
     pub device: String,
 }
 

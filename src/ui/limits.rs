@@ -18,8 +18,8 @@ pub struct EngineArgs {
     /// Threads to compute with [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Where to compute: cpu, cuda, cuda:N, metal
-    #[arg(long, default_value = "cpu")]
+    /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
+    #[arg(long, default_value = "auto")]
     pub device: String,
     /// A folder whose modules go before the built-in std/…
     #[arg(long, value_name = "DIR")]
@@ -35,8 +35,8 @@ impl EngineArgs {
         if let Some(folder) = self.stdlib.as_ref().filter(|folder| !files::is_folder(folder)) {
             return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
         }
-        let device = device::parse(&self.device)?;
-        Ok(Launch { threads: threads(self.threads)?, ..Launch::new(device, Settings::default()) })
+        let place = device::parse(&self.device)?;
+        Ok(Launch { threads: threads(self.threads)?, ..Launch::new(place, Settings::default()) })
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod solo;
 pub mod terminal;
 
+use rhopo::gpu::Place;
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Config, Model};
 use rhopo::tensor::rng::Key;
@@ -26,7 +27,7 @@ pub fn json(path: &str) -> serde_json::Value {
 }
 
 pub fn fixture_model(name: &str) -> Arc<Model> {
-    Arc::new(Model::load(&fixtures().join("models").join(name), &Device::Cpu).unwrap())
+    Arc::new(Model::load(&fixtures().join("models").join(name), &Place::Host).unwrap())
 }
 
 /// A small random Qwen2 without a tokenizer.
@@ -38,7 +39,7 @@ pub fn random_model(vocabulary: usize, hidden: usize, layers: usize, key: u64) -
         "rope_theta": 10000.0, "tie_word_embeddings": true, "initializer_range": 0.2,
     });
     let config = Config::from_json(&config).unwrap();
-    Arc::new(Model::random(config, None, Key::new(key), &Device::Cpu).unwrap())
+    Arc::new(Model::random(config, None, Key::new(key), &Place::Host).unwrap())
 }
 
 /// `groups` prompts of 1 to 9 tokens with `n` completions of 1 to 17 each.

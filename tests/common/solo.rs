@@ -54,9 +54,7 @@ pub fn differentiate(loss: &Tensor) -> Result<Vec<Gradient>> {
 /// The numbers of one gradient, parameter by parameter, where it has any.
 pub fn numbers_of(gradient: &Gradient) -> Vec<Option<Vec<f64>>> {
     let grads = Solo::gradients(gradient).unwrap();
-    let numbers = |t: &candle_core::Tensor| {
-        t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
-    };
+    let numbers = |v: &rhopo::kernel::value::Value| v.to_vec().unwrap().into_iter().map(f64::from).collect();
     (0..grads.model.parameters().count()).map(|i| grads.grads.get(i).map(numbers)).collect()
 }
 

@@ -149,13 +149,8 @@ fn dialogues_of_every_template_grow_by_the_templates_own_text() {
         // The whole row is what the template renders, where answers ended by themselves or the end token was put.
         let model = rhopo::model::Model::open(
             &path,
-            &rhopo::model::OpenOptions {
-                random: false,
-                head: None,
-                adaptation: rhopo::model::Adaptation::None,
-                key: rhopo::tensor::rng::Key::new(0),
-            },
-            &rhopo::tensor::Device::Cpu,
+            &rhopo::model::OpenOptions::new(rhopo::tensor::rng::Key::new(0)),
+            &rhopo::gpu::Place::Host,
         )
         .unwrap();
         let tokenizer = model.tokenizer.as_ref().unwrap();

@@ -2,13 +2,14 @@
 
 use rhai::{Dynamic, Engine, EvalAltResult};
 use rhopo::engine::Settings;
+use rhopo::gpu::Place;
 use rhopo::run::Session;
 use rhopo::script::bind;
 use rhopo::script::lang::native::{Declaration, Registry};
-use rhopo::tensor::{Device, Tensor};
+use rhopo::tensor::Tensor;
 
 fn engine() -> (Engine, Vec<Declaration>) {
-    let session = Session::new(Device::Cpu, Settings::default(), 0);
+    let session = Session::new(Place::Host, Settings::default(), 0);
     let mut reg = Registry::new(&session);
     bind::register_numbers(&mut reg);
     let mut engine = Engine::new();

@@ -7,11 +7,12 @@ use crate::common::{MODELS, fixtures, json};
 use rhopo::data::encode::{encode, encode_pairs};
 use rhopo::data::{Content, Demo, Pair};
 use rhopo::error::Result;
+use rhopo::gpu::Place;
 use rhopo::model::chat::{ChatTemplate, Ending, Rendered};
 use rhopo::model::{Model, Tokenizer};
 use rhopo::script::builder::HostBuilder;
 use rhopo::script::lang::render::render;
-use rhopo::tensor::{Device, rng::Key};
+use rhopo::tensor::rng::Key;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -375,7 +376,7 @@ fn quoting_inside_of_a_text_adds_no_space_at_its_beginning() {
 
 #[test]
 fn a_model_without_a_template_says_what_to_add() {
-    let mut model = Model::builtin_random("tiny", Key::new(0), &Device::Cpu).expect("tiny");
+    let mut model = Model::builtin_random("tiny", Key::new(0), &Place::Host).expect("tiny");
     assert_eq!(
         model.require_chat("chat").and_then(|t| t.render(&user("1+2="), true)).expect("a chat"),
         "<user>1+2=<assistant>"
@@ -452,7 +453,7 @@ fn ended(text: &str) -> String {
 #[test]
 fn prompts_and_completions_are_cut_where_trl_cuts_them() {
     let reference = json("chat.json");
-    let mut model = Model::builtin_random("tiny", Key::new(0), &Device::Cpu).expect("tiny");
+    let mut model = Model::builtin_random("tiny", Key::new(0), &Place::Host).expect("tiny");
     let tokenizer = model.tokenizer.clone().expect("a tokenizer");
     for case in reference["rows"].as_array().expect("rows") {
         let name = case["template"].as_str().expect("a name");

@@ -41,7 +41,7 @@ fn write(gguf: &Gguf, format: GgmlDType) -> Written {
 
 impl Written {
     fn try_open(&self) -> Result<Frozen> {
-        Frozen::open(&self.path, None, &Device::Cpu)
+        Frozen::open(&self.path, None)
     }
 
     fn open(&self) -> Arc<Frozen> {
@@ -316,18 +316,18 @@ fn a_tokenizer_beside_the_file_goes_before_the_metadata() {
     assert!(e.what.contains("`tokenizer.ggml.pre` is `unheard-of`"), "{e}");
     assert!(e.hint.unwrap().contains("put the tokenizer.json of the original model beside the file"));
     let source = fixtures().join("models/qwen2/tokenizer.json");
-    let model = Frozen::open(&written.path, Some(&source), &Device::Cpu).unwrap();
+    let model = Frozen::open(&written.path, Some(&source)).unwrap();
     assert_eq!(
         model.require_tokenizer("it").unwrap().encode("12 + 30").unwrap(),
         fixture_model("qwen2").tokenizer.as_ref().unwrap().encode("12 + 30").unwrap()
     );
     std::fs::copy(&source, written.folder.path().join("tokenizer.json")).unwrap();
     // A folder stands for the only GGUF file in it.
-    Frozen::open(written.folder.path(), None, &Device::Cpu).unwrap();
+    Frozen::open(written.folder.path(), None).unwrap();
     std::fs::write(written.folder.path().join("generation_config.json"), r#"{"eos_token_id": [2, 7]}"#).unwrap();
     assert_eq!(written.open().eos, [2, 7]);
     let other = fixtures().join("models/llama3");
-    let e = Frozen::open(&written.path, Some(&other), &Device::Cpu).err().unwrap();
+    let e = Frozen::open(&written.path, Some(&other)).err().unwrap();
     assert!(e.what.contains("belongs to another model: token "), "{e}");
 }
 

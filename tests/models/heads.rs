@@ -3,6 +3,7 @@
 use crate::common::solo::{Adamw, differentiate, measured, numbers_of, sample, solo};
 use crate::common::{fixtures, json, largest, max_gap, mul};
 use rhopo::engine::{AdamwOptions, Measure, Settings, Solo};
+use rhopo::gpu::Place;
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Head, Model, OpenOptions, SaveDtype};
 use rhopo::tensor::rng::Key;
@@ -57,7 +58,7 @@ fn classification_checkpoints_give_the_references_numbers() {
     {
         let dir = fixtures().join("heads").join(name);
         let expected = candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu).unwrap();
-        let model = Arc::new(Model::load(&dir, &Device::Cpu).unwrap());
+        let model = Arc::new(Model::load(&dir, &Place::Host).unwrap());
         let rows = rows(base);
         let base = Settings::default();
         for settings in [
@@ -95,7 +96,7 @@ fn classification_checkpoints_give_the_references_numbers() {
 fn a_score_is_read_at_the_last_token_that_is_not_padding() {
     let dir = fixtures().join("heads/gpt2-score");
     let expected = candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu).unwrap();
-    let model = Arc::new(Model::load(&dir, &Device::Cpu).unwrap());
+    let model = Arc::new(Model::load(&dir, &Place::Host).unwrap());
     let end = |row: &Row| Row { prompt: row.prompt.clone(), completion: [&*row.completion, &[0, 0]].concat().into() };
     let rows = Rows::new(rows("gpt2").iter().map(end).collect());
     let gap = max_gap(&measure(&model, &rows, &solo()).to_vec().unwrap(), &numbers(&expected["score"]));
@@ -104,7 +105,7 @@ fn a_score_is_read_at_the_last_token_that_is_not_padding() {
 
 fn with_head(dir: &Path, head: Head) -> Arc<Model> {
     let options = OpenOptions { head: Some(head), ..OpenOptions::new(Key::new(3)) };
-    Arc::new(Model::open(dir.to_str().unwrap(), &options, &Device::Cpu).unwrap())
+    Arc::new(Model::open(dir.to_str().unwrap(), &options, &Place::Host).unwrap())
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn a_new_head_is_trained_and_saved_with_the_model() {
         assert!(loss().sum(None).unwrap().item().unwrap() < 0.5 * first, "{base}");
         let dir = tempfile::tempdir().unwrap();
         model.save(dir.path(), SaveDtype::F32).unwrap();
-        let again = Arc::new(Model::load(dir.path(), &Device::Cpu).unwrap());
+        let again = Arc::new(Model::load(dir.path(), &Place::Host).unwrap());
         assert_eq!(again.config.head, head);
         let values = |m: &Arc<Model>| measure(m, &rows, &solo()).to_vec().unwrap();
         assert_eq!(values(&model), values(&again), "{base}");
@@ -143,7 +144,7 @@ fn a_new_head_is_trained_and_saved_with_the_model() {
 fn a_model_answers_only_what_its_head_measures() {
     let rows = rows("qwen2");
     let dir = fixtures().join("models/qwen2");
-    let (policy, critic) = (Arc::new(Model::load(&dir, &Device::Cpu).unwrap()), with_head(&dir, Head::Value));
+    let (policy, critic) = (Arc::new(Model::load(&dir, &Place::Host).unwrap()), with_head(&dir, Head::Value));
     let engine = solo();
     let e = measured(&engine, &policy, &rows, Measure::Value).unwrap_err();
     assert!(e.what.starts_with("value needs a value head, but the model "), "{e}");
@@ -160,7 +161,7 @@ fn a_head_that_transformers_has_no_class_for_is_refused() {
     ] {
         let options = OpenOptions { head: Some(head), ..OpenOptions::new(Key::new(3)) };
         let dir = fixtures().join("models").join(base);
-        let e = Model::open(dir.to_str().unwrap(), &options, &Device::Cpu).unwrap_err();
+        let e = Model::open(dir.to_str().unwrap(), &options, &Place::Host).unwrap_err();
         assert_eq!(e.what, text);
         assert!(e.hint.unwrap().starts_with("the family's classes: "));
     }

@@ -4,6 +4,7 @@ use crate::common::solo::{differentiate, logprob, measured, numbers_of, sample, 
 use crate::common::{MODELS, fixture_model, fixtures, json, largest, mask, max_gap, mul};
 use candle_core::{Device, Tensor as Data};
 use rhopo::engine::{Measure, SampleOptions, Settings, Solo};
+use rhopo::gpu::Place;
 use rhopo::kernel::attention::attention;
 use rhopo::kernel::segments::Segments;
 use rhopo::kernel::tape::Tape;
@@ -89,7 +90,7 @@ fn logits() {
         };
         let hidden = decoder.hidden(&mut tape, ids, &positions, attend).unwrap();
         let logits = decoder.logits(&mut tape, &hidden).unwrap();
-        let gap = max_gap(&numbers(&logits.value), &numbers(&r.expected["logits.0"]));
+        let gap = max_gap(&numbers(logits.tensor().unwrap()), &numbers(&r.expected["logits.0"]));
         println!("{name}, {}: logits off by {gap:.1e}", if fused { "fused" } else { "plain" });
         assert!(gap < 1e-4, "{name}: logits off by {gap}");
     }
@@ -184,7 +185,7 @@ fn saved_models_are_the_same_bytes() {
         let (source, model) = (fixtures().join("models").join(name), fixture_model(name));
         let [a, b] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         model.save(a.path(), SaveDtype::F32).unwrap();
-        let again = Model::load(a.path(), &Device::Cpu).unwrap();
+        let again = Model::load(a.path(), &Place::Host).unwrap();
         again.save(b.path(), SaveDtype::F32).unwrap();
         let mut files = 0;
         for entry in std::fs::read_dir(a.path()).unwrap() {
@@ -219,7 +220,7 @@ fn longrope_gives_the_references_numbers() {
         config[key] = expected[key].clone();
     }
     std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
-    let model = Arc::new(Model::load(dir.path(), &Device::Cpu).unwrap());
+    let model = Arc::new(Model::load(dir.path(), &Place::Host).unwrap());
     let r = reference("phi3");
     for settings in [Settings::default(), Settings { fused: false, ..Settings::default() }] {
         let logp = rows_of(&logprob(&model, &r.rows, &Solo::new(settings)), &r.rows);

@@ -3,11 +3,12 @@
 use crate::common::solo::{Adamw, differentiate, logprob, measured, measured_at, numbers_of, solo};
 use crate::common::{fixture_model, largest, mask, max_gap, mul, ragged_rows, random_model, sub};
 use rhopo::engine::{AdamwOptions, Measure, Settings, Solo};
+use rhopo::gpu::Place;
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Adaptation, LoraOptions, Model, OpenOptions};
 use rhopo::rl::mask::token_mean;
 use rhopo::tensor::rng::Key;
-use rhopo::tensor::{Device, Tensor, ops};
+use rhopo::tensor::{Tensor, ops};
 use std::sync::Arc;
 
 const V: usize = 23;
@@ -108,14 +109,10 @@ fn it_does_not_depend_on_how_rows_are_cut_packed_and_kept() {
 fn it_is_nothing_between_equals_and_grows_with_a_step() {
     let engine = solo();
     for name in ["qwen2", "gpt2", "llama2", "gemma2", "phi3"] {
-        let options = OpenOptions {
-            random: false,
-            head: None,
-            adaptation: Adaptation::New(LoraOptions::default()),
-            key: Key::new(1),
-        };
+        let options =
+            OpenOptions { adaptation: Adaptation::New(LoraOptions::default()), ..OpenOptions::new(Key::new(1)) };
         let path = crate::common::fixtures().join("models").join(name);
-        let lora = Arc::new(Model::open(path.to_str().unwrap(), &options, &Device::Cpu).unwrap());
+        let lora = Arc::new(Model::open(path.to_str().unwrap(), &options, &Place::Host).unwrap());
         for (model, reference) in [(fixture_model(name), None), (lora.clone(), Some(lora.reference().unwrap()))] {
             let reference = reference.unwrap_or_else(|| model.frozen().unwrap());
             let rows = ragged_rows(4, 2, model.config.vocab_size as u64, Key::new(5));

@@ -5,11 +5,11 @@ use rhopo::engine::{
     State, Stateful, StepRequest, Upstream, local,
 };
 use rhopo::error::Result;
+use rhopo::gpu::Place;
 use rhopo::model::SaveDtype;
 use rhopo::model::rows::Rows;
 use rhopo::run::Launch;
 use rhopo::script::builder::HostBuilder;
-use rhopo::tensor::Device;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -95,7 +95,7 @@ fn run(script: &str, sets: &[(&str, &str)], engine: Rc<dyn Engine>) -> (String, 
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let sets = sets.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let launch = Launch { sets, out: Some(out.clone()), ..Launch::on(engine, Device::Cpu) };
+    let launch = Launch { sets, out: Some(out.clone()), ..Launch::on(engine, Place::Host) };
     HostBuilder::new().launch(launch).build().run_named(script).unwrap_or_else(|e| panic!("{script}: {}", e.message));
     let lines = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let line = |line: &str| {

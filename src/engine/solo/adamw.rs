@@ -7,8 +7,8 @@ use crate::error::{Error, Kind, Result};
 use crate::kernel::adamw::{Rule, Update};
 use crate::kernel::dot::dot;
 use crate::kernel::form::Routine;
+use crate::kernel::value::Value;
 use crate::model::Model;
-use candle_core::Tensor as Data;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub struct Adamw {
     models: Vec<Arc<Model>>,
     /// First and second moments by (model's place, parameter's name), made at the first update.
-    moments: BTreeMap<(usize, String), [Data; 2]>,
+    moments: BTreeMap<(usize, String), [Value; 2]>,
     /// Updates of each model so far: what the bias correction counts.
     steps: Vec<u64>,
 }
@@ -61,10 +61,10 @@ impl Adamw {
             let Some(grad) = m.grads.get(i) else { continue };
             let key = (place, name.to_string());
             if !self.moments.contains_key(&key) {
-                self.moments.insert(key.clone(), [parameter.zeros_like()?.detach(), parameter.zeros_like()?.detach()]);
+                self.moments.insert(key.clone(), [parameter.zeros_like()?, parameter.zeros_like()?]);
             }
             let [first, second] = &self.moments[&key];
-            Update { rule, parameter: &parameter.detach(), grad, first, second }.run()?;
+            Update { rule, parameter, grad, first, second }.run()?;
         }
         m.model.bump_version();
         Ok(())
@@ -75,7 +75,7 @@ impl Adamw {
         let mut tensors = BTreeMap::new();
         for ((place, name), moments) in &self.moments {
             for (moment, values) in MOMENTS.iter().zip(moments) {
-                tensors.insert(format!("{place}/{moment}/{name}"), values.flatten_all()?.to_vec1()?);
+                tensors.insert(format!("{place}/{moment}/{name}"), values.to_vec()?);
             }
         }
         Ok(State { steps: self.steps.clone(), tensors })
@@ -92,15 +92,15 @@ impl Adamw {
                 "the optimizer state is of {found} models, but this optimizer owns {own}"
             )));
         }
-        let mut moments: BTreeMap<(usize, String), [Data; 2]> = BTreeMap::new();
+        let mut moments: BTreeMap<(usize, String), [Value; 2]> = BTreeMap::new();
         for key in state.tensors.keys().filter(|key| key.contains("/first/")) {
             let (place, name) = key.split_once("/first/").expect("the filter looked for it");
             let place = place.parse().ok().filter(|&place: &usize| place < self.models.len());
             let place = place.ok_or_else(|| Error::value(format!("the optimizer state holds no model at `{key}`")))?;
             let parameter = self.models[place].parameter(name)?;
-            let load = |moment: &str| -> Result<Data> {
-                let values = state.tensor(&format!("{place}/{moment}/{name}"), parameter.elem_count())?;
-                Ok(Data::from_slice(values, parameter.dims(), parameter.device())?)
+            let load = |moment: &str| -> Result<Value> {
+                let values = state.tensor(&format!("{place}/{moment}/{name}"), parameter.len())?;
+                Value::at(self.models[place].place(), "moments", values, parameter.dims())
             };
             moments.insert((place, name.to_string()), [load(MOMENTS[0])?, load(MOMENTS[1])?]);
         }

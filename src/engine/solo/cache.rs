@@ -7,10 +7,13 @@ use crate::engine::settings::Settings;
 use crate::error::Result;
 use crate::kernel::attention::{Heads, attention, attention_over};
 use crate::kernel::decode::{KeyValues, attend_row};
+use crate::kernel::device::missing;
+use crate::kernel::elementwise::gather;
 use crate::kernel::form::Routine;
 use crate::kernel::host;
 use crate::kernel::segments::{Segments, before_window, skip};
 use crate::kernel::tape::{Tape, Var};
+use crate::kernel::value::Value;
 use candle_core::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -18,17 +21,17 @@ use std::sync::Arc;
 
 /// The prompts' keys and values, all prompts end to end, per layer.
 pub struct Prompts {
-    layers: Vec<(Tensor, Tensor)>,
+    layers: Vec<(Value, Value)>,
     /// Tokens of each prompt.
     ranges: Vec<Range<usize>>,
     /// Hidden states after each prompt's last token, `[prompts, H]`.
-    pub last: Tensor,
+    pub last: Value,
 }
 
 impl Prompts {
     /// Runs the prompts, packed, in micro-batches of the token budget.
     pub fn prefill(network: &dyn Network, prompts: &[Arc<[u32]>], settings: &Settings) -> Result<Self> {
-        let mut parts: Vec<Vec<(Tensor, Tensor)>> = vec![Vec::new(); network.sizes().layers];
+        let mut parts: Vec<Vec<[Value; 2]>> = vec![Vec::new(); network.sizes().layers];
         let (mut ranges, mut last, mut tokens) = (Vec::new(), Vec::new(), 0);
         let mut from = 0;
         while from < prompts.len() {
@@ -44,26 +47,26 @@ impl Prompts {
             let ids: Arc<[u32]> = prompts[from..to].iter().flat_map(|p| p.iter().copied()).collect();
             let positions: Vec<u32> = lengths.iter().flat_map(|&n| 0..n as u32).collect();
             let segments = Arc::new(Segments::separate(&lengths)?);
-            let mut tape = settings.tape(network.packs(), false);
+            let mut tape = settings.tape(network.packs(), network.compute(), false);
             let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
-                parts[layer].push((k.value.clone(), v.value.clone()));
+                parts[layer].push([k.value.clone(), v.value.clone()]);
                 attention(tape, &q, &k, &v, &segments, network.heads(layer))
             };
             let hidden = network.hidden(&mut tape, ids, &positions, attend)?;
             let ends: Vec<u32> = segments.iter().map(|s| (s.start + s.len - 1) as u32).collect();
-            last.push(hidden.value.index_select(&Tensor::new(&ends[..], network.device())?, 0)?);
+            last.push(gather(&mut tape, &hidden, ends.into())?.value);
             for n in lengths {
                 ranges.push(tokens..tokens + n);
                 tokens += n;
             }
             from = to;
         }
-        let join = |parts: Vec<(Tensor, Tensor)>| -> Result<(Tensor, Tensor)> {
-            let (k, v): (Vec<Tensor>, Vec<Tensor>) = parts.into_iter().unzip();
-            Ok((Tensor::cat(&k, 0)?, Tensor::cat(&v, 0)?))
+        let join = |parts: Vec<[Value; 2]>| -> Result<(Value, Value)> {
+            let (k, v): (Vec<Value>, Vec<Value>) = parts.into_iter().map(|[k, v]| (k, v)).unzip();
+            Ok((Value::stack(&k)?, Value::stack(&v)?))
         };
         let layers = parts.into_iter().map(join).collect::<Result<_>>()?;
-        Ok(Self { layers, ranges, last: Tensor::cat(&last, 0)? })
+        Ok(Self { layers, ranges, last: Value::stack(&last)? })
     }
 }
 
@@ -87,7 +90,7 @@ pub struct Caching<'a> {
 impl<'a> Routine for Caching<'a> {
     type Out = Box<dyn Cache + 'a>;
 
-    fn values(&self) -> impl IntoIterator<Item = &Tensor> {
+    fn values(&self) -> impl IntoIterator<Item = &Value> {
         self.prompts.layers.iter().flat_map(|(k, v)| [k, v]).chain([&self.prompts.last])
     }
 
@@ -95,8 +98,12 @@ impl<'a> Routine for Caching<'a> {
         Ok(Box::new(HostCache::new(self.prompts, self.heads)?))
     }
 
+    fn device(self) -> Result<Self::Out> {
+        Err(missing("decoding"))
+    }
+
     fn plain(self) -> Result<Self::Out> {
-        Ok(Box::new(PlainCache::new(self.prompts, self.heads)))
+        Ok(Box::new(PlainCache::new(self.prompts, self.heads)?))
     }
 }
 
@@ -119,7 +126,7 @@ impl HostCache {
         let mut kept: Vec<Vec<KeyValues>> = prompts.ranges.iter().map(|_| Vec::new()).collect();
         for ((k, v), heads) in prompts.layers.iter().zip(&heads) {
             let width = heads.key * heads.dim;
-            let (k, v) = (host::read(k)?, host::read(v)?);
+            let (k, v) = (host::read(k.host()?)?, host::read(v.host()?)?);
             for (range, kept) in prompts.ranges.iter().zip(&mut kept) {
                 let range = range.start * width..range.end * width;
                 let mut layer = KeyValues::new(*heads);
@@ -147,7 +154,7 @@ impl Cache for HostCache {
         let (query, key) = (heads.query * heads.dim, heads.key * heads.dim);
         let prompts = &self.prompts;
         let mut out = vec![0.0; self.rows.len() * query];
-        let (q, k, v) = (host::read(&q.value)?, host::read(&k.value)?, host::read(&v.value)?);
+        let (q, k, v) = (host::read(q.tensor()?)?, host::read(k.tensor()?)?, host::read(v.tensor()?)?);
         let (q, k, v): (&[f32], &[f32], &[f32]) = (&q, &k, &v);
         let task = |scores: &mut Vec<f32>, ((i, row), out): ((usize, &mut HostRow), &mut [f32])| {
             let own = &mut row.layers[layer];
@@ -175,8 +182,10 @@ struct PlainCache<'a> {
 }
 
 impl<'a> PlainCache<'a> {
-    fn new(prompts: &'a Prompts, heads: Vec<Heads>) -> Self {
-        Self { prompts, heads, layers: prompts.layers.clone(), rows: Vec::new() }
+    fn new(prompts: &'a Prompts, heads: Vec<Heads>) -> Result<Self> {
+        let tensors = |(k, v): &(Value, Value)| Ok((k.host()?.clone(), v.host()?.clone()));
+        let layers = prompts.layers.iter().map(tensors).collect::<Result<_>>()?;
+        Ok(Self { prompts, heads, layers, rows: Vec::new() })
     }
 }
 
@@ -194,8 +203,8 @@ impl Cache for PlainCache<'_> {
         let heads = self.heads[layer];
         let (keys, values) = &mut self.layers[layer];
         let before = keys.dim(0)?;
-        *keys = Tensor::cat(&[&*keys, &k.value], 0)?;
-        *values = Tensor::cat(&[&*values, &v.value], 0)?;
+        *keys = Tensor::cat(&[&*keys, k.tensor()?], 0)?;
+        *values = Tensor::cat(&[&*values, v.tensor()?], 0)?;
         if layer == 0 {
             for (i, row) in self.rows.iter_mut().enumerate() {
                 row.push(before + i..before + i + 1);
@@ -207,7 +216,7 @@ impl Cache for PlainCache<'_> {
             let count = seen.iter().map(Range::len).sum();
             skip(seen.iter().cloned(), before_window(count, heads.window)).for_each(|range| row[range].fill(1));
         }
-        let out = attention_over(&q.value, keys, values, visible, heads)?;
+        let out = attention_over(q.tensor()?, keys, values, visible, heads)?;
         Ok(tape.constant(out))
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn check(model: &Model, reference: &Model, rows: &Rows, call: &str) -
 /// What a reference adds to a pass: its hidden states at the measured tokens, and its head.
 pub(super) fn hidden(reference: &Model, pack: &Pack, settings: &Settings) -> Result<Reference> {
     let decoder = Decoder::new(reference)?;
-    let mut tape = settings.tape(reference.packs(), false);
+    let mut tape = settings.tape(reference.packs(), reference.compute, false);
     let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
         attention(tape, &q, &k, &v, &pack.segments, decoder.heads(layer))
     };

@@ -15,10 +15,10 @@ use crate::kernel::divergence::linear_kl;
 use crate::kernel::elementwise::gather;
 use crate::kernel::logprob::linear_logprob;
 use crate::kernel::tape::{ParameterGrads, Tape, Var};
+use crate::kernel::value::Value;
 use crate::model::decoder::Decoder;
 use crate::model::rows::Rows;
 use crate::model::{Config, Head, Model};
-use candle_core::Tensor as Data;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -120,7 +120,7 @@ impl Forward {
             micro,
         };
         let per_token = Memory::training(&model.config, model.adapter.as_ref()).activations_per_token;
-        let (mut held, mut passes) = (0, Vec::new());
+        let (mut held, mut passes, mut outs) = (0, Vec::new(), Vec::new());
         for range in forward.micro.clone() {
             settings.check()?;
             let Some(pack) = forward.pack(range)? else {
@@ -130,14 +130,18 @@ impl Forward {
             let bytes = pack.ids.len() as u64 * per_token;
             let keep = model.trainable() && held + bytes <= settings.keep_bytes;
             let pass = forward.pass(Arc::new(pack), keep)?;
-            let out = pass.out.value.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?;
-            for ((row, t), values) in pass.pack.cells.iter().zip(out) {
-                for (plane, value) in forward.planes.iter_mut().zip(values) {
-                    plane[row * width + t] = value;
-                }
-            }
+            outs.push((pass.pack.clone(), pass.out.value.clone()));
             held += if keep { bytes } else { 0 };
             passes.push(keep.then_some(pass));
+        }
+        // Only now, so that a device is waited for once.
+        let values: Vec<&Value> = outs.iter().map(|(_, out)| out).collect();
+        for ((pack, _), out) in outs.iter().zip(Value::all_to_vec(&values)?) {
+            for ((row, t), values) in pack.cells.iter().zip(out.chunks_exact(planes)) {
+                for (plane, value) in forward.planes.iter_mut().zip(values) {
+                    plane[row * width + t] = *value;
+                }
+            }
         }
         forward.passes = Mutex::new(passes);
         Ok(forward)
@@ -149,7 +153,7 @@ impl Forward {
 
     fn pass(&self, pack: Arc<Pack>, recording: bool) -> Result<Pass> {
         let decoder = Decoder::new(&self.model)?;
-        let mut tape = self.settings.tape(self.model.packs(), recording);
+        let mut tape = self.settings.tape(self.model.packs(), self.model.compute, recording);
         let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
             attention(tape, &q, &k, &v, &pack.segments, decoder.heads(layer))
         };
@@ -187,7 +191,7 @@ impl Forward {
         }
         let mut values = vec![0.0; self.rows.len() * self.width];
         let mut passes = locked(&self.passes);
-        let mut outs = Vec::with_capacity(self.micro.len());
+        let (mut outs, mut found) = (Vec::with_capacity(self.micro.len()), Vec::with_capacity(self.micro.len()));
         for (i, range) in self.micro.iter().enumerate() {
             self.settings.check()?;
             let mut again;
@@ -207,11 +211,14 @@ impl Forward {
                 },
             };
             let out = pass.diverge(&self.model, reference, &self.settings)?;
-            let found = out.value.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            for ((row, t), value) in pass.pack.cells.iter().zip(found) {
+            found.push((pass.pack.clone(), out.value.clone()));
+            outs.push(kept.then_some(out));
+        }
+        let read: Vec<&Value> = found.iter().map(|(_, out)| out).collect();
+        for ((pack, _), out) in found.iter().zip(Value::all_to_vec(&read)?) {
+            for ((row, t), value) in pack.cells.iter().zip(out) {
                 values[row * self.width + t] = value;
             }
-            outs.push(kept.then_some(out));
         }
         // Only now: a pass that was interrupted half-way leaves no entry behind.
         for (pass, out) in passes.iter_mut().zip(outs) {
@@ -260,11 +267,14 @@ impl Forward {
             if planes.iter().any(Option::is_some) {
                 let of = |cell| planes.iter().map(move |plane| plane.map_or(0.0, |values| at(values, cell)));
                 let upstream: Vec<f32> = cells().flat_map(of).collect();
-                from.push((&pass.out, Data::from_vec(upstream, pass.out.value.dims(), self.model.device())?));
+                from.push((
+                    &pass.out,
+                    Value::at(self.model.place(), "an upstream gradient", &upstream, pass.out.value.dims())?,
+                ));
             }
             for (out, (_, values)) in outs.iter().zip(&reached) {
                 let upstream: Vec<f32> = cells().map(|cell| at(values, cell)).collect();
-                from.push((out, Data::from_vec(upstream, out.value.dims(), self.model.device())?));
+                from.push((out, Value::at(self.model.place(), "an upstream gradient", &upstream, out.value.dims())?));
             }
             pass.tape.backward_from(from, grads)?;
         }

@@ -9,12 +9,13 @@ use super::rows::check_rows;
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::attention::{Heads, attention};
+use crate::kernel::elementwise::gather;
 use crate::kernel::tape::{Packs, Tape, Var};
+use crate::kernel::value::Value;
 use crate::model::Tokenizer;
 use crate::model::decoder::Attend;
 use crate::model::gguf::Frozen;
 use crate::model::rows::Rows;
-use candle_core::{DType, Device, Tensor as Data};
 use std::sync::Arc;
 
 /// Logits held at a time when scoring.
@@ -27,10 +28,6 @@ impl Network for Frozen {
 
     fn heads(&self, layer: usize) -> Heads {
         self.decoder.heads(layer)
-    }
-
-    fn device(&self) -> &Device {
-        &self.info.device
     }
 
     fn tokenizer(&self) -> Option<&Tokenizer> {
@@ -50,7 +47,7 @@ impl Network for Frozen {
         self.decoder.hidden(tape, ids, positions, attend)
     }
 
-    fn logits(&self, tape: &mut Tape, hidden: &Data) -> Result<Data> {
+    fn logits(&self, tape: &mut Tape, hidden: &Value) -> Result<Value> {
         let hidden = tape.constant(hidden.clone());
         Ok(self.decoder.logits(tape, &hidden)?.value)
     }
@@ -71,16 +68,16 @@ pub(super) fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &
         let Some(pack) = Pack::new(rows, range, Measured::States, temperature, settings.share_prefixes)? else {
             continue;
         };
-        let mut tape = settings.tape(model.packs(), false);
+        let mut tape = settings.tape(model.packs(), model.compute(), false);
         let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
             attention(tape, &q, &k, &v, &pack.segments, model.heads(layer))
         };
-        let hidden = model.hidden(&mut tape, pack.ids.clone(), &pack.positions, attend)?.value;
+        let hidden = model.hidden(&mut tape, pack.ids.clone(), &pack.positions, attend)?;
         let mut pairs = pack.targets.rows.iter().zip(&*pack.targets.tokens).zip(&pack.cells).peekable();
         for (part, scored) in pack.scored.chunks((LOGITS / sizes.vocabulary).max(1)).enumerate() {
             settings.check()?;
-            let hidden = hidden.index_select(&Data::new(scored, model.device())?, 0)?;
-            let mut logits = model.logits(&mut tape, &hidden)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let hidden = gather(&mut tape, &hidden, scored.into())?.value;
+            let mut logits = model.logits(&mut tape, &hidden)?.to_vec()?;
             let first = part * (LOGITS / sizes.vocabulary).max(1);
             for (i, z) in logits.chunks_exact_mut(sizes.vocabulary).enumerate() {
                 let lse = scaled(z, (1.0 / temperature) as f32);

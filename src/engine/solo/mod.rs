@@ -21,13 +21,11 @@ use super::request::{
 };
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::host;
 use crate::model::decoder::Decoder;
 use crate::model::gguf::Frozen;
 use crate::model::rows::Rows;
 use crate::model::{Head, Model, ModelInfo, SaveDtype};
 use adamw::Adamw;
-use candle_core::Tensor as Data;
 use forward::{DIVERGENCES, ENTROPY, LOGPROB, Passes, locked};
 use gradient::{ModelGrads, PlaneOf};
 use network::{Network, Own};
@@ -119,12 +117,10 @@ impl Engine for Solo {
 
     fn open(&self, request: &OpenRequest) -> Result<ModelHandle> {
         Ok(match request {
-            OpenRequest::Stored { name, options, device } => Arc::new(Model::open(name, options, device)?).into(),
-            OpenRequest::Gguf { path, tokenizer, device } => {
-                Arc::new(Frozen::open(path, tokenizer.as_deref(), device)?).into()
-            }
-            OpenRequest::Random { config, key, device } => {
-                Arc::new(Model::random((**config).clone(), None, *key, device)?).into()
+            OpenRequest::Stored { name, options, place } => Arc::new(Model::open(name, options, place)?).into(),
+            OpenRequest::Gguf { path, tokenizer } => Arc::new(Frozen::open(path, tokenizer.as_deref())?).into(),
+            OpenRequest::Random { config, key, place } => {
+                Arc::new(Model::random((**config).clone(), None, *key, place)?).into()
             }
         })
     }
@@ -197,9 +193,7 @@ impl Engine for Solo {
             Stateful::Model(handle) => {
                 let model = Self::model(handle)?;
                 let trained = model.parameters().enumerate().filter(|(i, _)| model.trains(*i));
-                let read = |(_, (name, tensor)): (usize, (&str, &Data))| -> Result<(String, Vec<f32>)> {
-                    Ok((name.to_string(), tensor.flatten_all()?.to_vec1()?))
-                };
+                let read = |(i, (name, _)): (usize, (&str, _))| Ok((name.to_string(), model.numbers(i)?));
                 Ok(State { steps: Vec::new(), tensors: trained.map(read).collect::<Result<_>>()? })
             }
         }
@@ -210,16 +204,16 @@ impl Engine for Solo {
             Stateful::Optimizer(moments) => locked(inside::<Mutex<Adamw>>(&moments.held)?).restore(state),
             Stateful::Model(handle) => {
                 let model = Self::model(handle)?;
-                let trained = || model.parameters().enumerate().filter(|(i, _)| model.trains(*i)).map(|(_, p)| p);
-                for (name, parameter) in trained() {
-                    state.tensor(name, parameter.elem_count())?;
+                let trained = || model.parameters().enumerate().filter(|(i, _)| model.trains(*i));
+                for (_, (name, parameter)) in trained() {
+                    state.tensor(name, parameter.len())?;
                 }
-                if let Some(name) = state.tensors.keys().find(|name| !trained().any(|(own, _)| own == *name)) {
-                    let names: Vec<&str> = trained().map(|(name, _)| name).collect();
+                if let Some(name) = state.tensors.keys().find(|name| !trained().any(|(_, (own, _))| own == *name)) {
+                    let names: Vec<&str> = trained().map(|(_, (name, _))| name).collect();
                     return Err(Error::unknown("trained parameter", name, &names));
                 }
-                for (name, parameter) in trained() {
-                    host::write(parameter, |p| p.copy_from_slice(&state.tensors[name]))?;
+                for (i, (name, _)) in trained() {
+                    model.write(i, &state.tensors[name])?;
                 }
                 model.bump_version();
                 self.passes.release(&model);

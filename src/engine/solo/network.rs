@@ -1,11 +1,12 @@
 //! What decoding needs of a decoder, whatever holds its weights: a trainable model's parameters or a GGUF file's blocks.
 
 use crate::error::Result;
+use crate::gpu::DType;
 use crate::kernel::attention::Heads;
 use crate::kernel::tape::{Packs, Tape, Var};
+use crate::kernel::value::Value;
 use crate::model::decoder::{Attend, Decoder};
 use crate::model::{Model, Tokenizer};
-use candle_core::{Device, Tensor};
 use std::sync::Arc;
 
 /// Sizes that rows depend on.
@@ -22,7 +23,6 @@ pub struct Sizes {
 pub trait Network: Sync {
     fn sizes(&self) -> Sizes;
     fn heads(&self, layer: usize) -> Heads;
-    fn device(&self) -> &Device;
     fn tokenizer(&self) -> Option<&Tokenizer>;
     /// Its tokenizer's, to which rows are held; `None` where it cannot be compared with others.
     fn vocabulary(&self) -> Option<u64> {
@@ -31,10 +31,14 @@ pub trait Network: Sync {
     /// Tokens that end an answer.
     fn ends(&self) -> &[u32];
     fn packs(&self) -> Arc<Packs>;
+    /// The type that its operations compute in on a device.
+    fn compute(&self) -> DType {
+        DType::F32
+    }
     /// Tokens `ids` at `positions`, both N → hidden states `[N,H]`.
     fn hidden(&self, tape: &mut Tape, ids: Arc<[u32]>, positions: &[u32], attend: &mut Attend) -> Result<Var>;
     /// Hidden states `[N,H]` → logits `[N,V]`.
-    fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Tensor>;
+    fn logits(&self, tape: &mut Tape, hidden: &Value) -> Result<Value>;
 }
 
 /// A model's own decoder.
@@ -57,10 +61,6 @@ impl Network for Own<'_> {
         self.decoder.heads(layer)
     }
 
-    fn device(&self) -> &Device {
-        self.model.device()
-    }
-
     fn tokenizer(&self) -> Option<&Tokenizer> {
         self.model.tokenizer.as_deref()
     }
@@ -73,11 +73,15 @@ impl Network for Own<'_> {
         self.model.packs()
     }
 
+    fn compute(&self) -> DType {
+        self.model.compute
+    }
+
     fn hidden(&self, tape: &mut Tape, ids: Arc<[u32]>, positions: &[u32], attend: &mut Attend) -> Result<Var> {
         self.decoder.hidden(tape, ids, positions, attend)
     }
 
-    fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Tensor> {
+    fn logits(&self, tape: &mut Tape, hidden: &Value) -> Result<Value> {
         let hidden = tape.constant(hidden.clone());
         Ok(self.decoder.logits(tape, &hidden)?.value)
     }

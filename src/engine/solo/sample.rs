@@ -10,9 +10,9 @@ use crate::engine::request::{SampleOptions, SampleRequest, Samples};
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::tape::Tape;
+use crate::kernel::value::Value;
 use crate::model::rows::{MOST_ROWS, Row, Rows};
 use crate::tensor::rng::Key;
-use candle_core::Tensor;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -119,7 +119,7 @@ impl Run<'_> {
             .collect();
         let prefix = Prompts::prefill(self.network, &unique, self.settings)?;
         let heads = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer)).collect();
-        let mut tape = self.settings.tape(self.network.packs(), false);
+        let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false);
         let mut cache = tape.run(Caching { prompts: &prefix, heads })?;
         let mut answers: Vec<Answer> = Vec::with_capacity(wave.len());
         for (i, &unique) in wave.zip(&at) {
@@ -141,7 +141,7 @@ impl Run<'_> {
                 active.iter().map(|&a| *answers[a].tokens.last().expect("a token was chosen")).collect();
             let position = |&a: &usize| (prompts[answers[a].prompt].len() + answers[a].tokens.len() - 1) as u32;
             let positions: Vec<u32> = active.iter().map(position).collect();
-            let mut tape = self.settings.tape(self.network.packs(), false);
+            let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false);
             let attend = &mut |tape: &mut Tape, layer: usize, qkv| cache.attend(tape, layer, qkv);
             let hidden = self.network.hidden(&mut tape, ids, &positions, attend)?;
             let logits = self.logits(&mut tape, &hidden.value)?;
@@ -151,9 +151,8 @@ impl Run<'_> {
     }
 
     /// `[rows, V]`, row-major.
-    fn logits(&self, tape: &mut Tape, hidden: &Tensor) -> Result<Vec<f32>> {
-        let logits = self.network.logits(tape, hidden)?;
-        Ok(logits.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
+    fn logits(&self, tape: &mut Tape, hidden: &Value) -> Result<Vec<f32>> {
+        self.network.logits(tape, hidden)?.to_vec()
     }
 
     /// Chooses a token for each active answer, then lets those that ended leave.

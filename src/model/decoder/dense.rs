@@ -6,6 +6,7 @@ use crate::kernel::elementwise::{gather, scale};
 use crate::kernel::linear::{Layout, linear, linear_add};
 use crate::kernel::logprob::LmHead;
 use crate::kernel::tape::{Tape, Var};
+use crate::kernel::value::Value;
 use crate::model::trunk::{Head, Linear, Trunk};
 use crate::model::{Adapter, Model, lora};
 use std::sync::Arc;
@@ -76,8 +77,12 @@ struct Parameters<'m>(&'m Model);
 
 impl Parameters<'_> {
     fn weight(&self, name: &str) -> Result<Weight> {
-        let place = self.0.place(name)?;
-        Ok(Weight { tensor: self.0.parameter(name)?.detach(), parameter: Some((place, self.0.trains(place))) })
+        let index = self.0.index(name)?;
+        let value = match self.0.parameter(name)? {
+            Value::Host(t) => t.detach().into(),
+            value => value.clone(),
+        };
+        Ok(Weight { value, parameter: Some((index, self.0.trains(index))) })
     }
 }
 

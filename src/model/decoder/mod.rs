@@ -18,6 +18,7 @@ use crate::kernel::rms_norm::rms_norm;
 use crate::kernel::rotary::{Angles, frequencies, rotary};
 use crate::kernel::softcap::softcap;
 use crate::kernel::tape::{Tape, Var};
+use crate::kernel::value::Value;
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ pub trait Source {
 
 /// Numbers that an operation reads as they are.
 pub struct Weight {
-    tensor: Tensor,
+    value: Value,
     /// The place among a model's parameters, and whether it is trained; none for a constant.
     parameter: Option<(usize, bool)>,
 }
@@ -58,13 +59,13 @@ pub struct Weight {
 impl Weight {
     /// One that belongs to no trainable model.
     pub fn constant(tensor: Tensor) -> Self {
-        Self { tensor, parameter: None }
+        Self { value: tensor.into(), parameter: None }
     }
 
     fn var(&self, tape: &Tape) -> Var {
         match self.parameter {
-            Some((place, trains)) => tape.parameter(&self.tensor, place, trains),
-            None => tape.constant(self.tensor.clone()),
+            Some((place, trains)) => tape.parameter(&self.value, place, trains),
+            None => tape.constant(self.value.clone()),
         }
     }
 }

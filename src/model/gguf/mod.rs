@@ -15,6 +15,7 @@ use super::decoder::Decoder;
 use super::trunk::{Rotation, Trunk};
 use super::{Head, ModelInfo};
 use crate::error::Result;
+use crate::gpu::{DType, Place};
 use crate::kernel::rotary::Scaling;
 use candle_core::Device;
 use file::File;
@@ -43,7 +44,8 @@ impl Frozen {
     /// # Errors
     /// A file that is no GGUF file, is cut short, or holds an architecture, a feature or a format that is not supported;
     /// a missing key or tensor, a wrong shape; a tokenizer that cannot be made, or that belongs to another model.
-    pub fn open(path: &Path, tokenizer: Option<&Path>, device: &Device) -> Result<Self> {
+    pub fn open(path: &Path, tokenizer: Option<&Path>) -> Result<Self> {
+        let device = &Device::Cpu;
         let mut file = File::open(path)?;
         let (architecture, mut trunk) = facts::read(&file)?;
         let (tokenizer, eos) = tokens::read(&file, tokenizer, trunk.vocab_size)?;
@@ -62,7 +64,8 @@ impl Frozen {
             rank: None,
             format: Some(format!("{:?}", file.format())),
             notes: Vec::new(),
-            device: device.clone(),
+            place: Place::Host,
+            compute: DType::F32,
         };
         stretch(&mut file, Arc::make_mut(&mut trunk))?;
         let dim = trunk.blocks[0].heads.dim;

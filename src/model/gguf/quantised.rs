@@ -27,7 +27,7 @@ impl Quantised {
 
 impl LinearMap for Quantised {
     fn apply(&self, tape: &mut Tape, x: &Var) -> Result<Var> {
-        let y = self.product.forward(&x.value)?;
+        let y = self.product.forward(x.tensor()?)?;
         Ok(tape.constant(match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,

@@ -12,6 +12,7 @@ use crate::script::lang::native::{
     Call, FromScript, Handle, IntoScript, Number, OptionValue, Options, Place, Registry, Typed, number, options,
 };
 use crate::script::lang::value::describe;
+use crate::tensor::Device;
 use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, Map};
 use std::cell::RefCell;
@@ -60,8 +61,8 @@ fn sample(session: &Session, model: &ModelHandle, prompts: &AnyPrompts, options:
     let request = SampleRequest { call: "sample", model: model.clone(), prompts: ids, places: None, options, key };
     let samples = session.sample(&request)?;
     match prompts {
-        AnyPrompts::Fresh(prompts) => Batch::from_samples(samples, prompts, n, &model.device),
-        AnyPrompts::Reset(states) => states.batch(samples, n, tokenizer, &model.device),
+        AnyPrompts::Fresh(prompts) => Batch::from_samples(samples, prompts, n, &Device::Cpu),
+        AnyPrompts::Reset(states) => states.batch(samples, n, tokenizer, &Device::Cpu),
     }
 }
 

@@ -4,9 +4,10 @@ use super::choices::Answering;
 use super::encode::AskedAnew;
 use crate::data::Batch;
 use crate::engine::{ModelHandle, OpenRequest, SampleOptions, SampleRequest};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::run::{Session, Stream, device};
 use crate::script::lang::native::{Call, Handle, Options, Registry, options};
+use crate::tensor::Device;
 use std::path::Path;
 
 /// A model that only answers and scores; a type of its own, so that scripts cannot train it.
@@ -38,19 +39,22 @@ options! {
     struct Opening {
         /// a tokenizer.json or its folder; else the one beside the file, else the file's own
         tokenizer: Option<String>,
-        /// cpu, cuda or cuda:N; the run's device unless given
+        /// cpu, where GGUF files run
         device: Option<String>,
     }
 }
 
 fn open(session: &Session, path: &str, options: Opening) -> Result<Frozen> {
     let Opening { tokenizer, device: place } = options;
-    let place = place.map_or(Ok(session.device()), |name| device::parse(&name))?;
+    if let Some(place) = place.map(|name| device::parse(&name)).transpose()?.filter(|place| !place.is_host()) {
+        return Err(Error::new(Kind::Device, format!("`load_frozen`: GGUF files run on the CPU, not on {place}"))
+            .hint("leave `device` out"));
+    }
     for path in std::iter::once(path).chain(tokenizer.as_deref()) {
         session.access().read(Path::new(path))?;
     }
     let (path, tokenizer) = (path.into(), tokenizer.map(Into::into));
-    Ok(Frozen(session.engine().open(&OpenRequest::Gguf { path, tokenizer, device: place })?))
+    Ok(Frozen(session.engine().open(&OpenRequest::Gguf { path, tokenizer })?))
 }
 
 fn generate(session: &Session, Frozen(model): &Frozen, prompts: AskedAnew, options: Answering) -> Result<Batch> {
@@ -58,5 +62,5 @@ fn generate(session: &Session, Frozen(model): &Frozen, prompts: AskedAnew, optio
     let options = SampleOptions::from(options);
     let (n, ids, key) = (options.n, prompts.encode(model, special)?, session.key(Stream::Generate));
     let request = SampleRequest { call: "generate", model: model.clone(), prompts: ids, places: None, options, key };
-    Batch::from_samples(session.engine().sample(&request)?, &prompts, n, &model.device)
+    Batch::from_samples(session.engine().sample(&request)?, &prompts, n, &Device::Cpu)
 }

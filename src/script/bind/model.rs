@@ -49,7 +49,7 @@ options! {
         head: Option<Head>,
         /// random weights instead of the stored ones
         random: bool = false,
-        /// cpu, cuda or cuda:N; the run's device unless given
+        /// cpu, cuda, cuda:N or auto; the run's device unless given
         device: Option<String>,
         /// the type the weights are trained in; f32, the only one
         dtype: Option<SaveDtype>,
@@ -118,7 +118,7 @@ fn load(session: &Session, name: &str, options: Loading) -> Result<ModelHandle> 
     if let Some(dtype) = dtype {
         dtype.check_trainable()?;
     }
-    let place = place.map_or(Ok(session.device()), |name| device::parse(&name))?;
+    let place = place.map_or(Ok(session.place()), |name| device::parse(&name))?;
     if files::exists(Path::new(name)) {
         session.access().read(Path::new(name))?;
     }
@@ -128,8 +128,8 @@ fn load(session: &Session, name: &str, options: Loading) -> Result<ModelHandle> 
     // A call that draws nothing takes no key, so that others keep theirs.
     let draws = random || head.is_some() || matches!(adaptation, Adaptation::New(_));
     let key = if draws { session.key(Stream::Init) } else { Key::new(session.seed()) };
-    let options = OpenOptions { random, head, adaptation, key };
-    let model = session.engine().open(&OpenRequest::Stored { name: name.into(), options, device: place })?;
+    let options = OpenOptions { random, head, adaptation, ..OpenOptions::new(key) };
+    let model = session.engine().open(&OpenRequest::Stored { name: name.into(), options, place })?;
     for note in &model.notes {
         session.reporter().note(&format!("{name}: {note}"));
     }

@@ -3,7 +3,7 @@
 use super::plot;
 use crate::error::Error;
 use crate::files;
-use crate::run::{Table, device};
+use crate::run::Table;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::reference::{self, Entry};
 use crate::script::live::console::{Repl, SAVED};
@@ -227,7 +227,7 @@ fn set(repl: &Repl<'_, '_>, rest: &str) -> Outcome {
     let value = value.trim().trim_start_matches('=').trim();
     let session = repl.session();
     match (name, value) {
-        ("", _) => say(&format!("seed {}\ndevice {}", session.seed(), device::name(&session.device()))),
+        ("", _) => say(&format!("seed {}\ndevice {}", session.seed(), session.place())),
         ("seed", value) => {
             let wrong =
                 || Error::value(format!("a seed is a whole number, 0 or more, found `{value}`")).hint(":set seed 3");

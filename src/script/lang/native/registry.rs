@@ -250,7 +250,7 @@ fn lists<const N: usize>(types: &[[TypeId; N]]) -> Vec<Vec<TypeId>> {
 mod tests {
     use super::*;
     use crate::engine::Settings;
-    use crate::tensor::Device;
+    use crate::gpu::Place;
     use rhai::INT;
 
     #[derive(Clone)]
@@ -272,7 +272,7 @@ mod tests {
     const PAGE: &str = "# Cups\n\n## f\n\nHalf of x.\n\n- `x`: what\n";
 
     fn registry(page: &str) -> Registry {
-        let mut reg = Registry::new(&Session::new(Device::Cpu, Settings::default(), 0));
+        let mut reg = Registry::new(&Session::new(Place::Host, Settings::default(), 0));
         reg.page(page);
         reg
     }

@@ -260,12 +260,12 @@ impl Repl<'_, '_> {
         self.session().reseed(seed);
     }
 
-    /// Sets where models and tensors made from here on live.
+    /// Sets where models opened from here on are.
     ///
     /// # Errors
     /// An unknown device, or one that cannot be used.
     pub fn set_device(&self, name: &str) -> Result<()> {
-        self.session().set_device(device::parse(name)?);
+        self.session().set_place(device::parse(name)?);
         Ok(())
     }
 

@@ -1,0 +1,163 @@
+//! One weight of a model, and where its numbers lie.
+//!
+//! On a device trained weights lie side by side in one array, the arena, so that one kernel updates all of them; their
+//! f32 masters are what is saved, and what operations read is a copy in the compute type. Owns no names' meaning.
+
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Array, DType, Gpu, Place};
+use crate::kernel::value::Value;
+use candle_core::{Device, Tensor, Var};
+use half::bf16;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One weight. A trained one on the host is a candle variable, which the optimizer changes in place.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    pub(super) name: String,
+    /// What operations read.
+    pub(super) value: Value,
+    /// The f32 numbers that are trained, where `value` is a copy of them in another type.
+    pub(super) master: Option<Array>,
+    pub(super) trains: bool,
+}
+
+/// The trained weights of a model on a device.
+#[derive(Debug, Clone)]
+pub struct Arena {
+    /// f32
+    pub master: Array,
+    /// What operations read of matrices, of the same offsets, where the compute type is another.
+    pub working: Option<Array>,
+    /// The first number of each trained weight, by its place among the parameters.
+    pub offsets: Arc<BTreeMap<usize, usize>>,
+}
+
+/// Weights begin at multiples of this many numbers, so that kernels may read 16 bytes at a time.
+const ALIGNMENT: usize = 64;
+
+impl Parameter {
+    /// On the host.
+    pub(super) fn new(name: String, shape: &[usize], values: Vec<f32>, trains: bool) -> Result<Self> {
+        let tensor = match trains {
+            true => Var::from_vec(values, shape, &Device::Cpu)?.into_inner(),
+            false => Tensor::from_vec(values, shape, &Device::Cpu)?,
+        };
+        Ok(Self { name, value: tensor.into(), master: None, trains })
+    }
+
+    /// One that is trained, on the host, from a copy of the numbers.
+    pub(super) fn trained(name: String, tensor: &Tensor) -> Result<Self> {
+        Ok(Self { name, value: Var::from_tensor(tensor)?.into_inner().into(), master: None, trains: true })
+    }
+
+    /// The numbers that are saved, as a tensor on the host; a device is waited for.
+    ///
+    /// # Errors
+    /// A device that has failed.
+    pub(super) fn on_host(&self) -> Result<Tensor> {
+        match &self.value {
+            Value::Host(t) => Ok(t.detach()),
+            Value::Device(_) => Ok(Tensor::from_vec(self.numbers()?, self.value.dims(), &Device::Cpu)?),
+        }
+    }
+
+    /// The numbers that are saved, row-major; a device is waited for.
+    ///
+    /// # Errors
+    /// A device that has failed.
+    pub(super) fn numbers(&self) -> Result<Vec<f32>> {
+        match &self.master {
+            Some(master) => master.gpu().read(master),
+            None => self.value.to_vec(),
+        }
+    }
+
+    /// Overwrites the numbers.
+    ///
+    /// # Errors
+    /// Another count of numbers; a device that has failed.
+    pub(super) fn write(&self, numbers: &[f32]) -> Result<()> {
+        match &self.value {
+            Value::Host(t) => crate::kernel::host::write(t, |own| own.copy_from_slice(numbers)),
+            Value::Device(array) => {
+                if let Some(master) = &self.master {
+                    master.gpu().write(master, numbers)?;
+                }
+                store(array, numbers)
+            }
+        }
+    }
+
+    /// A copy that is never trained; weights that never change are shared with it.
+    pub(super) fn still(&self) -> Result<Self> {
+        let value = match &self.value {
+            Value::Host(t) if self.trains => t.detach().copy()?.into(),
+            Value::Device(array) if self.trains => {
+                let copy = array.gpu().empty("a frozen model's weights", array.dtype(), array.dims())?;
+                array.gpu().copy(&copy, array)?;
+                copy.into()
+            }
+            value => value.clone(),
+        };
+        Ok(Self { name: self.name.clone(), value, master: None, trains: false })
+    }
+}
+
+/// Carries weights to where a model is to be; trained ones on a device into an arena.
+pub(super) fn carry(
+    parameters: Vec<Parameter>,
+    place: &Place,
+    compute: DType,
+) -> Result<(Vec<Parameter>, Option<Arena>)> {
+    let Place::Gpu(gpu) = place else { return Ok((parameters, None)) };
+    let arena = arena(&parameters, gpu, compute)?;
+    let carried = parameters.into_iter().enumerate().map(|(i, p)| onto(p, i, gpu, compute, arena.as_ref()));
+    Ok((carried.collect::<Result<_>>()?, arena))
+}
+
+fn arena(parameters: &[Parameter], gpu: &Gpu, compute: DType) -> Result<Option<Arena>> {
+    let (mut offsets, mut end) = (BTreeMap::new(), 0);
+    for (i, p) in parameters.iter().enumerate().filter(|(_, p)| p.trains) {
+        offsets.insert(i, end);
+        end += p.value.len().next_multiple_of(ALIGNMENT);
+    }
+    if offsets.is_empty() {
+        return Ok(None);
+    }
+    let master = gpu.zeros("weights", DType::F32, &[end])?;
+    let working = match compute {
+        DType::F32 => None,
+        _ => Some(gpu.zeros("weights", compute, &[end])?),
+    };
+    Ok(Some(Arena { master, working, offsets: Arc::new(offsets) }))
+}
+
+/// Vectors (norms, biases) are read in f32, matrices in the compute type.
+fn onto(p: Parameter, place: usize, gpu: &Gpu, compute: DType, arena: Option<&Arena>) -> Result<Parameter> {
+    let (numbers, dims) = (p.value.to_vec()?, p.value.dims().to_vec());
+    let wide = dims.len() < 2;
+    let spot = arena.and_then(|arena| Some((arena, *arena.offsets.get(&place)?)));
+    let (value, master) = match spot {
+        None => (gpu.empty("weights", if wide { DType::F32 } else { compute }, &dims)?, None),
+        Some((arena, at)) => match &arena.working {
+            Some(working) if !wide => (working.view(at, &dims)?, Some(arena.master.view(at, &dims)?)),
+            _ => (arena.master.view(at, &dims)?, None),
+        },
+    };
+    let carried = Parameter { value: value.into(), master, ..p };
+    carried.write(&numbers)?;
+    Ok(carried)
+}
+
+/// Numbers into an array of f32 or of bf16.
+fn store(array: &Array, numbers: &[f32]) -> Result<()> {
+    match array.dtype() {
+        DType::F32 => array.gpu().write(array, numbers),
+        DType::Bf16 => {
+            let rounded: Vec<bf16> = numbers.iter().map(|&x| bf16::from_f32(x)).collect();
+            array.gpu().write(array, &rounded)
+        }
+        other => Err(Error::new(Kind::Internal, format!("weights of {other:?}"))),
+    }
+}
