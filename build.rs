@@ -1,10 +1,45 @@
-//! With the feature `emulate`: compiles the emulator, and every kernel with every set of definitions that
-//! `src/gpu/list.rs` has, for the CPU. Without it nothing is done.
+//! What the kernels of `src/gpu/` need at build time. With the feature `cuda`: their texts are embedded. With the feature
+//! `emulate`: the emulator is compiled, and every kernel with every set of definitions that `src/gpu/list.rs` has, for
+//! the CPU.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    #[cfg(feature = "cuda")]
+    embed::texts();
     #[cfg(feature = "emulate")]
     emulate::build();
+}
+
+/// The texts of the files that `src/gpu/list.rs` names, and of the headers that they include.
+#[cfg(feature = "cuda")]
+mod embed {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    include!("src/gpu/list.rs");
+
+    /// Writes the tables that `src/gpu/cuda/source.rs` includes.
+    pub fn texts() {
+        println!("cargo:rerun-if-changed=src/gpu/list.rs");
+        println!("cargo:rerun-if-changed=src/gpu/kernels");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gpu/kernels");
+        let files = LIST.iter().map(|(file, _)| (file.to_string(), folder.join(file).with_extension("cu")));
+        let entries = fs::read_dir(&folder).expect("the kernels' folder").map(|entry| entry.expect("an entry").path());
+        let mut headers: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "cuh")).collect();
+        headers.sort();
+        let named = |path: &PathBuf| path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+        let texts = table("/// (file, text)\nconst FILES", files)
+            + &table("\n/// (name, text)\npub const HEADERS", headers.iter().map(|path| (named(path), path.clone())));
+        let out = std::env::var("OUT_DIR").expect("Cargo sets OUT_DIR");
+        fs::write(Path::new(&out).join("kernel_texts.rs"), texts).expect("the folder can be written");
+    }
+
+    fn table(head: &str, rows: impl Iterator<Item = (String, PathBuf)>) -> String {
+        let row = |(name, path): (String, PathBuf)| {
+            format!("    ({name:?}, include_str!({:?})),\n", path.display().to_string())
+        };
+        format!("{head}: &[(&str, &str)] = &[\n{}];\n", rows.map(row).collect::<String>())
+    }
 }
 
 #[cfg(feature = "emulate")]

@@ -61,3 +61,10 @@ pub fn remove_file(path: &Path) -> Result<()> {
 pub fn temporary_folder() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|e| Error::file(format!("cannot make a temporary folder: {e}")))
 }
+
+/// Where rhopo keeps what it can make again; none without a home folder.
+pub fn cache_folder() -> Option<PathBuf> {
+    // A relative path counts as none, as the XDG specification has it.
+    let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    Some(set.or_else(|| Some(std::env::home_dir()?.join(".cache")))?.join("rhopo"))
+}

@@ -14,7 +14,7 @@ mod read;
 mod write;
 
 pub use failure::{unreadable, unwritable};
-pub use folder::{create_folder, entries, remove_file, replace_folder, temporary_folder};
+pub use folder::{cache_folder, create_folder, entries, remove_file, replace_folder, temporary_folder};
 pub use path::{beside, exists, is_file, is_folder, is_link, is_plain, real, require_file};
 pub use read::{File, bytes, open, text};
 pub use write::{Log, replace, write};

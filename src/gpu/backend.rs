@@ -119,6 +119,11 @@ pub trait Backend: Send + Sync {
     /// Types or shapes that the device cannot multiply, a device that has failed.
     fn product(&self, product: &RawProduct) -> Result<()>;
 
+    /// How many shapes of products have an algorithm of their own, so that a row's bits may depend on how many there are.
+    fn unpinned_products(&self) -> u64 {
+        0
+    }
+
     /// Waits until everything queued has run.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub struct Counters {
     pub waits: u64,
     pub launches: u64,
     pub products: u64,
+    /// Shapes of products, since the device was opened, for which a row's bits may depend on how many rows there are.
+    pub unpinned_products: u64,
 }
 
 /// A device. A clone is the same one.
@@ -71,7 +73,8 @@ impl Gpu {
 
     /// What was asked of it since it was opened, or since `reset_counters`.
     pub fn counters(&self) -> Counters {
-        self.count().clone()
+        let unpinned_products = self.backend().unpinned_products();
+        Counters { unpinned_products, ..self.count().clone() }
     }
 
     /// Counts anew; what is held stays held.

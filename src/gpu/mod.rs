@@ -7,6 +7,8 @@
 mod array;
 mod backend;
 pub mod catalogue;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod device;
 #[cfg(feature = "emulate")]
 mod emulate;

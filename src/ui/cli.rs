@@ -4,6 +4,7 @@ use crate::ui::bench::{self, BenchArgs};
 use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
 use crate::ui::doc::{self, DocArgs};
+use crate::ui::gpu::{self, GpuCommand};
 use crate::ui::new::{self, NewArgs};
 use crate::ui::repl::{self, ReplArgs};
 use crate::ui::run::{self, RunArgs};
@@ -52,6 +53,9 @@ enum Command {
     },
     /// Measure sampling, log-probs and update on a random model
     Bench(BenchArgs),
+    /// Show what there is for models on a GPU, and compile kernels ahead
+    #[command(subcommand)]
+    Gpu(GpuCommand),
 }
 
 /// Reads the command line and does what it says.
@@ -68,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Definitions { folder } => doc::definitions(folder),
         Command::Inspect { model } => inspect::inspect(&model),
         Command::Bench(args) => bench::bench(&args),
+        Command::Gpu(command) => gpu::gpu(&command),
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 pub mod cli;
 mod compare;
 mod doc;
+mod gpu;
 mod inspect;
 mod limits;
 mod list;

@@ -4,5 +4,7 @@ mod algorithm_pages;
 mod blocks;
 mod circles;
 mod examples;
+#[cfg(feature = "cuda")]
+mod kernels;
 mod layering;
 mod reference;

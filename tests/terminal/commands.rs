@@ -117,3 +117,17 @@ fn definitions_are_written_for_editors() {
     assert!(text.contains("fn sample(model: Model, prompts: ?, options: map) -> Batch;"), "{text}");
     assert!(fs::read_to_string(dir.path().join("out/kl.d.rhai")).expect("written").contains("fn k3("));
 }
+
+/// Whether or not this machine has any of it.
+#[test]
+fn what_a_gpu_needs_is_told_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = well(dir.path(), &["gpu", "info"]);
+    for name in ["libcuda", "libnvrtc", "libcublasLt", "devices", "kernels"] {
+        assert!(out.contains(name), "{out}");
+    }
+    assert!(well(dir.path(), &["gpu", "info", "--help"]).contains("RHOPO_CUDA"));
+    let said = rhopo(dir.path(), &["gpu", "build", "--arch", "sm_1"]);
+    let missing = said.err.contains("libnvrtc (the compiler of kernels) was not found: looked for libnvrtc.so.13");
+    assert!(said.code == 1 && (missing || said.err.contains("knows no architecture `sm_1`")), "{}", said.err);
+}
