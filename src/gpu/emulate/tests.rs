@@ -42,6 +42,10 @@ struct Norm {
     dw: Vec<f64>,
 }
 
+fn add_partials() -> Kernel {
+    Kernel::typed("column_sums", "add_partials", &[("X", DType::F32)])
+}
+
 const OFFSET: f32 = 1.0;
 const EPS: f32 = 1e-5;
 
@@ -55,18 +59,23 @@ fn rms_norm(seed: u64, [x_type, y_type]: [DType; 2], [rows, width]: [usize; 2]) 
     let dx = gpu.empty("dx", x_type, &[rows, width]).unwrap();
     let dw = gpu.zeros("dw", DType::F32, &[width]).unwrap();
     let inverse = gpu.empty("inverse", DType::F32, &[rows]).unwrap();
-    let (parts, threads) = (rows.min(3), (width.div_ceil(8) as u32).next_multiple_of(32));
-    let partial = gpu.empty("partial", DType::F32, &[parts, width]).unwrap();
+    let (slab, threads) = (3, (width.div_ceil(8) as u32).next_multiple_of(32));
+    let slabs = rows.div_ceil(slab);
+    let partial = gpu.empty("partial", DType::F32, &[slabs, width]).unwrap();
 
     let kernel = |function| Kernel::typed("rms_norm", function, &[("X", x_type), ("Y", y_type)]);
-    let args =
-        [(&x).into(), (&w).into(), (&y).into(), (&inverse).into(), (width as i32).into(), EPS.into(), OFFSET.into()];
+    let args = [&x, &w, &y, &inverse].map(Into::into);
+    let args = [&args[..], &[width.into(), EPS.into(), OFFSET.into()]].concat();
     gpu.launch(&kernel("rms_norm_forward"), Grid::of(rows, threads), &args).unwrap();
-    let args = [&x, &w, &dy, &inverse, &dx, &partial].map(Into::into);
-    let args = [&args[..], &[rows.into(), (width as i32).into(), OFFSET.into()]].concat();
-    gpu.launch(&kernel("rms_norm_backward"), Grid::of(parts, threads), &args).unwrap();
-    let args = [(&partial).into(), (&dw).into(), (parts as i32).into(), (width as i32).into()];
-    gpu.launch(&kernel("add_partials"), Grid::over(width, 1), &args).unwrap();
+    let args = [&x, &w, &inverse, &dy, &dx].map(Into::into);
+    let args = [&args[..], &[width.into(), OFFSET.into()]].concat();
+    gpu.launch(&kernel("rms_norm_backward"), Grid::of(rows, threads), &args).unwrap();
+    let args = [&x, &inverse, &dy, &partial].map(Into::into);
+    let args = [&args[..], &[rows.into(), width.into(), slab.into()]].concat();
+    let grid = Grid { blocks: [slabs as u32, width.div_ceil(64) as u32], threads: 64, shared: 0 };
+    gpu.launch(&kernel("rms_norm_weight"), grid, &args).unwrap();
+    let args = [(&partial).into(), (&dw).into(), slabs.into(), width.into()];
+    gpu.launch(&add_partials(), Grid::of(width.div_ceil(32), 256), &args).unwrap();
 
     let (xs, ws, dys) = (read(&gpu, &x), read(&gpu, &w), read(&gpu, &dy));
     let mut expected = Norm { y: Vec::new(), dx: Vec::new(), dw: vec![0.0; width] };
@@ -115,11 +124,10 @@ fn a_step_past_the_end_of_a_view_is_named() {
     let arena = upload(&gpu, "arena", DType::F32, &numbers(1024, 1), &[1024]);
     let partial = arena.view(0, &[2, 100]).unwrap();
     let into = arena.view(512, &[96]).unwrap();
-    let args = [(&partial).into(), (&into).into(), 2_i32.into(), 100_i32.into()];
-    let kernel = Kernel::typed("rms_norm", "add_partials", &[("X", DType::F32), ("Y", DType::F32)]);
-    gpu.launch(&kernel, Grid::over(100, 1), &args).unwrap();
+    let args = [(&partial).into(), (&into).into(), 2_usize.into(), 100_usize.into()];
+    gpu.launch(&add_partials(), Grid::of(4, 256), &args).unwrap();
     let told = gpu.synchronise().unwrap_err().to_string();
-    let wanted = "add_partials [X=float Y=float]: `into` (arena): out of bounds: 4 bytes at byte ";
+    let wanted = "add_partials [X=float]: `into` (arena): out of bounds: 4 bytes at byte ";
     assert!(told.starts_with(wanted), "{told}");
     assert_eq!(gpu.read::<f32>(&into).unwrap_err().to_string(), told, "the device has failed");
 }
