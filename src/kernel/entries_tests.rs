@@ -296,17 +296,20 @@ fn routines(key: Key, n: usize) -> Vec<Entry> {
     let rule = Rule { beta1: 0.9, beta2: 0.99, rate: 1e-2, root: 0.3, eps: 1e-8, keep: 0.999, scale: 0.7 };
     let inputs = vec![t(1), t(2), t(3), t(4).sqr().expect("squares")];
     vec![
-        entry(
-            [5e-7, 1e-6],
-            [on_tape("Sum", vec![t(1), t(2)], |tape, v| {
-                // Gradients of one activation that are shared, owned, and both.
-                let x = add(tape, &v[0], &v[1])?;
-                let y = gated(tape, &x, &x, Gate::Silu)?;
-                let y = add(tape, &x, &y)?;
-                let y = add(tape, &y, &x)?;
-                add(tape, &y, &v[0])
-            })],
-        ),
+        Entry {
+            roundings: 5.0, // one operation after another, and each rounds
+            ..entry(
+                [5e-7, 1e-6],
+                [on_tape("Sum", vec![t(1), t(2)], |tape, v| {
+                    // Gradients of one activation that are shared, owned, and both.
+                    let x = add(tape, &v[0], &v[1])?;
+                    let y = gated(tape, &x, &x, Gate::Silu)?;
+                    let y = add(tape, &x, &y)?;
+                    let y = add(tape, &y, &x)?;
+                    add(tape, &y, &v[0])
+                })],
+            )
+        },
         entry(
             [1e-13, 0.0],
             [routine("Dot", vec![t(1), t(2)], |x| Ok(vec![Tensor::new(dot(&x[0], &x[1])?, &Device::Cpu)?]))],

@@ -5,8 +5,9 @@ use super::op::Operation;
 use super::simd::simd;
 use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::Result;
+use crate::gpu::{Array, Gpu};
 use candle_core::{D, Tensor};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How the frequencies are stretched for contexts longer than those of pretraining.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +80,8 @@ pub struct Angles {
     cos: Arc<[f32]>,
     sin: Arc<[f32]>,
     half: usize,
+    /// cos and sin on the device that asked first.
+    uploaded: Arc<OnceLock<[Array; 2]>>,
 }
 
 impl Angles {
@@ -88,11 +91,28 @@ impl Angles {
         let angle = |f: fn(f32) -> f32| {
             positions.iter().flat_map(|&p| frequencies.iter().map(move |w| f(p as f32 * w) * magnitude)).collect()
         };
-        Self { cos: angle(f32::cos), sin: angle(f32::sin), half: frequencies.len() }
+        Self { cos: angle(f32::cos), sin: angle(f32::sin), half: frequencies.len(), uploaded: Arc::default() }
     }
 
     fn inverse(&self) -> Self {
-        Self { sin: self.sin.iter().map(|s| -s).collect(), ..self.clone() }
+        Self { sin: self.sin.iter().map(|s| -s).collect(), uploaded: Arc::default(), ..self.clone() }
+    }
+
+    /// How many pairs of numbers of a head turn.
+    pub(super) fn half(&self) -> usize {
+        self.half
+    }
+
+    /// cos and sin on a device, each `[N, dims/2]`: uploaded once, and shared by the layers of a pass.
+    pub(super) fn on(&self, gpu: &Gpu) -> Result<[Array; 2]> {
+        if let Some(found) = self.uploaded.get().filter(|[cos, _]| cos.gpu() == gpu) {
+            return Ok(found.clone());
+        }
+        let upload = |table: &[f32]| gpu.upload("rotary angles", table, &[table.len()]);
+        let arrays = [upload(&self.cos)?, upload(&self.sin)?];
+        // Lost where another thread, or another device, was first: its own serve this call.
+        let _ = self.uploaded.set(arrays.clone());
+        Ok(arrays)
     }
 }
 

@@ -56,6 +56,11 @@ impl Var {
         self.slot != Slot::Constant
     }
 
+    /// Whether it is one of the model's parameters, trainable or not.
+    pub(super) fn is_parameter(&self) -> bool {
+        self.index.is_some()
+    }
+
     /// Where the gradient goes, without the value: what an operation keeps of an input that it will not read again.
     pub fn sink(&self) -> Sink {
         Sink(self.slot)
@@ -367,11 +372,11 @@ impl Routine for Sum {
     }
 
     fn device(self) -> Result<Held> {
-        let ((sum, own), (more, others)) = (self.sum, self.more);
-        let (sum, more) = if own || !others { (sum, more) } else { (more, sum) };
-        let into = if own || others { sum.array()?.clone() } else { device::copy(sum.array()?)? };
-        device::add_into(&into, more.array()?)?;
-        Ok((into.into(), true))
+        match (self.sum, self.more) {
+            ((sum, true), (more, _)) => device::add_into(sum.array()?, more.array()?).map(|()| (sum, true)),
+            ((sum, _), (more, true)) => device::add_into(more.array()?, sum.array()?).map(|()| (more, true)),
+            ((sum, _), (more, _)) => Ok((device::add(sum.array()?, more.array()?)?.into(), true)),
+        }
     }
 
     fn plain(self) -> Result<Held> {

@@ -7,7 +7,15 @@
 //!
 //! Owns no kernel: those are `gpu/kernels`.
 
+mod columns;
+pub(super) mod elementwise;
+mod gather;
+mod launch;
+mod norms;
 mod pending;
+mod rotary;
+#[cfg(all(test, feature = "emulate"))]
+mod rows_tests;
 pub(super) mod sums;
 
 use crate::error::{Error, Kind};

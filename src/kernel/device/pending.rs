@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::Array;
 use crate::kernel::op::DeviceForm;
 use crate::kernel::tape::{Grads, Tape, Var};
-use crate::kernel::{attention, divergence, elementwise, layer_norm, linear, logprob, rms_norm, rotary, softcap};
+use crate::kernel::{attention, divergence, linear, logprob};
 
 macro_rules! pending {
     ($($operation:ty, $inputs:literal, $name:literal;)*) => {$(
@@ -24,16 +24,6 @@ macro_rules! pending {
 }
 
 pending! {
-    rms_norm::Rms, 2, "RMSNorm";
-    layer_norm::LayerNorm, 3, "LayerNorm";
-    elementwise::Gate, 2, "gated linear units";
-    elementwise::Gelu, 1, "GELU";
-    elementwise::Scale, 1, "scaling";
-    elementwise::Add, 2, "sums";
-    elementwise::Gather, 1, "embeddings";
-    elementwise::Columns, 1, "joint projections";
-    rotary::Rotary, 1, "rotary embeddings";
-    softcap::Softcap, 1, "soft caps";
     linear::Linear, 2, "linear maps";
     linear::LinearAdd, 3, "linear maps";
     attention::Attention, 3, "attention";
