@@ -2,7 +2,7 @@
 //!
 //! Owns the arithmetic; which parameters are updated, and when, is the optimizer's (`engine::adamw`).
 
-use super::device::missing;
+use super::device::adamw::Step;
 use super::form::Routine;
 use super::host;
 use super::simd::simd;
@@ -62,7 +62,9 @@ impl Routine for Update<'_> {
     }
 
     fn device(self) -> Result<()> {
-        Err(missing("AdamW"))
+        let Self { rule, parameter, grad, first, second } = self;
+        let (parameters, grad) = (parameter.array()?, grad.array()?);
+        Step { rule, parameters, grad, first: first.array()?, second: second.array()?, copy: None }.run()
     }
 
     fn plain(self) -> Result<()> {

@@ -9,7 +9,7 @@ use super::dot::dot;
 use super::elementwise::{Add, Columns, Gate, Gather, Gelu, Scale, add, columns, gated, scale};
 use super::form::Routine;
 use super::layer_norm::LayerNorm;
-use super::linear::{Addend, Layout, Linear, LinearAdd};
+use super::linear::{Addend, Layout, Linear, LinearAdd, Out};
 use super::logprob::{LinearLogprob, Targets};
 use super::op::DeviceForm;
 use super::rms_norm::Rms;
@@ -174,7 +174,13 @@ pub(super) fn entries(key: Key, n: usize, most: u64) -> Vec<Entry> {
 fn layers(key: Key, n: usize) -> Vec<Entry> {
     let t = |dims: &[usize], stream: u64| random(dims, key.fold(stream));
     let weights = [(Layout::OutIn, t(&[33, 40], 2)), (Layout::InOut, t(&[40, 33], 2))];
-    let addends = [(Addend::Bias, t(&[33], 3)), (Addend::Residual, t(&[n, 33], 3))];
+    let outs = [Out::Weight, Out::F32];
+    let plain = weights.iter().flat_map(|(layout, w)| {
+        outs.map(|out| operation(Linear { layout: *layout, out }, [t(&[n, 40], 1), w.clone()]))
+    });
+    let plain: Vec<Case> = plain.collect();
+    let biases = outs.map(|out| (Addend::Bias(out), t(&[33], 3)));
+    let addends = [&biases[..], &[(Addend::Residual, t(&[n, 33], 3))]].concat();
     let added = weights.iter().flat_map(|(layout, w)| {
         addends.iter().map(|(addend, more)| {
             operation(LinearAdd { layout: *layout, addend: *addend }, [t(&[n, 40], 1), w.clone(), more.clone()])
@@ -183,7 +189,7 @@ fn layers(key: Key, n: usize) -> Vec<Entry> {
     });
     let added: Vec<Case> = added.collect();
     vec![
-        entry([1e-6, 1e-6], weights.clone().map(|(layout, w)| operation(Linear { layout }, [t(&[n, 40], 1), w]))),
+        entry([1e-6, 1e-6], plain),
         entry([2e-6, 1e-6], added),
         entry(
             [5e-7, 2e-6],

@@ -27,21 +27,38 @@ impl Layout {
         }
     }
 
-    /// (in, out) of a weight.
-    fn sizes(self, w: &Tensor) -> Result<(usize, usize)> {
-        let (rows, columns) = w.dims2()?;
-        Ok(match self {
+    /// (in, out) of a weight with these rows and columns.
+    pub(super) fn sizes(self, (rows, columns): (usize, usize)) -> (usize, usize) {
+        match self {
             Self::OutIn => (columns, rows),
             Self::InOut => (rows, columns),
-        })
+        }
     }
 }
 
-/// x `[N,in]`, w as `layout` says, b `[out]` → `[N,out]`.
+/// The type of what a map gives on a device; on the host it is f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Out {
+    /// The weight's.
+    Weight,
+    F32,
+}
+
+/// x `[N,in]`, w as `layout` says, b `[out]` → `[N,out]`, on a device in the weight's type.
 pub fn linear(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, layout: Layout) -> Result<Var> {
+    map(tape, [x, w], b, Linear { layout, out: Out::Weight })
+}
+
+/// As `linear`, in f32 on a device too: logits, values and scores.
+pub fn linear_f32(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, layout: Layout) -> Result<Var> {
+    map(tape, [x, w], b, Linear { layout, out: Out::F32 })
+}
+
+fn map(tape: &mut Tape, [x, w]: [&Var; 2], b: Option<&Var>, op: Linear) -> Result<Var> {
+    let Linear { layout, out } = op;
     match b {
-        Some(b) => tape.apply(LinearAdd { layout, addend: Addend::Bias }, [x, w, b]),
-        None => tape.apply(Linear { layout }, [x, w]),
+        Some(b) => tape.apply(LinearAdd { layout, addend: Addend::Bias(out) }, [x, w, b]),
+        None => tape.apply(op, [x, w]),
     }
 }
 
@@ -58,6 +75,7 @@ pub fn linear_add(tape: &mut Tape, x: &Var, w: &Var, b: Option<&Var>, residual: 
 #[derive(Clone)]
 pub(super) struct Linear {
     pub(super) layout: Layout,
+    pub(super) out: Out,
 }
 
 impl Operation<2> for Linear {
@@ -82,9 +100,9 @@ impl Operation<2> for Linear {
 /// What is added to a product.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Addend {
-    /// `[out]`, to every row.
-    Bias,
-    /// `[N,out]`
+    /// `[out]`, to every row of what is given in this type.
+    Bias(Out),
+    /// `[N,out]`, of the type of what is given.
     Residual,
 }
 
@@ -103,12 +121,12 @@ impl Operation<3> for LinearAdd {
         let y = {
             let addend = host::read(addend.tensor()?)?;
             let start = match self.addend {
-                Addend::Bias => Start::Bias(&addend),
+                Addend::Bias(_) => Start::Bias(&addend),
                 Addend::Residual => Start::Rows(&addend),
             };
             multiply(tape, x, w, self.layout, start)?
         };
-        let bias = matches!(self.addend, Addend::Bias).then(|| addend.clone());
+        let bias = matches!(self.addend, Addend::Bias(_)).then(|| addend.clone());
         Ok((y, (Operands::of(x, w)?, bias, addend.sink())))
     }
 
@@ -130,9 +148,9 @@ impl Operation<3> for LinearAdd {
     }
 
     fn plain(&self, [x, w, addend]: &[Tensor; 3]) -> Result<Tensor> {
-        let y = Linear { layout: self.layout }.plain(&[x.clone(), w.clone()])?;
+        let y = Linear { layout: self.layout, out: Out::F32 }.plain(&[x.clone(), w.clone()])?;
         Ok(match self.addend {
-            Addend::Bias => y.broadcast_add(addend)?,
+            Addend::Bias(_) => y.broadcast_add(addend)?,
             Addend::Residual => (y + addend)?,
         })
     }
@@ -140,7 +158,7 @@ impl Operation<3> for LinearAdd {
 
 fn multiply(tape: &Tape, x: &Var, w: &Var, layout: Layout, start: Start) -> Result<Tensor> {
     let n = x.value.dim(0)?;
-    let (inputs, outputs) = layout.sizes(w.tensor()?)?;
+    let (inputs, outputs) = layout.sizes(w.tensor()?.dims2()?);
     let packed =
         tape.packed(w, Side::Forward, || Ok(Packed::new(layout.mat(&host::read(w.tensor()?)?, inputs, outputs))))?;
     let x = host::read(x.tensor()?)?;
@@ -164,7 +182,7 @@ impl Operands {
 
     fn backward(&self, layout: Layout, dy: &Tensor, grads: &mut Grads) -> Result<()> {
         let n = dy.dim(0)?;
-        let (inputs, outputs) = layout.sizes(self.w.tensor()?)?;
+        let (inputs, outputs) = layout.sizes(self.w.tensor()?.dims2()?);
         let dy = host::read(dy)?;
         let dy = Mat::new(&dy, n, outputs);
         if self.to.needs_grad() {

@@ -62,3 +62,28 @@ DEVICE Normal exact_normal(float x) {
     y.below = t < 1.0f ? middle : outer, y.density = e * 0.3989423f;
     return y;
 }
+
+// ln x to about 1 ulp, which the host leaves to its library (Moshier's Cephes): the exponent, and a polynomial of the
+// mantissa around 1. NaN stays NaN.
+DEVICE float exact_log(float x) {
+    if (!(x > 0.0f)) return x == 0.0f ? -INFINITY : float_of(0x7fffffffu);
+    if (x == INFINITY) return x;
+    float exponent = 0.0f;
+    if (x < 1.17549435e-38f) x *= 8388608.0f, exponent = -23.0f; // 2^-126, 2^23: a subnormal has no exponent of its own
+    u32 bits = bits_of(x) - 0x3f3504f3u; // from sqrt(1/2) on
+    exponent += (float)((int)bits >> 23);
+    float m = float_of((bits & 0x007fffffu) + 0x3f3504f3u) - 1.0f; // within [sqrt(1/2) - 1, sqrt(2) - 1)
+    float p = 7.0376836292e-2f;
+    p = fmaf(p, m, -1.1514610310e-1f);
+    p = fmaf(p, m, 1.1676998740e-1f);
+    p = fmaf(p, m, -1.2420140846e-1f);
+    p = fmaf(p, m, 1.4249322787e-1f);
+    p = fmaf(p, m, -1.6668057665e-1f);
+    p = fmaf(p, m, 2.0000714765e-1f);
+    p = fmaf(p, m, -2.4999993993e-1f);
+    p = fmaf(p, m, 3.3333331174e-1f);
+    float square = m * m;
+    float y = fmaf(exponent, -2.12194440e-4f, p * m * square);
+    y = fmaf(-0.5f, square, y) + m;
+    return fmaf(exponent, 0.693359375f, y);
+}

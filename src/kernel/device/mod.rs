@@ -7,16 +7,29 @@
 //!
 //! Owns no kernel: those are `gpu/kernels`.
 
+pub mod adamw;
+mod chunks;
 mod columns;
+mod divergence;
+pub mod dot;
 pub(super) mod elementwise;
 mod gather;
 mod launch;
+mod linear;
+mod logprob;
 mod norms;
 mod pending;
 mod rotary;
+pub(super) mod sums;
+
+#[cfg(all(test, feature = "emulate"))]
+mod heads_tests;
+#[cfg(all(test, feature = "emulate"))]
+mod linear_tests;
+#[cfg(all(test, feature = "emulate"))]
+mod routines_tests;
 #[cfg(all(test, feature = "emulate"))]
 mod rows_tests;
-pub(super) mod sums;
 
 use crate::error::{Error, Kind};
 

@@ -3,9 +3,9 @@
 use super::missing;
 use crate::error::Result;
 use crate::gpu::Array;
+use crate::kernel::attention;
 use crate::kernel::op::DeviceForm;
 use crate::kernel::tape::{Grads, Tape, Var};
-use crate::kernel::{attention, divergence, linear, logprob};
 
 macro_rules! pending {
     ($($operation:ty, $inputs:literal, $name:literal;)*) => {$(
@@ -24,9 +24,5 @@ macro_rules! pending {
 }
 
 pending! {
-    linear::Linear, 2, "linear maps";
-    linear::LinearAdd, 3, "linear maps";
     attention::Attention, 3, "attention";
-    logprob::LinearLogprob, 2, "log-probs";
-    divergence::LinearKl, 4, "divergences";
 }

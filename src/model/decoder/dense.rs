@@ -3,7 +3,7 @@
 use super::{Decoder, LinearMap, NormWeights, Source, Weight};
 use crate::error::Result;
 use crate::kernel::elementwise::{gather, scale};
-use crate::kernel::linear::{Layout, linear, linear_add};
+use crate::kernel::linear::{Layout, linear, linear_add, linear_f32};
 use crate::kernel::logprob::LmHead;
 use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
@@ -43,6 +43,12 @@ impl LinearMap for Dense {
     fn apply(&self, tape: &mut Tape, x: &Var) -> Result<Var> {
         let (weight, bias) = (self.weight.var(tape), self.bias.as_ref().map(|b| b.var(tape)));
         let y = linear(tape, x, &weight, bias.as_ref(), self.layout)?;
+        self.adapt(tape, x, y)
+    }
+
+    fn apply_f32(&self, tape: &mut Tape, x: &Var) -> Result<Var> {
+        let (weight, bias) = (self.weight.var(tape), self.bias.as_ref().map(|b| b.var(tape)));
+        let y = linear_f32(tape, x, &weight, bias.as_ref(), self.layout)?;
         self.adapt(tape, x, y)
     }
 

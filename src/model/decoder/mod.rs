@@ -27,6 +27,11 @@ pub trait LinearMap {
     /// x `[N,in]` → `[N,out]`.
     fn apply(&self, tape: &mut Tape, x: &Var) -> Result<Var>;
 
+    /// As `apply`, in f32 on a device too.
+    fn apply_f32(&self, tape: &mut Tape, x: &Var) -> Result<Var> {
+        self.apply(tape, x)
+    }
+
     /// As `apply`, added to `residual` `[N,out]`.
     fn add_to(&self, tape: &mut Tape, x: &Var, residual: &Var) -> Result<Var> {
         let y = self.apply(tape, x)?;
@@ -153,7 +158,7 @@ impl<M: LinearMap> Decoder<M> {
 
     /// Hidden states `[N,H]` → logits `[N,V]`.
     pub fn logits(&self, tape: &mut Tape, hidden: &Var) -> Result<Var> {
-        let logits = self.head.apply(tape, hidden)?;
+        let logits = self.head.apply_f32(tape, hidden)?;
         match self.trunk.logit_softcap {
             Some(by) => softcap(tape, &logits, by),
             None => Ok(logits),
@@ -162,7 +167,7 @@ impl<M: LinearMap> Decoder<M> {
 
     /// A value or score head on hidden states `[N,H]` → `[N,1]`.
     pub fn measure(&self, tape: &mut Tape, hidden: &Var) -> Result<Var> {
-        self.head.apply(tape, hidden)
+        self.head.apply_f32(tape, hidden)
     }
 
     fn layer(&self, tape: &mut Tape, i: usize, x: &Var, angles: &[Angles], attend: &mut Attend) -> Result<Var> {

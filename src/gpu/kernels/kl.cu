@@ -1,0 +1,81 @@
+// KL(softmax(z) || softmax(z')) from the logits of two models, a chunk at a time; z = logits / temperature. Z is the type
+// of dz. Where both are the same numbers, the divergence and its gradient are exactly 0.
+#include "softmax.cuh"
+
+// own, other [rows,columns] f32. running [rows,5] f32 is what each row came to so far, from the first chunk on: the
+// largest z and the sum of exp(z - largest), both again of z', and the sum of exp(z - largest) * (z - z').
+KERNEL(absorb_kl)(In<float> own, In<float> other, Out<float> running, u32 columns, u32 begins, float scale, float cap,
+                  float other_cap) {
+    SHARED(float, scratch, 32);
+    u64 row = block();
+    float z[EACH], reference[EACH], old[5] = {-INFINITY, 0.0f, -INFINITY, 0.0f, 0.0f};
+    load_logits(own, row, columns, cap, scale, z);
+    load_logits(other, row, columns, other_cap, scale, reference);
+    if (!begins)
+        for (int i = 0; i < 5; i++) old[i] = running[5 * row + i];
+    float top = largest(z, columns, scratch), other_top = largest(reference, columns, scratch);
+    top = old[0] > top ? old[0] : top;
+    other_top = old[2] > other_top ? old[2] : other_top;
+    float sum = 0.0f, other_sum = 0.0f, apart = 0.0f;
+    for (int k = 0; k < EACH; k++) {
+        if ((u32)thread() + k * THREADS >= columns) break;
+        float e = exact_exp(z[k] - top);
+        sum += e;
+        apart += e * (z[k] - reference[k]);
+        other_sum += exact_exp(reference[k] - other_top);
+    }
+    sum = block_sum(sum, scratch);
+    other_sum = block_sum(other_sum, scratch);
+    apart = block_sum(apart, scratch);
+    if (thread() != 0) return;
+    float carry = carried(old[1], old[0], top), other_carry = carried(old[3], old[2], other_top);
+    running[5 * row] = top;
+    running[5 * row + 1] = old[1] * carry + sum;
+    running[5 * row + 2] = other_top;
+    running[5 * row + 3] = old[3] * other_carry + other_sum;
+    running[5 * row + 4] = old[4] * carry + apart;
+}
+
+// What a row comes to.
+struct Divergence {
+    float lse;   // log of the sum of exp(z)
+    float apart; // lse - lse'
+    float kl;
+};
+
+DEVICE Divergence divergence(In<float> running, u64 row) {
+    Divergence d;
+    float sum = running[5 * row + 1];
+    d.lse = running[5 * row] + exact_log(sum);
+    d.apart = d.lse - (running[5 * row + 2] + exact_log(running[5 * row + 3]));
+    d.kl = running[5 * row + 4] / sum - d.apart;
+    return d;
+}
+
+// y [pairs] f32: the divergence at each pair's row (nats). rows [pairs].
+KERNEL(finish_kl)(In<float> running, In<u32> rows, Out<float> y, u64 pairs) {
+    u64 pair = (u64)block() * threads() + thread();
+    if (pair >= pairs) return;
+    float kl = divergence(running, rows[pair]).kl;
+    y[pair] = kl < 0.0f ? 0.0f : kl; // rounding may leave it just below 0; a NaN stays one
+}
+
+// dy [pairs] f32 -> dz [rows,columns] Z: p * (log p - log p' - KL) times the row's upstream, over the temperature. A row
+// whose upstream is zero stays zero, whatever its logits are. first [rows+1]: where each row's pairs begin.
+KERNEL(kl_grad)(In<float> own, In<float> other, In<float> running, In<u32> first, In<float> dy, Out<Z> dz, u32 columns,
+                float scale, float cap, float other_cap) {
+    u64 row = block();
+    Divergence d = divergence(running, row);
+    float shift = d.apart + d.kl;
+    u32 end = first[row + 1];
+    float g = 0.0f;
+    for (u32 pair = first[row]; pair < end; pair++) g += dy[pair];
+    for (int k = 0; k < EACH; k++) {
+        u32 column = thread() + k * THREADS;
+        if (column >= columns) break;
+        float z = logit(own[row * columns + column], cap, scale);
+        float reference = logit(other[row * columns + column], other_cap, scale);
+        float grad = g == 0.0f ? 0.0f : exact_exp(z - d.lse) * (z - reference - shift) * g * scale;
+        store(dz, row * columns + column, before_cap(grad, z, cap, scale));
+    }
+}
