@@ -19,7 +19,6 @@ pub(in crate::kernel) fn add_into(sum: &Array, x: &Array) -> Result<()> {
 }
 
 /// y `[N,W]` += b `[W]` f32 in every row, in place.
-#[allow(dead_code, reason = "for linear maps with a bias")]
 pub(in crate::kernel) fn add_bias(y: &Array, b: &Array) -> Result<()> {
     let (rows, width) = y.dims2()?;
     let kernel = Kernel::typed("bias", "add_bias", &[("X", y.dtype())]);
