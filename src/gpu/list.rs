@@ -11,6 +11,7 @@ pub const LIST: &[(&str, &[&str])] = &[
     ("gated", &["X=float", "X=bf16"]),
     ("gather", &["X=float Y=float", "X=bf16 Y=float", "X=bf16 Y=bf16"]),
     ("gelu", &["X=float", "X=bf16"]),
+    ("intrinsics", &[""]),
     ("kl", &["Z=float", "Z=bf16"]),
     ("layer_norm", &["X=float Y=float", "X=float Y=bf16", "X=bf16 Y=bf16"]),
     ("rms_norm", &["X=float Y=float", "X=float Y=bf16", "X=bf16 Y=bf16"]),

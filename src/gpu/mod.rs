@@ -7,6 +7,7 @@
 mod array;
 mod backend;
 pub mod catalogue;
+pub mod check;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod device;
@@ -25,13 +26,20 @@ pub use kernel::{Arg, Grid, Kernel};
 pub use place::Place;
 pub use product::{Operand, Product, Start};
 
-use crate::error::{Error, Kind, Result};
-
 /// NVIDIA GPU number `index`.
 ///
 /// # Errors
 /// No such GPU; a library that is not found.
-pub fn open(index: usize) -> Result<Gpu> {
-    Err(Error::new(Kind::Device, format!("cuda:{index} cannot be used: this build cannot drive a GPU"))
-        .hint("use --device cpu"))
+#[cfg(feature = "cuda")]
+pub fn open(index: usize) -> crate::error::Result<Gpu> {
+    cuda::open(index)
+}
+
+/// # Errors
+/// Always: this build knows no GPU.
+#[cfg(not(feature = "cuda"))]
+pub fn open(index: usize) -> crate::error::Result<Gpu> {
+    use crate::error::{Error, Kind};
+    let what = format!("cuda:{index} cannot be used: this rhopo was built without the feature `cuda`");
+    Err(Error::new(Kind::Device, what).hint("use --device cpu"))
 }

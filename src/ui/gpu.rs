@@ -2,8 +2,10 @@
 
 #[cfg(feature = "cuda")]
 mod build;
+mod check;
 #[cfg(feature = "cuda")]
 mod info;
+mod table;
 
 use crate::script::lang::loader::Loader;
 use crate::ui::terminal::report;
@@ -23,6 +25,13 @@ pub enum GpuCommand {
     Info,
     /// Compile all kernels ahead, on any machine that has NVRTC
     Build(BuildArgs),
+    /// Hold a device to what is taken for granted of it
+    Check(check::CheckArgs),
+    /// Show what the parts of tests/device/run have left in a folder
+    Table {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// Options of `rhopo gpu build`.
@@ -41,6 +50,8 @@ pub fn gpu(command: &GpuCommand) -> ExitCode {
     let done = match command {
         GpuCommand::Info => show(),
         GpuCommand::Build(args) => compile(args),
+        GpuCommand::Check(args) => check::check(args),
+        GpuCommand::Table { folder } => table::table(folder),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,3 +7,5 @@ mod cli;
 mod commands;
 mod live;
 mod repl;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod stand_in;
