@@ -1,8 +1,13 @@
 /// (file, the definitions it is compiled with, one compilation each)
 pub const LIST: &[(&str, &[&str])] = &[
     ("absorb", &[""]),
-    ("add", &["X=float Y=float", "X=float Y=bf16", "X=bf16 Y=bf16"]),
     ("adamw", &["C=float", "C=bf16"]),
+    ("add", &["X=float Y=float", "X=float Y=bf16", "X=bf16 Y=bf16"]),
+    ("append", &["Y=float", "Y=bf16"]),
+    ("attention", HEAD_DIMS),
+    ("attention_backward", HEAD_DIMS),
+    ("attention_f32", &[""]),
+    ("attention_sums", &["Y=float", "Y=bf16"]),
     ("bias", &["X=float", "X=bf16"]),
     ("cast", &["X=float Y=bf16", "X=bf16 Y=float"]),
     ("column_sums", &["X=float", "X=bf16"]),
@@ -20,3 +25,7 @@ pub const LIST: &[(&str, &[&str])] = &[
     ("softcap", &["X=float", "X=bf16"]),
     ("softmax_grad", &["Z=float", "Z=bf16"]),
 ];
+
+/// Widths of heads that attention on tensor cores is compiled for.
+const HEAD_DIMS: &[&str] =
+    &["HEAD_DIM=16", "HEAD_DIM=32", "HEAD_DIM=64", "HEAD_DIM=80", "HEAD_DIM=96", "HEAD_DIM=128", "HEAD_DIM=256"];

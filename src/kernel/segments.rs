@@ -2,8 +2,10 @@
 //!
 //! Owns the layout only; `attention.rs` computes over it, `engine::solo::pack` makes it.
 
+use super::device::Lists;
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A run of tokens `start..start+len`. Each sees all of `context` and, causally, its own segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,7 @@ pub struct Segments {
     segments: Vec<Segment>,
     trees: Vec<Range<usize>>,
     tokens: usize,
+    lists: Arc<Lists>,
 }
 
 impl Segments {
@@ -71,7 +74,7 @@ impl Segments {
             }
             tokens += segment.len;
         }
-        Ok(Self { segments, trees, tokens })
+        Ok(Self { segments, trees, tokens, lists: Arc::default() })
     }
 
     /// Each sequence on its own.
@@ -87,6 +90,11 @@ impl Segments {
     /// N
     pub fn tokens(&self) -> usize {
         self.tokens
+    }
+
+    /// What attention's kernels walk on a device, made when it is first asked for.
+    pub(super) fn lists(&self) -> &Lists {
+        &self.lists
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Segment> {

@@ -168,9 +168,9 @@ fn operations_on_the_host_equal_their_plain_compositions() {
     }
 }
 
-/// The operations that have no form for a device.
+/// What is held to its plain composition by tests of its own on a device, over fewer shapes: `device/attention_tests.rs`.
 #[cfg(feature = "emulate")]
-const NOT_ON_A_DEVICE: &[&str] = &["Attention"];
+const TESTED_ALONE: &[&str] = &["Attention"];
 
 /// On the emulator, in both types that a device computes in; another order of blocks and threads gives the same bits.
 #[cfg(feature = "emulate")]
@@ -178,7 +178,7 @@ const NOT_ON_A_DEVICE: &[&str] = &["Attention"];
 fn operations_on_a_device_equal_their_plain_compositions() {
     for compute in [gpu::DType::F32, gpu::DType::Bf16] {
         let shapes = || -> Vec<Vec<Entry>> {
-            let known = |e: &Entry| !NOT_ON_A_DEVICE.contains(&e.name);
+            let known = |e: &Entry| !TESTED_ALONE.contains(&e.name);
             ragged().into_iter().map(|entries| entries.into_iter().filter(known).collect()).collect()
         };
         let on = |seed| On::Device { gpu: Gpu::emulated(seed), compute };

@@ -4,10 +4,11 @@
 
 use super::network::Network;
 use crate::engine::settings::Settings;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
 use crate::kernel::attention::{Heads, attention, attention_over};
 use crate::kernel::decode::{KeyValues, attend_row};
-use crate::kernel::device::missing;
+use crate::kernel::device::decode::{DeviceKeyValues, DeviceRows};
 use crate::kernel::elementwise::gather;
 use crate::kernel::form::Routine;
 use crate::kernel::host;
@@ -85,6 +86,10 @@ pub struct Caching<'a> {
     pub prompts: &'a Prompts,
     /// Of each layer.
     pub heads: Vec<Heads>,
+    /// Rows that are taken up, at most.
+    pub rows: usize,
+    /// Tokens that a row adds, at most.
+    pub most: usize,
 }
 
 impl<'a> Routine for Caching<'a> {
@@ -99,7 +104,7 @@ impl<'a> Routine for Caching<'a> {
     }
 
     fn device(self) -> Result<Self::Out> {
-        Err(missing("decoding"))
+        Ok(Box::new(DeviceCache::new(self)?))
     }
 
     fn plain(self) -> Result<Self::Out> {
@@ -168,6 +173,76 @@ impl Cache for HostCache {
             .with_min_len(4)
             .for_each_init(Vec::new, task);
         Ok(tape.constant(host::tensor(out, &[self.rows.len(), query])?))
+    }
+}
+
+/// On a device: the tokens of all prompts end to end, then a stretch of its own for each row.
+struct DeviceCache {
+    gpu: Gpu,
+    /// Tokens of each prompt.
+    prompts: Vec<Range<usize>>,
+    layers: Vec<DeviceKeyValues>,
+    /// Tokens that a row adds, at most.
+    most: usize,
+    /// Where the next row's stretch begins, and where the last one may end.
+    free: Range<usize>,
+    rows: Vec<DeviceRow>,
+    /// Where the rows' tokens lie, while a token runs through the layers.
+    places: Option<DeviceRows>,
+}
+
+struct DeviceRow {
+    prompt: usize,
+    own: Range<usize>,
+}
+
+impl DeviceCache {
+    fn new(caching: Caching) -> Result<Self> {
+        let Caching { prompts, heads, rows, most } = caching;
+        let gpu = prompts.last.array()?.gpu().clone();
+        let end = prompts.ranges.last().map_or(0, |range| range.end);
+        let free = end..end + rows * most;
+        let mut layers = Vec::with_capacity(heads.len());
+        for ((k, v), heads) in prompts.layers.iter().zip(heads) {
+            let (k, v) = (k.array()?, v.array()?);
+            let layer = DeviceKeyValues::new(&gpu, k.dtype(), heads, free.end)?;
+            layer.keep(0, k, v)?;
+            layers.push(layer);
+        }
+        Ok(Self { gpu, prompts: prompts.ranges.clone(), layers, most, free, rows: Vec::new(), places: None })
+    }
+
+    /// Gives every row one token more.
+    fn advance(&mut self) -> Result<()> {
+        for DeviceRow { own, .. } in &mut self.rows {
+            own.end += 1;
+            if own.len() > self.most || own.end > self.free.end {
+                return Err(Error::new(Kind::Internal, "a row outgrew its place in the KV cache"));
+            }
+        }
+        let places = self.rows.iter().map(|row| [self.prompts[row.prompt].clone(), row.own.clone()]);
+        self.places = Some(DeviceRows::new(&self.gpu, &places.collect::<Vec<_>>())?);
+        Ok(())
+    }
+}
+
+impl Cache for DeviceCache {
+    fn push(&mut self, prompt: usize) {
+        self.rows.push(DeviceRow { prompt, own: self.free.start..self.free.start });
+        self.free.start += self.most;
+    }
+
+    fn retain(&mut self, keep: &[bool]) {
+        let mut keep = keep.iter();
+        self.rows.retain(|_| *keep.next().expect("one flag per row"));
+    }
+
+    fn attend(&mut self, tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]) -> Result<Var> {
+        if layer == 0 {
+            self.advance()?;
+        }
+        let places = self.places.as_ref().expect("the first layer comes first");
+        Ok(tape.constant(self.layers[layer].attend([q.array()?, k.array()?, v.array()?], places)?))
     }
 }
 

@@ -120,7 +120,8 @@ impl Run<'_> {
         let prefix = Prompts::prefill(self.network, &unique, self.settings)?;
         let heads = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer)).collect();
         let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false);
-        let mut cache = tape.run(Caching { prompts: &prefix, heads })?;
+        let mut cache =
+            tape.run(Caching { prompts: &prefix, heads, rows: wave.len(), most: self.options.max_tokens })?;
         let mut answers: Vec<Answer> = Vec::with_capacity(wave.len());
         for (i, &unique) in wave.zip(&at) {
             let prompt = i / n;

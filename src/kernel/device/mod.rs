@@ -8,8 +8,11 @@
 //! Owns no kernel: those are `gpu/kernels`.
 
 pub mod adamw;
+mod attention;
+mod attention_lists;
 mod chunks;
 mod columns;
+pub mod decode;
 mod divergence;
 pub mod dot;
 pub(super) mod elementwise;
@@ -18,10 +21,11 @@ mod launch;
 mod linear;
 mod logprob;
 mod norms;
-mod pending;
 mod rotary;
 pub(super) mod sums;
 
+#[cfg(all(test, feature = "emulate"))]
+mod attention_tests;
 #[cfg(all(test, feature = "emulate"))]
 mod heads_tests;
 #[cfg(all(test, feature = "emulate"))]
@@ -31,9 +35,4 @@ mod routines_tests;
 #[cfg(all(test, feature = "emulate"))]
 mod rows_tests;
 
-use crate::error::{Error, Kind};
-
-/// What has no form for a device yet.
-pub(crate) fn missing(what: &str) -> Error {
-    Error::new(Kind::Device, format!("{what} cannot run on a device yet")).hint("use --device cpu")
-}
+pub(in crate::kernel) use attention_lists::Lists;
