@@ -1,6 +1,5 @@
-//! What the kernels of `src/gpu/` need at build time. With the feature `cuda`: their texts are embedded. With the feature
-//! `emulate`: the emulator is compiled, and every kernel with every set of definitions that `src/gpu/list.rs` has, for
-//! the CPU.
+//! What the kernels of `src/gpu/` need at build time. With the feature `cuda`: their texts are embedded. With `emulate`:
+//! the emulator is compiled, and every kernel with every set of definitions that `src/gpu/list.rs` has, for the CPU.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -53,6 +52,8 @@ mod emulate {
 
     const EMULATOR: &str = "src/gpu/emulator";
     const KERNELS: &str = "src/gpu/kernels";
+    /// What the emulator's own tests run.
+    const MISTAKES: (&str, &[&str]) = ("mistakes", &["MISTAKE=0", "MISTAKE=1"]);
 
     /// Compiles what changed since the last time, and links all of it.
     pub fn build() {
@@ -61,11 +62,12 @@ mod emulate {
             println!("cargo:rerun-if-changed={watched}");
         }
         let headers = headers();
-        let mut sources =
-            vec![(PathBuf::from(EMULATOR).join("emulator.cpp"), text(&format!("{EMULATOR}/emulator.cpp")))];
+        let mut sources: Vec<_> =
+            files(EMULATOR, &["cpp"]).into_iter().map(|file| (file.clone(), text(&file))).collect();
         let mut names = Vec::new();
-        for (file, definitions) in LIST {
-            let kernels = text(&format!("{KERNELS}/{file}.cu"));
+        let kernels = LIST.iter().map(|listed| (KERNELS, listed));
+        for (folder, (file, definitions)) in kernels.chain([(EMULATOR, &MISTAKES)]) {
+            let kernels = text(format!("{folder}/{file}.cu"));
             for definitions in *definitions {
                 let name = identifier(&format!("{file} {definitions}"));
                 let generated = specialisation(file, definitions, &name, &kernels);
@@ -160,20 +162,20 @@ mod emulate {
     }
 
     fn headers() -> String {
-        let mut all = String::new();
-        for folder in [EMULATOR, KERNELS] {
-            let mut files: Vec<_> =
-                fs::read_dir(folder).expect("the folder is there").flatten().map(|e| e.path()).collect();
-            files.sort();
-            for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "h" || e == "cuh")) {
-                all += &text(&file.to_string_lossy());
-            }
-        }
-        all
+        [EMULATOR, KERNELS].iter().flat_map(|folder| files(folder, &["h", "cuh"])).map(text).collect()
     }
 
-    fn text(path: &str) -> String {
-        fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"))
+    fn files(folder: &str, extensions: &[&str]) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("an entry").path());
+        let named = |file: &PathBuf| extensions.iter().any(|e| file.extension().is_some_and(|found| found == *e));
+        let mut files: Vec<_> = entries.filter(named).collect();
+        files.sort();
+        files
+    }
+
+    fn text(path: impl AsRef<Path>) -> String {
+        let path = path.as_ref();
+        fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 
     fn written(out: &Path, name: &str, contents: &str) -> PathBuf {

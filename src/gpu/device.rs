@@ -7,6 +7,7 @@ use super::backend::{Address, Backend, Facts, RawArg, RawProduct};
 use super::catalogue;
 use super::kernel::{Arg, Grid, Kernel};
 use crate::error::{Error, Kind, Result};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What was asked of a device so far.
@@ -21,6 +22,8 @@ pub struct Counters {
     /// How often the host waited for the device.
     pub waits: u64,
     pub launches: u64,
+    /// Launches of each kernel, by its function's name.
+    pub kernels: BTreeMap<&'static str, u64>,
     pub products: u64,
     /// Shapes of products, since the device was opened, for which a row's bits may depend on how many rows there are.
     pub unpinned_products: u64,
@@ -219,7 +222,10 @@ impl Gpu {
         if !catalogue::has(kernel) {
             return Err(Error::new(Kind::Internal, format!("{kernel:?} is not in the catalogue of kernels")));
         }
-        self.count().launches += 1;
+        let mut counters = self.count();
+        counters.launches += 1;
+        *counters.kernels.entry(kernel.function).or_default() += 1;
+        drop(counters);
         let args: Vec<RawArg> = args.iter().map(Arg::raw).collect();
         self.backend().launch(kernel, grid, &args)
     }

@@ -1,13 +1,14 @@
 //! The memory of an emulated device: its bytes, and who touched them last.
 //!
 //! Owns allocation and what the host does with memory. What kernels do with it is checked by `emulator/emulator.h`,
-//! whose `Touch` and `Readers` these are.
+//! whose `Cell` this has a second time.
 
 use super::mistake;
 use crate::error::Result;
 use crate::gpu::backend::{Address, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 
 /// When memory was written and by whom, as the emulator has it; 0 is never.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +21,20 @@ impl Stamp {
     }
 }
 
-/// Bytes of a cell: what one stamp stands for.
-const CELL: usize = 2;
+/// Who touched some bytes last: `emu::Cell`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Cell {
+    writer: u64,
+    reader: u64,
+}
+
+/// Logarithms of the bytes of a cell: at first, and once a number of two bytes has been seen.
+const WORDS: usize = 2;
+const HALVES: usize = 1;
+
+/// Names of freed memory that are kept for messages.
+const NAMES: usize = 10_000;
 
 /// As aligned as a device's memory.
 #[derive(Clone, Copy)]
@@ -36,10 +49,10 @@ pub(super) struct Memory {
     name: CString,
     lines: Vec<Line>,
     bytes: usize,
-    /// The last writer of each cell.
-    writers: Vec<u64>,
-    /// The last readers of each cell, two of different threads.
-    readers: Vec<[u64; 2]>,
+    /// Writer and reader of each cell in turn: plain numbers, since zeros cost nothing until they are touched.
+    cells: Vec<[u64; 2]>,
+    /// A cell has `1 << shift` bytes.
+    shift: usize,
     /// Places (offset, bytes) found to be written whole: that stays so.
     written: BTreeSet<(usize, usize)>,
 }
@@ -47,20 +60,19 @@ pub(super) struct Memory {
 /// A place in memory as a launch needs it.
 pub(super) struct Place {
     pub(super) data: *mut u8,
-    pub(super) writers: *mut u64,
-    pub(super) readers: *mut [u64; 2],
+    pub(super) cells: *mut Cell,
+    pub(super) shift: usize,
     pub(super) name: *const std::ffi::c_char,
 }
 
 impl Memory {
     fn new(name: &str, bytes: usize) -> Self {
-        let cells = bytes.div_ceil(CELL);
         Self {
             name: CString::new(name.replace('\0', " ")).unwrap_or_default(),
             lines: vec![POISON; bytes.div_ceil(256)],
             bytes,
-            writers: vec![0; cells],
-            readers: vec![[0; 2]; cells],
+            cells: vec![[0; 2]; bytes.div_ceil(1 << WORDS)],
+            shift: WORDS,
             written: BTreeSet::new(),
         }
     }
@@ -79,8 +91,23 @@ impl Memory {
         CStr::to_string_lossy(&self.name).into_owned()
     }
 
-    fn stamp(&mut self, from: usize, bytes: usize, stamp: Stamp) {
-        self.writers[from / CELL..(from + bytes).div_ceil(CELL)].fill(stamp.0);
+    /// Has cells so small that the place is made of whole ones.
+    fn refine(&mut self, offset: usize, bytes: usize, smallest: usize) {
+        let whole = (offset | bytes).is_multiple_of(1 << WORDS) && smallest >= 1 << WORDS;
+        if self.shift == WORDS && !whole {
+            self.cells = self.cells.iter().flat_map(|c| [*c; 2]).collect();
+            self.shift = HALVES;
+        }
+    }
+
+    fn cells_of(&self, offset: usize, bytes: usize) -> Range<usize> {
+        offset >> self.shift..(offset + bytes).div_ceil(1 << self.shift)
+    }
+
+    fn stamp(&mut self, offset: usize, bytes: usize, stamp: Stamp) {
+        self.refine(offset, bytes, 1 << WORDS);
+        let cells = self.cells_of(offset, bytes);
+        self.cells[cells].iter_mut().for_each(|[writer, _]| *writer = stamp.0);
     }
 
     /// # Errors
@@ -90,10 +117,11 @@ impl Memory {
         if self.written.contains(&place) {
             return Ok(());
         }
-        let cells = span.offset / CELL..(span.offset + span.bytes).div_ceil(CELL);
-        match self.writers[cells].iter().position(|w| *w == 0) {
+        let cells = self.cells_of(span.offset, span.bytes);
+        match self.cells[cells].iter().position(|[writer, _]| *writer == 0) {
             Some(cell) => {
-                Err(mistake(format!("{by}: `{}` byte {}: read before anything was written", self.name(), cell * CELL)))
+                let byte = cell << self.shift;
+                Err(mistake(format!("{by}: `{}` byte {byte}: read before anything was written", self.name())))
             }
             None => {
                 self.written.insert(place);
@@ -106,7 +134,7 @@ impl Memory {
 /// All allocations of a device.
 pub(super) struct Memories {
     memories: BTreeMap<u64, Memory>,
-    /// Names of those that are gone.
+    /// Names of those that went last.
     freed: BTreeMap<u64, String>,
     next: u64,
     limit: u64,
@@ -144,6 +172,9 @@ impl Memories {
     pub(super) fn free(&mut self, address: Address) {
         if let Some(memory) = self.memories.remove(&address.0) {
             self.freed.insert(address.0, memory.name());
+            if self.freed.len() > NAMES {
+                self.freed.pop_first();
+            }
         }
     }
 
@@ -164,17 +195,27 @@ impl Memories {
         }
     }
 
+    /// Has cells that fit a place, an array of numbers of this size; to be asked for all places of a launch before
+    /// `place` is asked for one of them.
+    ///
+    /// # Errors
+    /// Memory that is not there.
+    pub(super) fn prepare(&mut self, span: Span, number: usize, by: &str) -> Result<()> {
+        self.get(span, by)?.refine(span.offset, span.bytes, number);
+        Ok(())
+    }
+
     /// Where a launch finds a place.
     ///
     /// # Errors
     /// Memory that is not there.
     pub(super) fn place(&mut self, span: Span, by: &str) -> Result<Place> {
         let memory = self.get(span, by)?;
-        let cell = span.offset / CELL;
+        let cell = span.offset >> memory.shift;
         Ok(Place {
             data: memory.bytes_mut()[span.offset..].as_mut_ptr(),
-            writers: memory.writers[cell..].as_mut_ptr(),
-            readers: memory.readers[cell..].as_mut_ptr(),
+            cells: memory.cells[cell..].as_mut_ptr().cast(),
+            shift: memory.shift,
             name: memory.name.as_ptr(),
         })
     }

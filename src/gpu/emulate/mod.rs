@@ -1,11 +1,11 @@
 //! A device that is emulated on the CPU: the same kernels and the same host code, every access checked (feature
 //! `emulate`; for tests, and slow).
 //!
-//! `Gpu::emulated(seed)` opens one. It is unkind on purpose: launches, copies and frees are queued and run when the host
-//! waits, blocks and threads run in an order that `seed` gives, memory begins as NaN, and an access fails that is out
-//! of its view's bounds, misaligned, reads what nothing wrote, or that no barrier separates from another thread's. What
-//! a kernel did wrong is returned by the next call that waits, with the kernel's name and definitions, the parameter,
-//! the block and the thread; the device has failed then, as after an illegal access on a real one.
+//! `Gpu::emulated(seed)` opens one. It is unkind on purpose: launches, copies and frees are queued and run when the
+//! host waits, blocks and threads run in an order that `seed` gives, memory begins as NaN, and an access fails that is
+//! out of its view's bounds, misaligned, reads what nothing wrote, or that no barrier separates from another thread's.
+//! What a kernel did wrong is returned by the next call that waits, with the kernel's name and definitions, the
+//! parameter, the block and the thread; the device has failed then, as after an illegal access on a real one.
 //!
 //! Owns the queue. `memory.rs` has what is known of each byte, `table.rs` the kernels, `product.rs` matrix products;
 //! the threads of a block, and the checks of their accesses, are C++ (`emulator/`), compiled by the build script

@@ -2,11 +2,11 @@
 //!
 //! Owns the interface to the C++ of `emulator/`: its structs are declared here a second time.
 
-use super::memory::{Memories, Place};
+use super::memory::{Cell, Memories, Place};
 use super::mistake;
 use crate::error::Result;
 use crate::gpu::array::DType;
-use crate::gpu::backend::{RawArg, Span};
+use crate::gpu::backend::RawArg;
 use crate::gpu::kernel::{Grid, Kernel};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -29,9 +29,9 @@ struct Entry {
 #[repr(C)]
 struct Argument {
     data: *mut u8,
-    writers: *mut u64,
-    readers: *mut [u64; 2],
+    cells: *mut Cell,
     bytes: u64,
+    shift: u64,
     name: *const c_char,
     array: *const c_char,
     number: u64,
@@ -133,7 +133,7 @@ fn kind_of(dtype: DType) -> u8 {
 
 fn kind_name(kind: u8) -> String {
     let number = ["f32", "bf16", "u32", "u64", "f64", "i32"].get((kind % ARRAY) as usize).unwrap_or(&"of another type");
-    if kind >= ARRAY { format!("an array of {number}") } else { format!("a number {number}") }
+    if kind >= ARRAY { format!("an array of {number}") } else { (*number).to_owned() }
 }
 
 /// A launch that can be run: its kernel exists and its arguments are of the right types.
@@ -177,7 +177,7 @@ impl Launch {
             let signed = (*expected, found) == (ARRAY + I32, ARRAY + kind_of(DType::U32));
             if found != *expected && !signed {
                 let (name, expected, found) = (name.to_string_lossy(), kind_name(*expected), kind_name(found));
-                return Err(format!("`{name}` is {expected}, and {found} was given"));
+                return Err(format!("`{name}` is {expected}, and {found} is given"));
             }
         }
         let [x, y] = grid.blocks;
@@ -199,6 +199,11 @@ impl Launch {
     /// # Errors
     /// What the emulator found wrong.
     pub(super) fn run(&self, memories: &mut Memories, seed: u64, clock: &mut u32) -> Result<()> {
+        for arg in &self.args {
+            if let RawArg::Memory(span, dtype) = arg {
+                memories.prepare(*span, dtype.size(), &self.name)?;
+            }
+        }
         let mut arguments = Vec::with_capacity(self.args.len());
         for (arg, (name, _)) in self.args.iter().zip(&self.compiled.parameters) {
             arguments.push(self.argument(*arg, name, memories)?);
@@ -206,8 +211,8 @@ impl Launch {
         let Grid { blocks, threads, shared } = self.grid;
         let launch = Blocks { blocks: blocks[0], blocks_y: blocks[1], threads, shared, seed };
         let mut why = [0 as c_char; 512];
-        // SAFETY: the arguments fit the entry's parameters (`fits`); each place lies in memory that `memories`, borrowed
-        // exclusively, holds for the length of the call; `why` has the room that is said.
+        // SAFETY: the arguments fit the entry's parameters (`fits`); each place lies in memory that `memories`,
+        // borrowed exclusively, holds for the length of the call; `why` has the room that is said.
         let failed =
             unsafe { emu_launch(self.compiled.entry, &launch, arguments.as_ptr(), clock, why.as_mut_ptr(), why.len()) };
         if failed == 0 {
@@ -218,26 +223,25 @@ impl Launch {
     }
 
     fn argument(&self, arg: RawArg, name: &CStr, memories: &mut Memories) -> Result<Argument> {
-        let number = |number: u64| {
-            let null = std::ptr::null_mut();
-            Argument {
-                data: null,
-                writers: null.cast(),
-                readers: null.cast(),
-                bytes: 0,
-                name: name.as_ptr(),
-                array: null.cast(),
-                number,
-            }
+        use std::ptr::{null, null_mut};
+        let name = name.as_ptr();
+        let number = |number: u64| Argument {
+            data: null_mut(),
+            cells: null_mut(),
+            bytes: 0,
+            shift: 0,
+            name,
+            array: null(),
+            number,
         };
         Ok(match arg {
             RawArg::U32(x) => number(x.into()),
             RawArg::U64(x) => number(x),
             RawArg::I32(x) => number(x.cast_unsigned().into()),
             RawArg::F32(x) => number(x.to_bits().into()),
-            RawArg::Memory(span @ Span { bytes, .. }, _) => {
-                let Place { data, writers, readers, name: array } = memories.place(span, &self.name)?;
-                Argument { data, writers, readers, bytes: bytes as u64, array, ..number(0) }
+            RawArg::Memory(span, _) => {
+                let Place { data, cells, shift, name: array } = memories.place(span, &self.name)?;
+                Argument { data, cells, bytes: span.bytes as u64, shift: shift as u64, array, ..number(0) }
             }
         })
     }

@@ -57,8 +57,9 @@ struct Copy {
     bool valid;
 };
 
+// A thread of the block. It has a stack from its first instruction to its last.
 struct Lane {
-    void* sp = nullptr;
+    void* sp = nullptr; // where it waits; null before it begins
     char* stack = nullptr;
     State state = DONE;
     int line = 0;            // of the barrier or collective it waits at
@@ -68,11 +69,6 @@ struct Lane {
     u32 warp_barriers = 0;
     std::vector<Copy> pending;             // copies issued since the last commit
     std::vector<std::vector<Copy>> groups; // committed
-    Lane() {}
-    Lane(const Lane&) = delete;
-    ~Lane() {
-        if (stack) munmap(stack, STACK);
-    }
 };
 
 // Memory that a block shares, as one array of the kernel sees it.
@@ -83,28 +79,27 @@ struct SharedArray {
 
 struct Pool {
     std::vector<vec4> data;
-    std::vector<Touch> writer;
-    std::vector<Readers> readers;
+    std::vector<Cell> cells; // of two bytes
     size_t used = 0;
-    // Nothing is written in it when a block begins. What arrays were promised stays where it is.
+    // Nothing is written in it when a block begins.
     void clear(size_t bytes) {
         size_t room = std::max(bytes, used);
-        if (data.size() < SHARED_MOST / 16) data.resize(SHARED_MOST / 16), writer.resize(SHARED_MOST / 2), readers.resize(SHARED_MOST / 2);
+        if (data.empty()) data.resize(SHARED_MOST / 16), cells.resize(SHARED_MOST / 2);
         memset(data.data(), 0xff, room); // NaN in every format
-        memset(writer.data(), 0, room / 2 * sizeof(Touch));
-        memset(readers.data(), 0, room / 2 * sizeof(Readers));
+        memset(cells.data(), 0, (room + 1) / 2 * sizeof(Cell));
         used = bytes;
     }
-    View view(size_t at, size_t bytes, const char* name) {
-        return View{(u8*)data.data() + at, writer.data() + at / 2, readers.data() + at / 2, bytes, name, nullptr};
+    View view(size_t at, size_t bytes, u64 shift, const char* name) {
+        return View{(u8*)data.data() + at, cells.data() + at / 2, bytes, shift, name, nullptr};
     }
 };
 
 // Of one thread of the operating system: a launch runs in one from beginning to end.
 struct Machine {
     u64 seed = 1;
-    std::vector<std::unique_ptr<Lane>> lanes;
+    std::vector<Lane> lanes;
     std::vector<int> ready;
+    std::vector<char*> stacks, free_stacks;
     Lane* lane = nullptr;
     void* scheduler = nullptr;
     std::string error;
@@ -113,14 +108,19 @@ struct Machine {
     Pool declared, given; // by SHARED, by SHARED_AT
     size_t given_bytes = 0;
     std::vector<std::unique_ptr<SharedArray>> shared;
-    u64 random() {
+    u32 random(size_t below) {
         seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-        return seed;
+        return (seed >> 32) * below >> 32;
+    }
+    Machine() {}
+    Machine(const Machine&) = delete;
+    ~Machine() {
+        for (char* s : stacks) munmap(s, STACK);
     }
 };
 static thread_local Machine machine_of_thread;
-// Fibers call it: a function of its own keeps compilers from doing clever things with a thread's own variables.
-__attribute__((noinline)) static Machine& machine() { return machine_of_thread; }
+static __thread Machine* current; // the same, without the question whether it was made
+static Machine& machine() { return *current; }
 
 static std::string format(const char* text, va_list list) {
     char s[400];
@@ -150,8 +150,8 @@ static std::string place(const View* v) {
 }
 
 void out_of_bounds(const View* v, u64 at, u64 size, bool write) {
-    fail("%s: out of bounds: %llu bytes at byte %lld of %llu %s", place(v).c_str(), (unsigned long long)size, (long long)at,
-         (unsigned long long)v->bytes, write ? "written" : "read");
+    fail("%s: out of bounds: %llu bytes %s at byte %lld of %llu", place(v).c_str(), (unsigned long long)size,
+         write ? "written" : "read", (long long)at, (unsigned long long)v->bytes);
 }
 
 void misaligned(const View* v, u64 at, u64 size, bool write) {
@@ -159,21 +159,21 @@ void misaligned(const View* v, u64 at, u64 size, bool write) {
          write ? "written" : "read", (unsigned long long)at);
 }
 
-static void report(const View* v, u64 cell, bool write, Touch earlier, bool earlier_write) {
-    u32 phase = earlier >> 32;
-    int other = (int)((earlier & THREAD) >> 21) - 1;
-    fail("%s byte %llu: %s without a barrier after %s by thread %d of %s", place(v).c_str(), (unsigned long long)(2 * cell),
-         write ? "written" : "read", earlier_write ? "a write" : "a read", other,
-         phase >= now.block_start ? "the same block" : "another block");
-}
-
-void unordered(const View* v, u64 cell, bool write) {
-    Touch w = v->writer[cell];
-    const Readers& r = v->readers[cell];
-    if (w >> 32 == IN_FLIGHT >> 32) fail("%s byte %llu: %s while a copy into it is in flight", place(v).c_str(), (unsigned long long)(2 * cell), write ? "written" : "read");
-    if (w && !ordered(w)) report(v, cell, write, w, true);
-    if (write) report(v, cell, write, ordered(r.last) ? r.other : r.last, false);
-    fail("%s byte %llu: read before anything was written", place(v).c_str(), (unsigned long long)(2 * cell));
+void unordered(const View* v, const Cell* cell, bool write) {
+    const char* what = write ? "written" : "read";
+    Touch w = cell->writer, t = ordered(w) ? cell->reader : w;
+    char at[32];
+    snprintf(at, sizeof at, " byte %llu: ", (unsigned long long)(cell - v->cells) << v->shift);
+    std::string here = place(v) + at;
+    if (w >> 32 == IN_FLIGHT >> 32) fail("%s%s while a copy into it is in flight", here.c_str(), what);
+    if (!write && w == 0) fail("%sread before anything was written", here.c_str());
+    u32 other = (t & THREAD) >> 21;
+    std::string who = "thread " + std::to_string(other - 1);
+    if (other == SEVERAL) who = "several threads";
+    else if (other >= WARP)
+        who = "several threads of warp " + std::to_string(other - WARP);
+    fail("%s%s without a barrier after %s by %s of %s", here.c_str(), what, t == w ? "a write" : "a read", who.c_str(),
+         t >> 32 == now.phase ? "the same block" : "another block");
 }
 
 // ---- shared memory -----------------------------------------------------------------------------------------------
@@ -183,23 +183,27 @@ static SharedArray* find(const void* site) {
     return nullptr;
 }
 
-const View* shared_array(const void* site, const char* name, u64 bytes) {
+const View* shared_array(const void* site, const char* name, u64 bytes, u64 align) {
     if (SharedArray* s = find(site)) return &s->view;
     Machine& m = machine();
     u64 at = (m.declared.used + 15) / 16 * 16;
     if (at + bytes > SHARED_DECLARED) fail("`%s` (shared): more than 48 KiB of shared memory declared", name);
-    if (at + bytes + m.given_bytes > SHARED_MOST) fail("`%s` (shared): more than 227 KiB of shared memory in a block", name);
+    if (at + bytes + m.given_bytes > SHARED_MOST)
+        fail("`%s` (shared): more than 227 KiB of shared memory in a block", name);
     m.declared.used = at + bytes;
-    m.shared.emplace_back(new SharedArray{site, m.declared.view(at, bytes, name)});
+    m.shared.emplace_back(new SharedArray{site, m.declared.view(at, bytes, align < 4 ? 1 : 2, name)});
     return &m.shared.back()->view;
 }
 
-const View* shared_place(const void* site, const char* name, u64 at, u64 bytes) {
+const View* shared_place(const void* site, const char* name, u64 at, u64 bytes, u64 align) {
     if (SharedArray* s = find(site)) return &s->view;
     Machine& m = machine();
+    if (at % align)
+        fail("`%s` (shared): it begins at byte %llu, which is not aligned to its numbers", name, (unsigned long long)at);
     if (at + bytes > m.given_bytes)
-        fail("`%s` (shared): it ends at byte %llu of the launch's shared memory, which has %zu", name, (unsigned long long)(at + bytes), m.given_bytes);
-    m.shared.emplace_back(new SharedArray{site, m.given.view(at, bytes, name)});
+        fail("`%s` (shared): it ends at byte %llu of the launch's shared memory, which has %zu", name,
+             (unsigned long long)(at + bytes), m.given_bytes);
+    m.shared.emplace_back(new SharedArray{site, m.given.view(at, bytes, 1, name)});
     return &m.shared.back()->view;
 }
 
@@ -208,9 +212,47 @@ static void stamp(const Lane& lane) {
     now.touch = (u64)now.phase << 32 | (u64)(now.thread + 1) << 21 | (lane.warp_barriers & WARP_BARRIERS);
 }
 
+static void fiber_main();
+
+static char* take_stack(Machine& m) {
+    if (m.free_stacks.empty()) {
+        void* stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (stack == MAP_FAILED) abort();
+        mprotect(stack, 4096, PROT_NONE); // what runs over ends the process there and then
+        m.stacks.push_back((char*)stack), m.free_stacks.push_back((char*)stack);
+    }
+    char* stack = m.free_stacks.back();
+    m.free_stacks.pop_back();
+    return stack;
+}
+
+// Makes a thread that can run the present one, drawn at random.
+static void draw(Machine& m) {
+    size_t pick = m.random(m.ready.size());
+    now.thread = m.ready[pick];
+    m.ready[pick] = m.ready.back(), m.ready.pop_back();
+    m.lane = &m.lanes[now.thread];
+    stamp(*m.lane);
+}
+
+// Where to go on: a thread that can run, or else the scheduler.
+static void* next(Machine& m) {
+    if (m.ready.empty()) return m.scheduler;
+    draw(m);
+    if (m.lane->sp) return m.lane->sp;
+    m.lane->stack = take_stack(m);
+    // Tops at different places: caches hold few lines whose addresses differ in the upper bits only.
+    void** top = (void**)(m.lane->stack + STACK - now.thread % 64 * 320);
+    *--top = nullptr; // keeps the stack aligned at fiber_main's entry
+    *--top = (void*)fiber_main;
+    for (int i = 0; i < 6; i++) *--top = nullptr;
+    return top;
+}
+
 static void yield() {
     Machine& m = machine();
-    emu_switch(&m.lane->sp, m.scheduler);
+    void** save = &m.lane->sp;
+    emu_switch(save, next(m));
 }
 
 void barrier(int line) {
@@ -227,14 +269,15 @@ void collective(Collective op, void* in, void* out, int line) {
     int first = now.thread / 32 * 32;
     void *ins[32], *outs[32];
     for (int l = 0; l < 32; l++) {
-        Lane& lane = *m.lanes[first + l];
+        Lane& lane = m.lanes[first + l];
         if (lane.state != IN_WARP) return yield();
-        if (lane.op != op || lane.line != line) fail("lanes of one warp meet in different collectives, lines %d and %d", line, lane.line);
+        if (lane.op != op || lane.line != line)
+            fail("lanes of one warp meet in different collectives, lines %d and %d", line, lane.line);
         ins[l] = lane.in, outs[l] = lane.out;
     }
     op(ins, outs);
     for (int l = 0; l < 32; l++) {
-        m.lanes[first + l]->state = READY;
+        m.lanes[first + l].state = READY;
         if (first + l != now.thread) m.ready.push_back(first + l);
     }
 }
@@ -249,21 +292,21 @@ void warp_barrier(int line) {
 // ---- asynchronous copies -----------------------------------------------------------------------------------------
 void copy_async(const View* to, u64 at, const View* from, u64 source, bool valid) {
     check_aligned(to, at, 16, true);
-    check_write(to, at, 16);
-    if (valid) check_aligned(from, source, 16, false), check_read(from, source, 16);
+    check_write<16>(to, at);
+    if (valid) check_aligned(from, source, 16, false), check_read<16>(from, source);
     memset(to->data + at, 0xff, 16);
-    for (u64 c = at / 2; c < at / 2 + 8; c++) to->writer[c] = IN_FLIGHT;
+    for (u64 c = at >> to->shift; c < (at + 16) >> to->shift; c++) to->cells[c].writer = IN_FLIGHT;
     machine().lane->pending.push_back(Copy{to, at, from, source, valid});
 }
 
 static void arrive(const Copy& c) {
-    for (u64 i = c.at / 2; i < c.at / 2 + 8; i++) c.to->writer[i] = now.touch;
-    check_write(c.to, c.at, 16);
+    for (u64 i = c.at >> c.to->shift; i < (c.at + 16) >> c.to->shift; i++) c.to->cells[i].writer = now.touch;
+    check_write<16>(c.to, c.at);
     if (!c.valid) {
         memset(c.to->data + c.at, 0, 16);
         return;
     }
-    check_read(c.from, c.source, 16);
+    check_read<16>(c.from, c.source);
     memcpy(c.to->data + c.at, c.from->data + c.source, 16);
 }
 
@@ -281,88 +324,45 @@ void wait_for_copies(u64 groups) {
     }
 }
 
-// ---- what lanes compute together ---------------------------------------------------------------------------------
-void spread_matrices(void* in[32], void* out[32]) {
-    for (int l = 0; l < 32; l++)
-        for (int m = 0; m < 4; m++) {
-            const u16* c = ((MatrixRow*)in[8 * m + l / 4])->cells + 2 * (l % 4);
-            ((u32*)out[l])[m] = c[0] | (u32)c[1] << 16;
-        }
-}
-
-void spread_matrices_t(void* in[32], void* out[32]) {
-    for (int l = 0; l < 32; l++)
-        for (int m = 0; m < 4; m++) {
-            u16 a = ((MatrixRow*)in[8 * m + 2 * (l % 4)])->cells[l / 4];
-            u16 b = ((MatrixRow*)in[8 * m + 2 * (l % 4) + 1])->cells[l / 4];
-            ((u32*)out[l])[m] = a | (u32)b << 16;
-        }
-}
-
-void multiply_matrices(void* in[32], void* out[32]) {
-    double A[16][16], B[16][8]; // products of two bf16 are exact in f64
-    auto half = [](u32 w, int h) { return (double)to_float(bf16{(u16)(h ? w >> 16 : w)}); };
-    for (int l = 0; l < 32; l++) {
-        const MmaIn* x = (MmaIn*)in[l];
-        int g = l / 4, t = l % 4;
-        for (int h = 0; h < 2; h++) {
-            A[g][2 * t + h] = half(x->a[0], h), A[g + 8][2 * t + h] = half(x->a[1], h);
-            A[g][2 * t + 8 + h] = half(x->a[2], h), A[g + 8][2 * t + 8 + h] = half(x->a[3], h);
-            B[2 * t + h][g] = half(x->b[0], h), B[2 * t + 8 + h][g] = half(x->b[1], h);
-        }
-    }
-    for (int l = 0; l < 32; l++) {
-        const MmaIn* x = (MmaIn*)in[l];
-        float sums[4];
-        for (int i = 0; i < 4; i++) {
-            int row = l / 4 + 8 * (i / 2), column = 2 * (l % 4) + i % 2;
-            double sum = x->c[i];
-            for (int k = 0; k < 16; k++) sum += A[row][k] * B[k][column];
-            sums[i] = (float)sum;
-        }
-        memcpy(out[l], sums, sizeof sums);
-    }
-}
-
 // ---- launching ---------------------------------------------------------------------------------------------------
+// Runs one thread, and on its stack those that begin when it has ended.
 static void fiber_main() {
     Machine& m = machine();
-    m.entry->call(m.entry->code, m.arguments);
-    if (!m.lane->pending.empty() || !m.lane->groups.empty()) fail("a thread ended with copies still in flight");
-    m.lane->state = DONE;
-    yield();
-    abort();
-}
-
-static void start(Lane& lane) {
-    if (!lane.stack) {
-        lane.stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (lane.stack == MAP_FAILED) abort();
-        mprotect(lane.stack, 4096, PROT_NONE); // what runs over ends the process there and then
+    for (;;) {
+        m.entry->call(m.entry->code, m.arguments);
+        if (!m.lane->pending.empty() || !m.lane->groups.empty()) fail("a thread ended with copies still in flight");
+        m.lane->state = DONE, m.lane->sp = nullptr;
+        char* stack = m.lane->stack;
+        void* onward = m.scheduler;
+        if (!m.ready.empty()) {
+            draw(m);
+            m.lane->stack = m.lane->sp ? m.lane->stack : stack;
+            onward = m.lane->sp;
+        }
+        if (!onward) continue;
+        m.free_stacks.push_back(stack);
+        void* lost;
+        emu_switch(&lost, onward);
     }
-    void** top = (void**)(lane.stack + STACK);
-    *--top = nullptr; // keeps the stack aligned at fiber_main's entry
-    *--top = (void*)fiber_main;
-    for (int i = 0; i < 6; i++) *--top = nullptr;
-    lane.sp = top;
-    lane.state = READY, lane.warp_barriers = 0, lane.pending.clear(), lane.groups.clear();
 }
 
-// All threads stand still: they wait at one barrier, or have ended, or something is wrong. True: the block has ended.
+// All threads stand still: they wait at one barrier, or have ended, or something is wrong. False: they can go on.
 static bool all_ended(Machine& m) {
     int waiting = 0, done = 0, line = 0, n = now.threads;
     for (int t = 0; t < n; t++) {
-        const Lane& l = *m.lanes[t];
+        const Lane& l = m.lanes[t];
         done += l.state == DONE;
         if (l.state != AT_BARRIER) continue;
         if (waiting++ && l.line != line && m.error.empty())
-            m.error = "threads of one block wait at different barriers, lines " + std::to_string(std::min(line, l.line)) + " and " + std::to_string(std::max(line, l.line));
+            m.error = "threads wait at different barriers, lines " + std::to_string(std::min(line, l.line)) + " and " +
+                      std::to_string(std::max(line, l.line));
         line = l.line;
     }
     if (m.error.empty() && done != n && waiting != n)
-        m.error = std::to_string(waiting) + " threads of a block wait at a barrier, " + std::to_string(done) + " have ended, " +
+        m.error = std::to_string(waiting) + " threads wait at a barrier, " + std::to_string(done) + " have ended, " +
                   std::to_string(n - waiting - done) + " wait for other lanes of their warp";
-    return done == n;
+    if (!m.error.empty()) m.error += " (block " + std::to_string(now.block) + "," + std::to_string(now.block_y) + ")";
+    return done == n || !m.error.empty();
 }
 
 static void run_block(Machine& m) {
@@ -371,20 +371,17 @@ static void run_block(Machine& m) {
     m.declared.clear(0), m.given.clear(m.given_bytes);
     now.block_start = ++now.phase;
     m.ready.clear();
-    for (int t = 0; t < n; t++) start(*m.lanes[t]), m.ready.push_back(t);
+    m.free_stacks = m.stacks;
+    for (int t = 0; t < n; t++) {
+        Lane& lane = m.lanes[t];
+        lane.sp = nullptr, lane.state = READY, lane.warp_barriers = 0, lane.pending.clear(), lane.groups.clear();
+        m.ready.push_back(t);
+    }
     for (;;) {
-        while (!m.ready.empty()) {
-            size_t pick = m.random() % m.ready.size();
-            now.thread = m.ready[pick];
-            m.ready[pick] = m.ready.back(), m.ready.pop_back();
-            m.lane = m.lanes[now.thread].get();
-            stamp(*m.lane);
-            emu_switch(&m.scheduler, m.lane->sp);
-            if (!m.error.empty()) return;
-        }
-        if (all_ended(m) || !m.error.empty()) return;
+        emu_switch(&m.scheduler, next(m));
+        if (!m.error.empty() || all_ended(m)) return;
         now.phase++;
-        for (int t = 0; t < n; t++) m.lanes[t]->state = READY, m.ready.push_back(t);
+        for (int t = 0; t < n; t++) m.lanes[t].state = READY, m.ready.push_back(t);
     }
 }
 
@@ -400,13 +397,15 @@ extern const emu::Entry* const* const emu_entries[];
 extern "C" const emu::Entry* const* const* emu_table() { return emu_entries; }
 
 // Runs every block, in a random order; what goes wrong is written to `why`. `clock`: phases of the device so far.
-extern "C" int emu_launch(const emu::Entry* entry, const emu::Launch* launch, const emu::Argument* arguments, u32* clock, char* why, size_t room) {
+extern "C" int emu_launch(const emu::Entry* entry, const emu::Launch* launch, const emu::Argument* arguments, u32* clock,
+                          char* why, size_t room) {
     using namespace emu;
-    Machine& m = machine();
+    Machine& m = machine_of_thread;
+    current = &m;
     m.seed = launch->seed * 0x9E3779B97F4A7C15ull | 1;
     m.error.clear();
     m.entry = entry, m.arguments = arguments, m.given_bytes = launch->shared;
-    while (m.lanes.size() < launch->threads) m.lanes.emplace_back(new Lane());
+    if (m.lanes.size() < launch->threads) m.lanes.resize(launch->threads);
     now = Now();
     now.phase = *clock + 1;
     now.launch_start = now.phase;
@@ -414,7 +413,7 @@ extern "C" int emu_launch(const emu::Entry* entry, const emu::Launch* launch, co
     std::vector<std::pair<u32, u32>> order;
     for (u32 y = 0; y < launch->blocks_y; y++)
         for (u32 x = 0; x < launch->blocks; x++) order.push_back({x, y});
-    for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[m.random() % i]);
+    for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[m.random(i)]);
     for (auto b : order) {
         now.block = b.first, now.block_y = b.second;
         run_block(m);

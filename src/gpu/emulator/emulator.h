@@ -2,8 +2,8 @@
 // names of a kernel's surroundings. What is only called now and then is in emulator.cpp, so that each of the many
 // specialisations compiles quickly.
 //
-// Every cell of two bytes, in memory of the device and in memory that a block shares, knows who wrote it last and which
-// two threads read it last. An access fails that is out of its array's bounds, misaligned, reads what nothing wrote, or
+// Every cell of two or four bytes, in memory of the device and in memory that a block shares, knows who wrote it last
+// and who has read it since. An access fails that is out of its array's bounds, misaligned, reads what nothing wrote, or
 // is separated by no barrier from another thread's access to the same cell where one of the two is a write.
 #pragma once
 #include <math.h>
@@ -23,17 +23,19 @@ namespace emu {
 typedef u64 Touch;
 const Touch THREAD = 0x7ffull << 21, WARP_BARRIERS = (1ull << 21) - 1;
 const Touch IN_FLIGHT = 0xffffffffull << 32; // an asynchronous copy into the cell has not arrived
+// In the place of a thread + 1, where several threads of the same warp, or of different ones, have read.
+const u32 WARP = 1025, SEVERAL = 0x7ff;
 
-struct Readers {
-    Touch last, other; // of two different threads
+struct Cell {
+    Touch writer, reader;
 };
 
 // A place in memory as a kernel sees it: an argument of the launch, or an array that the block shares.
 struct View {
     u8* data;
-    Touch* writer;    // per cell
-    Readers* readers; // per cell
+    Cell* cells;
     u64 bytes;
+    u64 shift;         // a cell has 1 << shift bytes
     const char* name;  // of the parameter
     const char* array; // what the memory was allocated for; null in shared memory
 };
@@ -48,7 +50,12 @@ extern __thread Now now __attribute__((tls_model("initial-exec")));
 
 [[noreturn]] void out_of_bounds(const View* v, u64 at, u64 size, bool write);
 [[noreturn]] void misaligned(const View* v, u64 at, u64 size, bool write);
-[[noreturn]] void unordered(const View* v, u64 cell, bool write); // finds out what is wrong with the cell
+[[noreturn]] void unordered(const View* v, const Cell* cell, bool write); // finds out what is wrong with the cell
+
+inline u32 warp_of(Touch t) {
+    u32 thread = (u32)((t & THREAD) >> 21);
+    return thread < WARP ? (thread - 1) / 32 : thread - WARP;
+}
 
 // Whether a barrier, or the launch's beginning, lies between that access and this one.
 inline bool ordered(Touch t) {
@@ -57,29 +64,34 @@ inline bool ordered(Touch t) {
     if (phase - now.block_start < now.phase - now.block_start) return true; // wraps where the block is another one
     if (phase != now.phase) return false;
     if (((t ^ now.touch) & THREAD) == 0) return true;
-    u32 other = (u32)((t & THREAD) >> 21) - 1;
-    return other / 32 == (u32)now.thread / 32 && ((t ^ now.touch) & WARP_BARRIERS) != 0;
+    return warp_of(t) == (u32)now.thread / 32 && ((t ^ now.touch) & WARP_BARRIERS) != 0;
 }
 
-inline void check_read(const View* v, u64 at, u64 size) {
+// Those that read before, and the present thread.
+inline Touch with_reader(Touch t) {
+    if (ordered(t)) return now.touch;
+    if (t >> 32 != now.phase) return (Touch)now.launch_start << 32 | (Touch)SEVERAL << 21; // of another block
+    u32 warp = now.thread / 32;
+    return (now.touch & ~THREAD) | (Touch)(warp_of(t) == warp ? WARP + warp : SEVERAL) << 21;
+}
+
+template <u64 size> void check_read(const View* v, u64 at) {
     if (at >= v->bytes || v->bytes - at < size) out_of_bounds(v, at, size, false);
-    Touch me = now.touch;
-    for (u64 c = at / 2; c < (at + size + 1) / 2; c++) {
-        Touch w = v->writer[c];
+    u64 first = at >> v->shift, last = (at + size - 1) >> v->shift;
+    for (Cell *c = v->cells + first, *end = v->cells + last; c <= end; c++) {
         // Written by an earlier launch or copy, which is the usual case; or at all, and ordered.
-        if ((u32)(w >> 32) - 1 >= now.launch_start - 1 && (w == 0 || !ordered(w))) unordered(v, c, false);
-        Readers& r = v->readers[c];
-        if (((r.last ^ me) & THREAD) != 0 || (u32)(r.last >> 32) < now.block_start) r.other = r.last;
-        r.last = me;
+        bool before = (u32)(c->writer >> 32) - 1 < now.launch_start - 1;
+        if (!before && (c->writer == 0 || !ordered(c->writer))) unordered(v, c, false);
+        c->reader = (u32)(c->reader >> 32) < now.launch_start ? now.touch : with_reader(c->reader);
     }
 }
 
-inline void check_write(const View* v, u64 at, u64 size) {
+template <u64 size> void check_write(const View* v, u64 at) {
     if (at >= v->bytes || v->bytes - at < size) out_of_bounds(v, at, size, true);
-    for (u64 c = at / 2; c < (at + size + 1) / 2; c++) {
-        const Readers& r = v->readers[c];
-        if (!ordered(v->writer[c]) || !ordered(r.last) || !ordered(r.other)) unordered(v, c, true);
-        v->writer[c] = now.touch;
+    u64 first = at >> v->shift, last = (at + size - 1) >> v->shift;
+    for (Cell *c = v->cells + first, *end = v->cells + last; c <= end; c++) {
+        if (!ordered(c->writer) || !ordered(c->reader)) unordered(v, c, true);
+        c->writer = now.touch;
     }
 }
 
@@ -91,13 +103,13 @@ template <class T> struct Ref {
     const View* view;
     u64 at; // bytes
     operator T() const {
-        check_read(view, at, sizeof(T));
+        check_read<sizeof(T)>(view, at);
         T x;
         memcpy(&x, view->data + at, sizeof(T));
         return x;
     }
     const Ref& operator=(T x) const {
-        check_write(view, at, sizeof(T));
+        check_write<sizeof(T)>(view, at);
         memcpy(view->data + at, &x, sizeof(T));
         return *this;
     }
@@ -133,8 +145,8 @@ typedef void (*Collective)(void* in[32], void* out[32]);
 void barrier(int line);
 void collective(Collective op, void* in, void* out, int line); // all lanes of a warp meet
 void warp_barrier(int line);
-const View* shared_array(const void* site, const char* name, u64 bytes);
-const View* shared_place(const void* site, const char* name, u64 at, u64 bytes);
+const View* shared_array(const void* site, const char* name, u64 bytes, u64 align);
+const View* shared_place(const void* site, const char* name, u64 at, u64 bytes, u64 align);
 void copy_async(const View* to, u64 at, const View* from, u64 source, bool valid);
 void commit_copies();
 void wait_for_copies(u64 groups); // until so many groups are still in flight
@@ -184,8 +196,12 @@ template <class T> struct Unpack {
         return x;
     }
 };
-template <class T> struct Unpack<Pointer<T>> { static Pointer<T> from(const Argument& a) { return Pointer<T>(&a.view); } };
-template <class T> struct Unpack<ReadOnly<T>> { static ReadOnly<T> from(const Argument& a) { return ReadOnly<T>(&a.view); } };
+template <class T> struct Unpack<Pointer<T>> {
+    static Pointer<T> from(const Argument& a) { return Pointer<T>(&a.view); }
+};
+template <class T> struct Unpack<ReadOnly<T>> {
+    static ReadOnly<T> from(const Argument& a) { return ReadOnly<T>(&a.view); }
+};
 
 template <int... I> struct Indices {};
 template <int N, int... I> struct Count : Count<N - 1, N - 1, I...> {};
@@ -193,12 +209,17 @@ template <int... I> struct Count<0, I...> { typedef Indices<I...> type; };
 
 template <class... A> struct Signature {
     static constexpr u8 kinds[sizeof...(A) + 1] = {KindOf<A>::value..., 0};
-    template <int... I> static void call(void (*f)(A...), const Argument* a, Indices<I...>) { f(Unpack<A>::from(a[I])...); }
-    static void call(void (*code)(), const Argument* a) { call((void (*)(A...))code, a, typename Count<sizeof...(A)>::type()); }
+    template <int... I> static void call(void (*f)(A...), const Argument* a, Indices<I...>) {
+        f(Unpack<A>::from(a[I])...);
+    }
+    static void call(void (*code)(), const Argument* a) {
+        call((void (*)(A...))code, a, typename Count<sizeof...(A)>::type());
+    }
 };
 template <class... A>
 Entry entry(const char* file, const char* definitions, const char* function, const char* parameters, void (*f)(A...)) {
-    return {file, definitions, function, parameters, sizeof...(A), Signature<A...>::kinds, (void (*)())f, Signature<A...>::call};
+    typedef Signature<A...> S;
+    return {file, definitions, function, parameters, sizeof...(A), S::kinds, (void (*)())f, S::call};
 }
 // Stands for a kernel of the source that the definitions leave out: a name further out than the kernel's would be.
 struct Absent {};
@@ -212,8 +233,9 @@ inline Entry entry(const char* file, const char* definitions, const char* functi
 #define DEVICE static inline
 // A place in the source, by the address of a variable that lies there.
 #define EMU_SITE ({ static const char site = 0; (const void*)&site; })
-#define SHARED(T, name, n) emu::Pointer<T> name(emu::shared_array(EMU_SITE, #name, sizeof(T) * (u64)(n)))
-#define SHARED_AT(T, name, at, n) emu::Pointer<T> name(emu::shared_place(EMU_SITE, #name, at, sizeof(T) * (u64)(n)))
+#define SHARED(T, name, n) emu::Pointer<T> name(emu::shared_array(EMU_SITE, #name, sizeof(T) * (u64)(n), sizeof(T)))
+#define SHARED_AT(T, name, at, n) \
+    emu::Pointer<T> name(emu::shared_place(EMU_SITE, #name, at, sizeof(T) * (u64)(n), sizeof(T)))
 template <class T> using In = emu::ReadOnly<T>;
 template <class T> using Out = emu::Pointer<T>;
 template <class T> using Shared = emu::Pointer<T>;
@@ -263,7 +285,7 @@ struct MmaIn {
 };
 inline void matrix_row(Pointer<bf16> s, u32 i, MatrixRow* row) {
     check_aligned(s.view, s.at + 2 * i, 16, false);
-    check_read(s.view, s.at + 2 * i, 16);
+    check_read<16>(s.view, s.at + 2 * i);
     memcpy(row, s.view->data + s.at + 2 * i, 16);
 }
 } // namespace emu
@@ -281,7 +303,7 @@ template <class P> static bool aligned16(P p) { return (u64)(p.view->data + p.at
 template <class P> static vec4 load16(P p, u64 i) {
     u64 at = p.at + i * sizeof(typename P::type);
     emu::check_aligned(p.view, at, 16, false);
-    emu::check_read(p.view, at, 16);
+    emu::check_read<16>(p.view, at);
     vec4 v;
     memcpy(&v, p.view->data + at, 16);
     return v;
@@ -289,7 +311,7 @@ template <class P> static vec4 load16(P p, u64 i) {
 template <class T> static void store16(emu::Pointer<T> p, u64 i, vec4 v) {
     u64 at = p.at + i * sizeof(T);
     emu::check_aligned(p.view, at, 16, true);
-    emu::check_write(p.view, at, 16);
+    emu::check_write<16>(p.view, at);
     memcpy(p.view->data + at, &v, 16);
 }
 template <class T, class P> static void copy16_async(emu::Pointer<T> to, u32 i, P from, u64 j, bool valid) {

@@ -1,6 +1,11 @@
-//! Kernels and products on the emulated device against f64.
+//! Kernels and products on the emulated device against f64; what it says of mistakes; what is queued.
 
-use crate::gpu::{Array, DType, Gpu, Grid, Kernel, Product, Start};
+mod mistakes;
+mod queue;
+mod speed;
+
+use crate::gpu::backend::RawArg;
+use crate::gpu::{Arg, Array, DType, Gpu, Grid, Kernel, Product, Start};
 use half::bf16;
 
 /// Numbers between -1 and 1 that look random.
@@ -44,6 +49,13 @@ struct Norm {
 
 fn add_partials() -> Kernel {
     Kernel::typed("column_sums", "add_partials", &[("X", DType::F32)])
+}
+
+/// y = 2·x, by 64 threads. The catalogue does not have the kernel: it is launched without it.
+fn double(gpu: &Gpu, x: &Array, y: &Array) {
+    let args: [Arg; 6] = [x.into(), y.into(), x.len().into(), 64_u32.into(), 0_i32.into(), 2.0_f32.into()];
+    let args: Vec<RawArg> = args.iter().map(Arg::raw).collect();
+    gpu.backend().launch(&Kernel::plain("mistakes", "scale").with("MISTAKE", 0), Grid::of(1, 64), &args).unwrap();
 }
 
 const OFFSET: f32 = 1.0;
@@ -127,7 +139,7 @@ fn a_step_past_the_end_of_a_view_is_named() {
     let args = [(&partial).into(), (&into).into(), 2_usize.into(), 100_usize.into()];
     gpu.launch(&add_partials(), Grid::of(4, 256), &args).unwrap();
     let told = gpu.synchronise().unwrap_err().to_string();
-    let wanted = "add_partials [X=float]: `into` (arena): out of bounds: 4 bytes at byte ";
+    let wanted = "add_partials [X=float]: `into` (arena): out of bounds: 4 bytes read at byte ";
     assert!(told.starts_with(wanted), "{told}");
     assert_eq!(gpu.read::<f32>(&into).unwrap_err().to_string(), told, "the device has failed");
 }
