@@ -1,7 +1,7 @@
 //! What an engine may use, how it computes, and whether it has to stop.
 
 use crate::error::Result;
-use crate::gpu::DType;
+use crate::gpu::{DType, Place};
 use crate::kernel::tape::{Packs, Stop, Tape};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,6 +29,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What serves models at a place.
+    pub fn at(place: &Place) -> Self {
+        match place {
+            Place::Host => Self::default(),
+            Place::Gpu(_) => Self { token_budget: 16_384, ..Self::default() },
+        }
+    }
+
     /// An `Interrupted` error once `stop` is set.
     pub fn check(&self) -> Result<()> {
         Stop::from(&self.stop).check()

@@ -130,7 +130,7 @@ impl Gpu {
                 gib(self.0.limit)
             ),
         )
-        .hint("lower token_budget or the number of rows, or train an adapter (lora) instead of the whole model"))
+        .hint("lower --token-budget or the number of rows of a step, or train an adapter: load_model(name, #{ lora: #{} })"))
     }
 
     pub(super) fn free(&self, address: Address, bytes: usize) {

@@ -13,6 +13,7 @@ pub mod dot;
 pub mod elementwise;
 pub mod form;
 pub mod gemm;
+pub mod gradients;
 pub mod host;
 pub mod layer_norm;
 pub mod linear;

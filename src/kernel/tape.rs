@@ -6,6 +6,7 @@
 
 use super::device::sums as device;
 use super::form::{self, Routine};
+use super::gradients::ParameterGrads;
 use super::gemm::Packed;
 use super::host;
 use super::value::Value;
@@ -13,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::gpu::{Array, DType};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -228,49 +228,6 @@ impl Tape {
             }
         }
         Ok(())
-    }
-}
-
-/// Gradient accumulators of a model's parameters, by index; f32 on a device, whatever the parameters are.
-#[derive(Default)]
-pub struct ParameterGrads {
-    sums: BTreeMap<usize, Value>,
-    /// Where the accumulators of a device lie side by side.
-    arena: Option<GradArena>,
-}
-
-/// One array for the gradients of all trained parameters of a model on a device.
-pub struct GradArena {
-    /// f32, zero where nothing was added.
-    pub all: Array,
-    /// The first number of each trained parameter, by its index.
-    pub offsets: Arc<BTreeMap<usize, usize>>,
-}
-
-impl ParameterGrads {
-    /// Accumulators within one array.
-    pub fn within(arena: GradArena) -> Self {
-        Self { sums: BTreeMap::new(), arena: Some(arena) }
-    }
-
-    pub fn get(&self, index: usize) -> Option<&Value> {
-        self.sums.get(&index)
-    }
-
-    pub fn arena(&self) -> Option<&GradArena> {
-        self.arena.as_ref()
-    }
-
-    /// The accumulator of a parameter, zero when it is new; `like` has the parameter's shape.
-    fn slot(&mut self, index: usize, like: &Value) -> Result<&mut Value> {
-        Ok(match self.sums.entry(index) {
-            Entry::Occupied(sum) => sum.into_mut(),
-            Entry::Vacant(place) => place.insert(match (like, &self.arena) {
-                (Value::Host(_), _) => like.zeros_like()?,
-                (Value::Device(like), Some(arena)) => arena.all.view(arena.offsets[&index], like.dims())?.into(),
-                (Value::Device(like), None) => like.gpu().zeros("a gradient", DType::F32, like.dims())?.into(),
-            }),
-        })
     }
 }
 

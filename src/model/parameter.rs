@@ -5,6 +5,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Array, DType, Gpu, Place};
+use crate::kernel::device::dot::Parts;
+use crate::kernel::gradients::{ArenaLayout, GradArena, ParameterGrads};
 use crate::kernel::value::Value;
 use candle_core::{Device, Tensor, Var};
 use half::bf16;
@@ -23,14 +25,32 @@ pub struct Parameter {
 }
 
 /// The trained weights of a model on a device.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Arena {
     /// f32
     pub master: Array,
     /// What operations read of matrices, of the same offsets, where the compute type is another.
     pub working: Option<Array>,
-    /// The first number of each trained weight, by its place among the parameters.
-    pub offsets: Arc<BTreeMap<usize, usize>>,
+    /// Where each weight lies in it.
+    pub layout: Arc<ArenaLayout>,
+}
+
+/// Says only how large it is.
+impl std::fmt::Debug for Arena {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Arena of {} weights", self.master.len())
+    }
+}
+
+impl Arena {
+    /// Accumulators for the gradients of its weights.
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub fn gradients(&self) -> Result<ParameterGrads> {
+        let all = self.master.gpu().zeros("gradients", DType::F32, self.master.dims())?;
+        Ok(ParameterGrads::within(GradArena { all, layout: self.layout.clone() }))
+    }
 }
 
 /// Weights begin at multiples of this many numbers, so that kernels may read 16 bytes at a time.
@@ -117,9 +137,10 @@ pub(super) fn carry(
 }
 
 fn arena(parameters: &[Parameter], gpu: &Gpu, compute: DType) -> Result<Option<Arena>> {
-    let (mut offsets, mut end) = (BTreeMap::new(), 0);
+    let (mut offsets, mut parts, mut end) = (BTreeMap::new(), Vec::new(), 0);
     for (i, p) in parameters.iter().enumerate().filter(|(_, p)| p.trains) {
         offsets.insert(i, end);
+        parts.push(end..end + p.value.len());
         end += p.value.len().next_multiple_of(ALIGNMENT);
     }
     if offsets.is_empty() {
@@ -130,14 +151,15 @@ fn arena(parameters: &[Parameter], gpu: &Gpu, compute: DType) -> Result<Option<A
         DType::F32 => None,
         _ => Some(gpu.zeros("weights", compute, &[end])?),
     };
-    Ok(Some(Arena { master, working, offsets: Arc::new(offsets) }))
+    let layout = ArenaLayout { offsets, parts: Parts::new(gpu, &parts)? };
+    Ok(Some(Arena { master, working, layout: Arc::new(layout) }))
 }
 
 /// Vectors (norms, biases) are read in f32, matrices in the compute type.
 fn onto(p: Parameter, place: usize, gpu: &Gpu, compute: DType, arena: Option<&Arena>) -> Result<Parameter> {
     let (numbers, dims) = (p.value.to_vec()?, p.value.dims().to_vec());
     let wide = dims.len() < 2;
-    let spot = arena.and_then(|arena| Some((arena, *arena.offsets.get(&place)?)));
+    let spot = arena.and_then(|arena| Some((arena, *arena.layout.offsets.get(&place)?)));
     let (value, master) = match spot {
         None => (gpu.empty("weights", if wide { DType::F32 } else { compute }, &dims)?, None),
         Some((arena, at)) => match &arena.working {

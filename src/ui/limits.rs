@@ -21,6 +21,9 @@ pub struct EngineArgs {
     /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// Tokens that a model reads at a time while training; fewer take less memory [default: 4096, on a GPU 16384]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub token_budget: Option<u32>,
     /// A folder whose modules go before the built-in std/…
     #[arg(long, value_name = "DIR")]
     pub stdlib: Option<PathBuf>,
@@ -36,7 +39,11 @@ impl EngineArgs {
             return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
         }
         let place = device::parse(&self.device)?;
-        Ok(Launch { threads: threads(self.threads)?, ..Launch::new(place, Settings::default()) })
+        let mut settings = Settings::at(&place);
+        if let Some(tokens) = self.token_budget {
+            settings.token_budget = tokens as usize;
+        }
+        Ok(Launch { threads: threads(self.threads)?, ..Launch::new(place, settings) })
     }
 }
 

@@ -4,11 +4,12 @@
 use super::gradient::ModelGrads;
 use crate::engine::request::{AdamwOptions, State};
 use crate::error::{Error, Kind, Result};
+use crate::gpu::{Array, DType, Place};
 use crate::kernel::adamw::{Rule, Update};
-use crate::kernel::dot::dot;
+use crate::kernel::device::adamw::Step;
 use crate::kernel::form::Routine;
 use crate::kernel::value::Value;
-use crate::model::Model;
+use crate::model::{Arena, Model};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub struct Adamw {
     models: Vec<Arc<Model>>,
     /// First and second moments by (model's place, parameter's name), made at the first update.
     moments: BTreeMap<(usize, String), [Value; 2]>,
+    /// Of models on a device, by their place: the arrays that these moments lie in.
+    arenas: BTreeMap<usize, [Array; 2]>,
     /// Updates of each model so far: what the bias correction counts.
     steps: Vec<u64>,
 }
@@ -25,7 +28,7 @@ const MOMENTS: [&str; 2] = ["first", "second"];
 
 impl Adamw {
     pub(super) fn new(models: Vec<Arc<Model>>) -> Self {
-        Self { steps: vec![0; models.len()], models, moments: BTreeMap::new() }
+        Self { steps: vec![0; models.len()], models, moments: BTreeMap::new(), arenas: BTreeMap::new() }
     }
 
     /// Clips the gradients jointly and updates their models; returns the norm before.
@@ -33,9 +36,7 @@ impl Adamw {
         let places = grads.iter().map(|m| self.place(m)).collect::<Result<Vec<_>>>()?;
         let mut sum = 0.0;
         for m in grads {
-            for i in 0..m.model.parameters().count() {
-                sum += m.grads.get(i).map(|grad| dot(grad, grad)).transpose()?.unwrap_or(0.0);
-            }
+            m.squares.values().for_each(|square| sum += square);
         }
         let norm = sum.sqrt();
         let scale = (options.max_norm / (norm + 1e-6)).min(1.0);
@@ -57,6 +58,26 @@ impl Adamw {
     }
 
     fn update(&mut self, place: usize, m: &ModelGrads, rule: &Rule) -> Result<()> {
+        match (m.model.arena(), m.grads.arena()) {
+            (Some(weights), Some(grad)) => self.update_arena(place, weights, grad, rule)?,
+            _ => self.update_each(place, m, rule)?,
+        }
+        m.model.bump_version();
+        Ok(())
+    }
+
+    /// All parameters of a model on a device at once.
+    fn update_arena(&mut self, place: usize, weights: &Arena, grad: &Array, rule: &Rule) -> Result<()> {
+        if !self.arenas.contains_key(&place) {
+            let (arena, moments) = arena_moments(&self.models[place], weights)?;
+            self.arenas.insert(place, arena);
+            self.moments.extend(moments.into_iter().map(|(name, moments)| ((place, name), moments)));
+        }
+        let [first, second] = &self.arenas[&place];
+        Step { rule, parameters: &weights.master, grad, first, second, copy: weights.working.as_ref() }.run()
+    }
+
+    fn update_each(&mut self, place: usize, m: &ModelGrads, rule: &Rule) -> Result<()> {
         for (i, (name, parameter)) in m.model.parameters().enumerate() {
             let Some(grad) = m.grads.get(i) else { continue };
             let key = (place, name.to_string());
@@ -66,7 +87,6 @@ impl Adamw {
             let [first, second] = &self.moments[&key];
             Update { rule, parameter, grad, first, second }.run()?;
         }
-        m.model.bump_version();
         Ok(())
     }
 
@@ -93,20 +113,46 @@ impl Adamw {
             )));
         }
         let mut moments: BTreeMap<(usize, String), [Value; 2]> = BTreeMap::new();
+        let mut arenas: BTreeMap<usize, [Array; 2]> = BTreeMap::new();
         for key in state.tensors.keys().filter(|key| key.contains("/first/")) {
             let (place, name) = key.split_once("/first/").expect("the filter looked for it");
             let place = place.parse().ok().filter(|&place: &usize| place < self.models.len());
             let place = place.ok_or_else(|| Error::value(format!("the optimizer state holds no model at `{key}`")))?;
             let parameter = self.models[place].parameter(name)?;
-            let load = |moment: &str| -> Result<Value> {
-                let values = state.tensor(&format!("{place}/{moment}/{name}"), parameter.len())?;
-                Value::at(self.models[place].place(), "moments", values, parameter.dims())
+            let stored = |moment: &str| state.tensor(&format!("{place}/{moment}/{name}"), parameter.len());
+            let values = [stored(MOMENTS[0])?, stored(MOMENTS[1])?];
+            let Some(weights) = self.models[place].arena() else {
+                let load = |values| Value::at(&Place::Host, "moments", values, parameter.dims());
+                moments.insert((place, name.to_string()), [load(values[0])?, load(values[1])?]);
+                continue;
             };
-            moments.insert((place, name.to_string()), [load(MOMENTS[0])?, load(MOMENTS[1])?]);
+            if !arenas.contains_key(&place) {
+                let (arena, views) = arena_moments(&self.models[place], weights)?;
+                arenas.insert(place, arena);
+                moments.extend(views.into_iter().map(|(name, views)| ((place, name), views)));
+            }
+            let views = moments.get(&(place, name.to_string()));
+            let views = views.ok_or_else(|| Error::value(format!("the optimizer state has moments of `{name}`, which is not trained")))?;
+            for (view, values) in views.iter().zip(values) {
+                view.array()?.gpu().write(view.array()?, values)?;
+            }
         }
-        (self.steps, self.moments) = (state.steps.clone(), moments);
+        (self.steps, self.moments, self.arenas) = (state.steps.clone(), moments, arenas);
         Ok(())
     }
+}
+
+/// Moments of a model's weights on a device, zero, in two arrays; and each weight's by its name, within them.
+fn arena_moments(model: &Model, weights: &Arena) -> Result<([Array; 2], Vec<(String, [Value; 2])>)> {
+    let zeros = || weights.master.gpu().zeros("moments", DType::F32, weights.master.dims());
+    let arena = [zeros()?, zeros()?];
+    let mut moments = Vec::new();
+    for (i, (name, parameter)) in model.parameters().enumerate() {
+        let Some(&at) = weights.layout.offsets.get(&i) else { continue };
+        let view = |all: &Array| Ok(Value::from(all.view(at, parameter.dims())?));
+        moments.push((name.to_string(), [view(&arena[0])?, view(&arena[1])?]));
+    }
+    Ok((arena, moments))
 }
 
 /// What this step does to every parameter.

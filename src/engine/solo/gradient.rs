@@ -6,15 +6,17 @@ use super::forward::Forward;
 use crate::engine::handle::inside;
 use crate::engine::request::Upstream;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::kernel::dot::dot;
-use crate::kernel::tape::ParameterGrads;
+use crate::kernel::gradients::ParameterGrads;
 use crate::model::Model;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Gradients of one model's parameters.
 pub struct ModelGrads {
     pub model: Arc<Model>,
     pub grads: ParameterGrads,
+    /// Σ g² of each trained parameter, by its index.
+    pub(super) squares: BTreeMap<usize, f64>,
 }
 
 /// A plane of a forward pass: the inside of a `Pass` handle.
@@ -39,17 +41,20 @@ pub(super) fn backward(upstream: &[Upstream]) -> Result<Vec<ModelGrads>> {
             Some(sum) => sum.iter_mut().zip(values).for_each(|(s, g)| *s += g),
         }
     }
-    let mut models: Vec<ModelGrads> = Vec::new();
+    let mut models: Vec<(Arc<Model>, ParameterGrads)> = Vec::new();
     for pass in passes {
         let model = &pass.forward.model;
-        let at = models.iter().position(|m| m.model.id == model.id).unwrap_or_else(|| {
-            models.push(ModelGrads { model: model.clone(), grads: ParameterGrads::default() });
-            models.len() - 1
-        });
-        pass.forward.backward(&pass.planes, &mut models[at].grads)?;
+        let at = match models.iter().position(|(own, _)| own.id == model.id) {
+            Some(at) => at,
+            None => {
+                let grads = model.arena().map_or_else(|| Ok(ParameterGrads::default()), |arena| arena.gradients())?;
+                models.push((model.clone(), grads));
+                models.len() - 1
+            }
+        };
+        pass.forward.backward(&pass.planes, &mut models[at].1)?;
     }
-    models.iter().try_for_each(check_complete)?;
-    Ok(models)
+    models.into_iter().map(|(model, grads)| ModelGrads::checked(model, grads)).collect()
 }
 
 /// A forward pass that is reached, with the upstream gradients of its planes.
@@ -58,21 +63,34 @@ struct Reached {
     planes: Vec<Option<Vec<f32>>>,
 }
 
-/// Every trainable parameter must have got a gradient, and a finite one.
-fn check_complete(m: &ModelGrads) -> Result<()> {
+impl ModelGrads {
+    /// Every trainable parameter must have got a gradient, and a finite one.
+    fn checked(model: Arc<Model>, grads: ParameterGrads) -> Result<Self> {
+        let squares = grads.dot(&grads)?;
+        check_complete(&model, &squares)?;
+        Ok(Self { model, grads, squares })
+    }
+
+    /// Σ g·h over all parameters.
+    pub(super) fn dot(&self, other: &Self) -> Result<f64> {
+        Ok(self.grads.dot(&other.grads)?.values().sum())
+    }
+}
+
+fn check_complete(model: &Model, squares: &BTreeMap<usize, f64>) -> Result<()> {
     let mut missing = Vec::new();
     let mut broken = Vec::new();
-    for (i, (name, _)) in m.model.parameters().enumerate().filter(|(i, _)| m.model.trains(*i)) {
-        match m.grads.get(i) {
+    for (i, (name, _)) in model.parameters().enumerate().filter(|(i, _)| model.trains(*i)) {
+        match squares.get(&i) {
             None => missing.push(name),
-            Some(grad) if !dot(grad, grad)?.is_finite() => broken.push(name),
+            Some(square) if !square.is_finite() => broken.push(name),
             Some(_) => {}
         }
     }
     let report = |names: &[&str], what: &str, hint: &str| {
         let shown = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
         let more = if names.len() > 4 { format!(" and {} more", names.len() - 4) } else { String::new() };
-        Error::new(ErrorKind::NotFinite, format!("{what} parameters of {}: {shown}{more}", m.model.name))
+        Error::new(ErrorKind::NotFinite, format!("{what} parameters of {}: {shown}{more}", model.name))
             .hint(hint.to_string())
     };
     if !missing.is_empty() {
@@ -87,13 +105,4 @@ fn check_complete(m: &ModelGrads) -> Result<()> {
         return Err(report(&broken, "the gradient is not finite for", hint));
     }
     Ok(())
-}
-
-impl ModelGrads {
-    /// Σ g·h over all parameters.
-    pub(super) fn dot(&self, other: &Self) -> Result<f64> {
-        let of =
-            |m: &Self| (0..m.model.parameters().count()).filter_map(|i| m.grads.get(i).cloned()).collect::<Vec<_>>();
-        of(self).iter().zip(of(other).iter()).map(|(a, b)| dot(a, b)).sum()
-    }
 }

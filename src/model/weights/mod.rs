@@ -13,6 +13,7 @@ pub use index::{missing, remove_shards};
 pub use write::write;
 
 use super::Config;
+use crate::gpu::{DType, Place};
 use crate::error::{Error, Result};
 use crate::files;
 use half::{bf16, f16};
@@ -50,13 +51,18 @@ impl SaveDtype {
         }
     }
 
-    /// Fails for a type that weights are stored but not trained in.
-    pub fn check_trainable(self) -> Result<()> {
-        match self {
-            Self::F32 => Ok(()),
-            Self::F16 | Self::BF16 => {
-                Err(Error::value(format!("models are trained in f32, not in {}", self.long_name()))
-                    .hint("leave dtype out: files in half precision are read to f32, and save takes a dtype"))
+    /// The type that operations compute in at a place; trained weights are f32 all the same.
+    ///
+    /// # Errors
+    /// A type that weights are stored in, but that is not computed in there.
+    pub fn compute(self, place: &Place) -> Result<DType> {
+        match (self, place) {
+            (Self::F32, _) => Ok(DType::F32),
+            (Self::BF16, Place::Gpu(_)) => Ok(DType::Bf16),
+            (Self::F16 | Self::BF16, _) => {
+                let types = if place.is_host() { "f32" } else { "bf16 or f32" };
+                Err(Error::value(format!("models on {place} compute in {types}, not in {}", self.long_name()))
+                    .hint("leave dtype out: files of any type are read, and save takes a dtype"))
             }
         }
     }

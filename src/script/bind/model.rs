@@ -51,7 +51,8 @@ options! {
         random: bool = false,
         /// cpu, cuda, cuda:N or auto; the run's device unless given
         device: Option<String>,
-        /// the type the weights are trained in; f32, the only one
+        /// the type that a GPU computes in, bf16 or f32: bf16 unless given; trained weights are f32 in both. A CPU computes
+        /// in f32
         dtype: Option<SaveDtype>,
     }
 }
@@ -115,10 +116,8 @@ fn load(session: &Session, name: &str, options: Loading) -> Result<ModelHandle> 
             ));
         }
     };
-    if let Some(dtype) = dtype {
-        dtype.check_trainable()?;
-    }
     let place = place.map_or(Ok(session.place()), |name| device::parse(&name))?;
+    let compute = dtype.map(|dtype| dtype.compute(&place)).transpose()?;
     if files::exists(Path::new(name)) {
         session.access().read(Path::new(name))?;
     }
@@ -128,7 +127,9 @@ fn load(session: &Session, name: &str, options: Loading) -> Result<ModelHandle> 
     // A call that draws nothing takes no key, so that others keep theirs.
     let draws = random || head.is_some() || matches!(adaptation, Adaptation::New(_));
     let key = if draws { session.key(Stream::Init) } else { Key::new(session.seed()) };
-    let options = OpenOptions { random, head, adaptation, ..OpenOptions::new(key) };
+    let defaults = OpenOptions::new(key);
+    let compute = compute.unwrap_or(defaults.compute);
+    let options = OpenOptions { random, head, adaptation, compute, ..defaults };
     let model = session.engine().open(&OpenRequest::Stored { name: name.into(), options, place })?;
     for note in &model.notes {
         session.reporter().note(&format!("{name}: {note}"));
