@@ -28,6 +28,17 @@ impl DType {
         }
     }
 
+    /// What scripts and the command line call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::U32 => "u32",
+            Self::U64 => "u64",
+            Self::F64 => "f64",
+        }
+    }
+
     /// What kernels call it.
     pub fn c_name(self) -> &'static str {
         match self {

@@ -72,9 +72,7 @@ impl ParameterGrads {
             Entry::Occupied(sum) => sum.into_mut(),
             Entry::Vacant(place) => place.insert(match (like, &self.arena) {
                 (Value::Host(_), _) => like.zeros_like()?,
-                (Value::Device(like), Some(arena)) => {
-                    arena.all.view(arena.layout.offsets[&index], like.dims())?.into()
-                }
+                (Value::Device(like), Some(arena)) => arena.all.view(arena.layout.offsets[&index], like.dims())?.into(),
                 (Value::Device(like), None) => like.gpu().zeros("a gradient", DType::F32, like.dims())?.into(),
             }),
         })

@@ -6,8 +6,8 @@
 
 use super::device::sums as device;
 use super::form::{self, Routine};
-use super::gradients::ParameterGrads;
 use super::gemm::Packed;
+pub use super::gradients::ParameterGrads;
 use super::host;
 use super::value::Value;
 use crate::error::{Error, Result};

@@ -25,6 +25,7 @@ impl Session {
             "seed": self.seed(),
             "token_budget": launch.engine.settings().token_budget,
             "device": self.place().to_string(),
+            "dtype": if self.place().is_host() { "f32" } else { self.compute().name() },
             "threads": launch.threads,
             "versions": versions(),
         });

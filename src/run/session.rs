@@ -4,7 +4,7 @@
 
 use crate::engine::{self, Engine, SampleRequest, Samples, Settings};
 use crate::error::{Error, Result};
-use crate::gpu::Place;
+use crate::gpu::{DType, Place};
 use crate::run::access::Access;
 use crate::run::handle::Run;
 use crate::run::interrupt::Interrupt;
@@ -39,6 +39,8 @@ const EVERY_STEP: u64 = u64::MAX;
 pub struct Launch {
     /// Where models are.
     pub place: Place,
+    /// The type that a device computes in.
+    pub compute: DType,
     /// What runs the models.
     pub engine: Rc<dyn Engine>,
     /// `--seed`: goes before what the script says.
@@ -64,7 +66,18 @@ impl Launch {
     pub fn on(engine: Rc<dyn Engine>, place: Place) -> Self {
         let interrupt = Interrupt::new(engine.settings().stop.clone());
         let (sets, access, reporter) = (Vec::new(), Access::everything(), Rc::new(Silent));
-        Self { place, engine, seed: None, sets, out: None, threads: 1, interrupt, access, reporter }
+        Self {
+            place,
+            compute: DType::Bf16,
+            engine,
+            seed: None,
+            sets,
+            out: None,
+            threads: 1,
+            interrupt,
+            access,
+            reporter,
+        }
     }
 
     /// The flag that stops whatever runs.
@@ -141,6 +154,11 @@ impl Session {
     /// Where models are.
     pub fn place(&self) -> Place {
         self.place.borrow().clone()
+    }
+
+    /// The type that a device computes in, where a script does not say.
+    pub fn compute(&self) -> DType {
+        self.launch.compute
     }
 
     /// Models opened from here on are there.

@@ -3,6 +3,7 @@
 use crate::engine::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::model::SaveDtype;
 use crate::run::access::Access;
 use crate::run::{Launch, device};
 use crate::script::lang::limits::Limits;
@@ -21,6 +22,9 @@ pub struct EngineArgs {
     /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// The type that a GPU computes in: bf16 or f32; a CPU computes in f32 [default: bf16]
+    #[arg(long)]
+    pub dtype: Option<String>,
     /// Tokens that a model reads at a time while training; fewer take less memory [default: 4096, on a GPU 16384]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub token_budget: Option<u32>,
@@ -43,7 +47,10 @@ impl EngineArgs {
         if let Some(tokens) = self.token_budget {
             settings.token_budget = tokens as usize;
         }
-        Ok(Launch { threads: threads(self.threads)?, ..Launch::new(place, settings) })
+        let dtype = self.dtype.as_deref().map(SaveDtype::parse).transpose()?;
+        let compute = dtype.map(|dtype| dtype.compute(&place)).transpose()?;
+        let launch = Launch::new(place, settings);
+        Ok(Launch { threads: threads(self.threads)?, compute: compute.unwrap_or(launch.compute), ..launch })
     }
 }
 

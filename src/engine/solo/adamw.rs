@@ -132,7 +132,9 @@ impl Adamw {
                 moments.extend(views.into_iter().map(|(name, views)| ((place, name), views)));
             }
             let views = moments.get(&(place, name.to_string()));
-            let views = views.ok_or_else(|| Error::value(format!("the optimizer state has moments of `{name}`, which is not trained")))?;
+            let views = views.ok_or_else(|| {
+                Error::value(format!("the optimizer state has moments of `{name}`, which is not trained"))
+            })?;
             for (view, values) in views.iter().zip(values) {
                 view.array()?.gpu().write(view.array()?, values)?;
             }
@@ -149,7 +151,7 @@ fn arena_moments(model: &Model, weights: &Arena) -> Result<([Array; 2], Vec<(Str
     let mut moments = Vec::new();
     for (i, (name, parameter)) in model.parameters().enumerate() {
         let Some(&at) = weights.layout.offsets.get(&i) else { continue };
-        let view = |all: &Array| Ok(Value::from(all.view(at, parameter.dims())?));
+        let view = |all: &Array| -> Result<Value> { Ok(all.view(at, parameter.dims())?.into()) };
         moments.push((name.to_string(), [view(&arena[0])?, view(&arena[1])?]));
     }
     Ok((arena, moments))

@@ -13,9 +13,9 @@ pub use index::{missing, remove_shards};
 pub use write::write;
 
 use super::Config;
-use crate::gpu::{DType, Place};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::gpu::{DType, Place};
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
 use std::path::Path;

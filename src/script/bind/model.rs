@@ -51,8 +51,8 @@ options! {
         random: bool = false,
         /// cpu, cuda, cuda:N or auto; the run's device unless given
         device: Option<String>,
-        /// the type that a GPU computes in, bf16 or f32: bf16 unless given; trained weights are f32 in both. A CPU computes
-        /// in f32
+        /// the type that a GPU computes in, bf16 or f32; the run's unless given. Trained weights are f32 in both, and a CPU
+        /// computes in f32
         dtype: Option<SaveDtype>,
     }
 }
@@ -127,9 +127,8 @@ fn load(session: &Session, name: &str, options: Loading) -> Result<ModelHandle> 
     // A call that draws nothing takes no key, so that others keep theirs.
     let draws = random || head.is_some() || matches!(adaptation, Adaptation::New(_));
     let key = if draws { session.key(Stream::Init) } else { Key::new(session.seed()) };
-    let defaults = OpenOptions::new(key);
-    let compute = compute.unwrap_or(defaults.compute);
-    let options = OpenOptions { random, head, adaptation, compute, ..defaults };
+    let compute = compute.unwrap_or(session.compute());
+    let options = OpenOptions { random, head, adaptation, key, compute };
     let model = session.engine().open(&OpenRequest::Stored { name: name.into(), options, place })?;
     for note in &model.notes {
         session.reporter().note(&format!("{name}: {note}"));
