@@ -60,7 +60,7 @@ impl SaveDtype {
             (Self::F32, _) => Ok(DType::F32),
             (Self::BF16, Place::Gpu(_)) => Ok(DType::Bf16),
             (Self::F16 | Self::BF16, _) => {
-                let types = if place.is_host() { "f32" } else { "bf16 or f32" };
+                let types = if place.gpu().is_some() { "bf16 or f32" } else { "f32" };
                 Err(Error::value(format!("models on {place} compute in {types}, not in {}", self.long_name()))
                     .hint("leave dtype out: files of any type are read, and save takes a dtype"))
             }
