@@ -11,6 +11,7 @@ use crate::kernel::form::Routine;
 use crate::kernel::value::Value;
 use crate::model::{Arena, Model};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// What AdamW remembers of some models: the inside of a `Moments` handle.
@@ -68,10 +69,10 @@ impl Adamw {
 
     /// All parameters of a model on a device at once.
     fn update_arena(&mut self, place: usize, weights: &Arena, grad: &Array, rule: &Rule) -> Result<()> {
-        if !self.arenas.contains_key(&place) {
-            let (arena, moments) = arena_moments(&self.models[place], weights)?;
-            self.arenas.insert(place, arena);
-            self.moments.extend(moments.into_iter().map(|(name, moments)| ((place, name), moments)));
+        if let Entry::Vacant(room) = self.arenas.entry(place) {
+            let made = ArenaMoments::new(&self.models[place], weights)?;
+            room.insert(made.all);
+            self.moments.extend(made.each.into_iter().map(|(name, each)| ((place, name), each)));
         }
         let [first, second] = &self.arenas[&place];
         Step { rule, parameters: &weights.master, grad, first, second, copy: weights.working.as_ref() }.run()
@@ -92,12 +93,12 @@ impl Adamw {
 
     /// The state, to be saved.
     pub(super) fn state(&self) -> Result<State> {
-        let mut tensors = BTreeMap::new();
-        for ((place, name), moments) in &self.moments {
-            for (moment, values) in MOMENTS.iter().zip(moments) {
-                tensors.insert(format!("{place}/{moment}/{name}"), values.to_vec()?);
-            }
-        }
+        let named = self.moments.iter().flat_map(|((place, name), moments)| {
+            let name = move |moment| format!("{place}/{moment}/{name}");
+            MOMENTS.iter().map(name).zip(moments)
+        });
+        let (names, values): (Vec<String>, Vec<&Value>) = named.unzip();
+        let tensors = names.into_iter().zip(Value::all_to_vec(&values)?).collect();
         Ok(State { steps: self.steps.clone(), tensors })
     }
 
@@ -126,10 +127,10 @@ impl Adamw {
                 moments.insert((place, name.to_string()), [load(values[0])?, load(values[1])?]);
                 continue;
             };
-            if !arenas.contains_key(&place) {
-                let (arena, views) = arena_moments(&self.models[place], weights)?;
-                arenas.insert(place, arena);
-                moments.extend(views.into_iter().map(|(name, views)| ((place, name), views)));
+            if let Entry::Vacant(room) = arenas.entry(place) {
+                let made = ArenaMoments::new(&self.models[place], weights)?;
+                room.insert(made.all);
+                moments.extend(made.each.into_iter().map(|(name, each)| ((place, name), each)));
             }
             let views = moments.get(&(place, name.to_string()));
             let views = views.ok_or_else(|| {
@@ -144,17 +145,26 @@ impl Adamw {
     }
 }
 
-/// Moments of a model's weights on a device, zero, in two arrays; and each weight's by its name, within them.
-fn arena_moments(model: &Model, weights: &Arena) -> Result<([Array; 2], Vec<(String, [Value; 2])>)> {
-    let zeros = || weights.master.gpu().zeros("moments", DType::F32, weights.master.dims());
-    let arena = [zeros()?, zeros()?];
-    let mut moments = Vec::new();
-    for (i, (name, parameter)) in model.parameters().enumerate() {
-        let Some(&at) = weights.layout.offsets.get(&i) else { continue };
-        let view = |all: &Array| -> Result<Value> { Ok(all.view(at, parameter.dims())?.into()) };
-        moments.push((name.to_string(), [view(&arena[0])?, view(&arena[1])?]));
+/// Moments of a model's weights on a device, zero at first.
+struct ArenaMoments {
+    /// First and second, of all weights.
+    all: [Array; 2],
+    /// Each weight's by its name, within them.
+    each: Vec<(String, [Value; 2])>,
+}
+
+impl ArenaMoments {
+    fn new(model: &Model, weights: &Arena) -> Result<Self> {
+        let zeros = || weights.master.gpu().zeros("moments", DType::F32, weights.master.dims());
+        let all = [zeros()?, zeros()?];
+        let mut each = Vec::new();
+        for (i, (name, parameter)) in model.parameters().enumerate() {
+            let Some(&at) = weights.layout.offsets.get(&i) else { continue };
+            let view = |all: &Array| -> Result<Value> { Ok(all.view(at, parameter.dims())?.into()) };
+            each.push((name.to_string(), [view(&all[0])?, view(&all[1])?]));
+        }
+        Ok(Self { all, each })
     }
-    Ok((arena, moments))
 }
 
 /// What this step does to every parameter.
