@@ -8,6 +8,7 @@ use crate::run::access::Access;
 use crate::run::{Launch, device};
 use crate::script::lang::limits::Limits;
 use crate::tensor::memory;
+use crate::ui::out;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,9 @@ impl EngineArgs {
             return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
         }
         let place = device::parse(&self.device)?;
+        if let ("auto", Some(gpu)) = (self.device.as_str(), place.gpu()) {
+            out::note(&format!("on {place}, {} (--device cpu for the CPU)", gpu.facts().name));
+        }
         let mut settings = Settings::at(&place);
         if let Some(tokens) = self.token_budget {
             settings.token_budget = tokens as usize;

@@ -4,6 +4,8 @@
 mod common;
 
 mod degenerate;
+#[cfg(feature = "emulate")]
+mod device;
 mod lora_script;
 mod scripts_pairs;
 mod scripts_run;
