@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicBool;
 pub struct Settings {
     /// Packed tokens per micro-batch at most (a longer row goes alone).
     pub token_budget: usize,
-    /// Bytes of activations and of KV cache that may be held; past it activations are recomputed and rows decoded in
-    /// waves.
+    /// Bytes of activations and of KV cache that may be held, on a device also at most half of what is free; past it
+    /// activations are recomputed and rows decoded in waves.
     pub keep_bytes: u64,
     /// Compute a prompt once for all the answers that follow it.
     pub share_prefixes: bool,
@@ -33,7 +33,18 @@ impl Settings {
     pub fn at(place: &Place) -> Self {
         match place {
             Place::Host => Self::default(),
-            Place::Gpu(_) => Self { token_budget: 16_384, ..Self::default() },
+            Place::Gpu(_) => Self { token_budget: 16_384, keep_bytes: u64::MAX, ..Self::default() },
+        }
+    }
+
+    /// Bytes of activations or of KV cache that may be held at a place which `wanted` more bytes are to be asked of.
+    ///
+    /// # Errors
+    /// A device that has failed.
+    pub(super) fn keep(&self, place: &Place, wanted: u64) -> Result<u64> {
+        match place {
+            Place::Host => Ok(self.keep_bytes),
+            Place::Gpu(gpu) => Ok(self.keep_bytes.min(gpu.available()?.saturating_sub(wanted) / 2)),
         }
     }
 

@@ -43,6 +43,11 @@ impl std::fmt::Debug for Arena {
 }
 
 impl Arena {
+    /// Numbers that a weight of `len` takes in it.
+    pub fn room(len: usize) -> usize {
+        len.next_multiple_of(ALIGNMENT)
+    }
+
     /// Accumulators for the gradients of its weights.
     ///
     /// # Errors
@@ -141,7 +146,7 @@ fn arena(parameters: &[Parameter], gpu: &Gpu, compute: DType) -> Result<Option<A
     for (i, p) in parameters.iter().enumerate().filter(|(_, p)| p.trains) {
         offsets.insert(i, end);
         parts.push(end..end + p.value.len());
-        end += p.value.len().next_multiple_of(ALIGNMENT);
+        end += Arena::room(p.value.len());
     }
     if offsets.is_empty() {
         return Ok(None);

@@ -4,6 +4,7 @@
 
 use crate::engine::memory::Memory;
 use crate::error::{Error, Result};
+use crate::gpu::DType;
 use crate::kernel::elementwise::{Gate, Gelu};
 use crate::kernel::rotary::Scaling;
 use crate::model::source::Source;
@@ -83,7 +84,8 @@ impl Found {
             }
         }
         if let Some(config) = &config {
-            self.lines.extend(table::lines(&memory(config)));
+            self.lines.extend(table::lines(&memory(config, None)));
+            self.lines.extend(table::lines(&memory(config, Some(DType::Bf16))));
         }
     }
 
@@ -348,32 +350,42 @@ fn adapter_facts(json: &Map<String, Value>) -> Facts {
     keys.into_iter().map(|(label, key)| fact(label, text(key))).collect()
 }
 
-/// Bytes for sampling and training, side by side.
-fn memory(config: &Config) -> Table {
+/// Bytes for sampling and training, side by side: on the host in f32, or on a GPU in that type.
+fn memory(config: &Config, gpu: Option<DType>) -> Table {
+    let sampling = || match gpu {
+        None => Memory::sampling(config, None),
+        Some(compute) => Memory::sampling_on_device(config, None, compute),
+    };
+    let training = |adapter| match gpu {
+        None => Memory::training(config, adapter),
+        Some(compute) => Memory::training_on_device(config, adapter, compute),
+    };
     let mut head = vec![String::new(), "sampling".into(), "training".into()];
-    let mut columns = vec![Memory::sampling(config, None), Memory::training(config, None)];
+    let mut columns = vec![sampling(), training(None)];
     // Very narrow models have no room for the rank.
     if let Ok(adapter) = adapter(config) {
         head.push(format!("LoRA of rank {}", adapter.rank));
-        columns.push(Memory::training(config, Some(&adapter)));
+        columns.push(training(Some(&adapter)));
     }
     let row = |label: &str, of: fn(&Memory) -> u64| {
         let cell = |m: &Memory| if of(m) == 0 { String::new() } else { size(of(m)) };
-        std::iter::once(label.to_string()).chain(columns.iter().map(cell)).collect()
+        let cells: Vec<String> = columns.iter().map(cell).collect();
+        cells.iter().any(|cell| !cell.is_empty()).then(|| std::iter::once(label.to_string()).chain(cells).collect())
     };
-    Table {
-        title: "memory (computed in f32)".into(),
-        head,
-        rows: vec![
-            row("weights", |m| m.weights),
-            row("their packed copies", |m| m.packed),
-            row("gradients", |m| m.gradients),
-            row("AdamW's moments", |m| m.moments),
-            row("cache of 1000 tokens", |m| 1000 * m.cache_per_token),
-            row("activations of 1000 tokens", |m| 1000 * m.activations_per_token),
-            row("logits under way", |m| m.logits),
-        ],
-    }
+    let rows = [
+        row("weights", |m| m.weights),
+        row("their packed copies", |m| m.packed),
+        row("gradients", |m| m.gradients),
+        row("AdamW's moments", |m| m.moments),
+        row("cache of 1000 tokens", |m| 1000 * m.cache_per_token),
+        row("activations of 1000 tokens", |m| 1000 * m.activations_per_token),
+        row("logits under way", |m| m.logits),
+    ];
+    let title = match gpu {
+        None => "memory (computed in f32)".into(),
+        Some(compute) => format!("memory of a GPU (computed in {})", compute.name()),
+    };
+    Table { title, head, rows: rows.into_iter().flatten().collect() }
 }
 
 /// The one that `load_model` starts unless told otherwise.

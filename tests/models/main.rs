@@ -6,6 +6,8 @@ mod common;
 mod adapters;
 mod chat;
 mod checkpoints;
+#[cfg(feature = "emulate")]
+mod device_memory;
 mod gguf;
 mod heads;
 mod hub;

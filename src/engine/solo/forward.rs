@@ -120,7 +120,8 @@ impl Forward {
             divergences: Mutex::default(),
             micro,
         };
-        let per_token = Memory::training(&model.config, model.adapter.as_ref()).activations_per_token;
+        let per_token = Memory::of(model).activations_per_token;
+        let most = most_kept(model, settings)?;
         let (mut held, mut passes, mut outs) = (0, Vec::new(), Vec::new());
         for range in forward.micro.clone() {
             settings.check()?;
@@ -129,7 +130,7 @@ impl Forward {
                 continue;
             };
             let bytes = pack.ids.len() as u64 * per_token;
-            let keep = model.trainable() && held + bytes <= settings.keep_bytes;
+            let keep = model.trainable() && held + bytes <= most;
             let pass = forward.pass(Arc::new(pack), keep)?;
             outs.push((pass.pack.clone(), pass.out.value.clone()));
             held += if keep { bytes } else { 0 };
@@ -292,17 +293,23 @@ impl Pass {
     }
 }
 
+/// Bytes of activations that a pass keeps at most. On a device they leave room for what a step makes: gradients, and the
+/// first step the moments.
+fn most_kept(model: &Model, settings: &Settings) -> Result<u64> {
+    let Memory { gradients, moments, .. } = Memory::of(model);
+    settings.keep(model.place(), gradients + if model.version() == 0 { moments } else { 0 })
+}
+
 /// What a step of `model` over `rows` holds, by name, in bytes; a frozen model has no gradients, moments, activations.
 pub(super) fn held(model: &Model, rows: &Rows, settings: &Settings) -> Result<Vec<(&'static str, u64)>> {
     check_for(rows, model)?;
-    let (config, adapter, measured) = (&model.config, model.adapter.as_ref(), measured(&model.config));
-    let memory = if model.trainable() { Memory::training(config, adapter) } else { Memory::sampling(config, adapter) };
+    let (memory, measured, most) = (Memory::of(model), measured(&model.config), most_kept(model, settings)?);
     let mut activations = 0;
     for range in micro_batches(rows, settings.token_budget, measured, settings.share_prefixes) {
         let Some(pack) = Pack::new(rows, range, measured, 1.0, settings.share_prefixes)? else { continue };
         let bytes = pack.ids.len() as u64 * memory.activations_per_token;
         // What does not fit is computed again, a micro-batch at a time.
-        let fits = activations + bytes <= settings.keep_bytes;
+        let fits = activations + bytes <= most;
         activations = if fits { activations + bytes } else { activations.max(bytes) };
     }
     let Memory { weights, packed, gradients, moments, .. } = memory;

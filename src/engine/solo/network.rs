@@ -1,7 +1,7 @@
 //! What decoding needs of a decoder, whatever holds its weights: a trainable model's parameters or a GGUF file's blocks.
 
 use crate::error::Result;
-use crate::gpu::DType;
+use crate::gpu::{DType, Place};
 use crate::kernel::attention::Heads;
 use crate::kernel::tape::{Packs, Tape, Var};
 use crate::kernel::value::Value;
@@ -31,6 +31,10 @@ pub trait Network: Sync {
     /// Tokens that end an answer.
     fn ends(&self) -> &[u32];
     fn packs(&self) -> Arc<Packs>;
+    /// Where its weights are.
+    fn place(&self) -> &Place {
+        &Place::Host
+    }
     /// The type that its operations compute in on a device.
     fn compute(&self) -> DType {
         DType::F32
@@ -71,6 +75,10 @@ impl Network for Own<'_> {
 
     fn packs(&self) -> Arc<Packs> {
         self.model.packs()
+    }
+
+    fn place(&self) -> &Place {
+        self.model.place()
     }
 
     fn compute(&self) -> DType {

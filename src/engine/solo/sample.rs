@@ -9,6 +9,7 @@ use super::network::{Network, Sizes};
 use crate::engine::request::{SampleOptions, SampleRequest, Samples};
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
+use crate::gpu::{DType, Place};
 use crate::kernel::tape::Tape;
 use crate::kernel::value::Value;
 use crate::model::rows::{MOST_ROWS, Row, Rows};
@@ -76,7 +77,7 @@ pub(super) fn sample(network: &dyn Network, request: &SampleRequest, settings: &
             .hint("sample in several calls"));
     }
     let mut answers = Vec::with_capacity(rows);
-    for wave in run.waves(rows) {
+    for wave in run.waves(rows)? {
         answers.extend(run.decode(&prompts, wave, key)?);
     }
     Ok(run.collect(answers, &prompts))
@@ -94,12 +95,17 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Answers decoded together: as many as keep the KV cache within its bytes.
-    fn waves(&self, rows: usize) -> Vec<Range<usize>> {
+    fn waves(&self, rows: usize) -> Result<Vec<Range<usize>>> {
+        let place = self.network.place();
+        let dtype = match place {
+            Place::Host => DType::F32,
+            Place::Gpu(_) => self.network.compute(),
+        };
         let layers = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer));
-        let token = layers.map(|heads| 2 * 4 * heads.key * heads.dim).sum::<usize>() as u64;
+        let token = layers.map(|heads| 2 * dtype.size() * heads.key * heads.dim).sum::<usize>() as u64;
         let each = token * self.options.max_tokens as u64;
-        let step = (self.settings.keep_bytes / each.max(1)).clamp(1, rows.max(1) as u64) as usize;
-        (0..rows).step_by(step).map(|from| from..(from + step).min(rows)).collect()
+        let step = (self.settings.keep(place, 0)? / each.max(1)).clamp(1, rows.max(1) as u64) as usize;
+        Ok((0..rows).step_by(step).map(|from| from..(from + step).min(rows)).collect())
     }
 
     /// The answers of `wave`: number i is answer i % n to prompt i / n.

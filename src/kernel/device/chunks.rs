@@ -30,6 +30,12 @@ impl Cut {
     }
 }
 
+/// Numbers of a whole chunk of the logits of that many tokens.
+pub fn chunk_numbers(vocabulary: usize) -> usize {
+    let (rows, columns) = Cut::USUAL.sizes(usize::MAX, vocabulary);
+    rows * columns
+}
+
 /// Some rows of h against some rows of W.
 #[derive(Debug, Clone)]
 pub(super) struct Chunk {

@@ -10,7 +10,7 @@
 pub mod adamw;
 mod attention;
 mod attention_lists;
-mod chunks;
+pub mod chunks;
 mod columns;
 pub mod decode;
 mod divergence;

@@ -2,8 +2,10 @@
 //! and what each token costs.
 //!
 //! Owns no limits (`Settings` has them). The formulas go over the blocks as `decoder` runs them, operation by operation:
-//! an operation keeps its inputs for the backward pass, and inputs that several share count once. `tests/memory.rs`
-//! measures them.
+//! an operation keeps its inputs for the backward pass, and inputs that several share count once. Here for the host, which
+//! `tests/memory.rs` measures; `device.rs` for a device.
+
+mod device;
 
 use crate::kernel::logprob::chunk_bytes;
 use crate::kernel::tape::Packs;
@@ -67,6 +69,21 @@ impl Memory {
     }
 }
 
+/// Names and shapes of parameters.
+type Shapes = Vec<(String, Vec<usize>)>;
+
+/// The frozen ones, and the trained ones: all, or an adapter's and those of a head beside it.
+fn parameters(config: &Config, adapter: Option<&Adapter>) -> [Shapes; 2] {
+    let own = config.parameters();
+    let Some(adapter) = adapter else { return [Vec::new(), own] };
+    let beside = match config.head {
+        Head::Lm => Vec::new(),
+        Head::Value | Head::Score => config.head_parameters(),
+    };
+    let frozen = own.into_iter().filter(|parameter| !beside.contains(parameter)).collect();
+    [frozen, adapter.parameters(config).into_iter().chain(beside).collect()]
+}
+
 /// Counts of numbers.
 struct Sizes {
     /// An adapter's included.
@@ -81,16 +98,11 @@ struct Sizes {
 
 impl Sizes {
     fn of(config: &Config, adapter: Option<&Adapter>) -> Self {
-        let count = |parameters: Vec<(String, Vec<usize>)>| -> u64 {
+        let count = |parameters: &Shapes| -> u64 {
             parameters.iter().map(|(_, shape)| shape.iter().map(|&n| n as u64).product::<u64>()).sum()
         };
-        let own = count(config.parameters());
-        let added = adapter.map_or(0, |adapter| count(adapter.parameters(config)));
-        let trained = match (adapter, config.head) {
-            (None, _) => own,
-            (Some(_), Head::Lm) => added,
-            (Some(_), Head::Value | Head::Score) => added + count(config.head_parameters()),
-        };
+        let [frozen, trained] = parameters(config, adapter).map(|parameters| count(&parameters));
+        let added = adapter.map_or(0, |adapter| count(&adapter.parameters(config)));
         let map = |linear: Linear| (linear.inputs * linear.outputs) as u64;
         let layers = 0..config.blocks.len();
         let maps: Vec<u64> = layers.flat_map(|layer| config.linears(layer)).map(map).collect();
@@ -99,7 +111,7 @@ impl Sizes {
             Head::Value | Head::Score => config.hidden_size as u64,
         };
         Self {
-            parameters: own + added,
+            parameters: frozen + trained,
             trained,
             maps: maps.iter().sum::<u64>() + added,
             head,
