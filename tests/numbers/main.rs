@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(feature = "emulate")]
+mod device;
 mod divergence;
 mod exactness;
 mod golden;
