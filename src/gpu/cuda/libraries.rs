@@ -180,10 +180,14 @@ fn open(path: &Path) -> std::result::Result<(), libloading::Error> {
     Ok(())
 }
 
-/// Folders that RHOPO_CUDA names, with those in them where libraries lie.
+/// Folders that RHOPO_CUDA names, with those in them where libraries lie; also what is no folder, so that an error
+/// names it.
 fn asked_for() -> Vec<PathBuf> {
     let set = std::env::var_os(FOLDERS).unwrap_or_default();
-    within(std::env::split_paths(&set).filter(|path| !path.as_os_str().is_empty()))
+    let named = || std::env::split_paths(&set).filter(|path| !path.as_os_str().is_empty());
+    let mut folders = within(named());
+    folders.extend(named().filter(|path| !files::is_folder(path)));
+    folders
 }
 
 /// Folders where the libraries are on most machines: a toolkit, or the packages of a Python.
