@@ -2,7 +2,6 @@
 
 mod mistakes;
 mod queue;
-mod speed;
 
 use crate::gpu::backend::RawArg;
 use crate::gpu::{Arg, Array, DType, Gpu, Grid, Kernel, Product, Start};
