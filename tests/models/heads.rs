@@ -11,7 +11,7 @@ use rhopo::tensor::{Device, Tensor, ops};
 use std::path::Path;
 use std::sync::Arc;
 
-fn rows(base: &str) -> Arc<Rows> {
+pub(super) fn rows(base: &str) -> Arc<Rows> {
     let inputs = json(&format!("models/{base}/inputs.json"));
     let ids = |v: &serde_json::Value| -> Vec<u32> {
         v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()
@@ -28,7 +28,7 @@ fn numbers(t: &candle_core::Tensor) -> Vec<f64> {
     t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
-fn measure(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) -> Tensor {
+pub(super) fn measure(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) -> Tensor {
     let what = if model.head == Head::Value { Measure::Value } else { Measure::Score };
     measured(engine, model, rows, what).unwrap()
 }
@@ -46,7 +46,7 @@ fn weights(out: &Tensor, rows: &Rows) -> Tensor {
     Tensor::from_vec(cells, out.dims(), &Device::Cpu).unwrap()
 }
 
-fn weighted_sum(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) -> Tensor {
+pub(super) fn weighted_sum(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) -> Tensor {
     let out = measure(model, rows, engine);
     mul(&out, &weights(&out, rows)).with_tokens(false).sum(None).unwrap()
 }

@@ -7,6 +7,8 @@ mod adapters;
 mod chat;
 mod checkpoints;
 #[cfg(feature = "emulate")]
+mod device;
+#[cfg(feature = "emulate")]
 mod device_memory;
 mod gguf;
 mod heads;
