@@ -114,15 +114,15 @@ fn a_step_holds_at_most_what_is_stated() {
                 Optimizer::adamw(&engine, &[(&model).into()], AdamwOptions::default()).expect("an optimizer");
             step(&engine, &mut optimizer, &model, &rows);
             gpu.reset_counters();
+            let before = gpu.counters().held;
             step(&engine, &mut optimizer, &model, &rows);
-            let logits = memory.logits.min(tokens * model.vocab_size as u64 * (4 + compute.size() as u64));
-            let stated = memory.weights
-                + memory.gradients
-                + memory.moments
-                + tokens * (memory.activations_per_token + memory.backward_per_token)
-                + logits;
+            let (numbers, hidden) = (4 + compute.size() as u64, model.config.hidden_size as u64);
+            // A chunk has no more rows than there are tokens; what is under way at it is gone when the blocks' is made.
+            let logits = memory.logits.min(tokens * model.vocab_size as u64 * numbers) + tokens * hidden * numbers;
+            let under_way = logits.max(tokens * memory.backward_per_token);
+            let stated = memory.gradients + tokens * memory.activations_per_token + under_way;
             let what = format!("a step of {} in {}", model.info, compute.name());
-            holds(&what, gpu.counters().most, stated, 0.85..1.15);
+            holds(&what, gpu.counters().most - before, stated, 0.85..1.1);
         }
     }
 }
