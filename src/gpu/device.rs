@@ -183,6 +183,7 @@ impl Gpu {
     /// # Errors
     /// Arrays that differ; a device that has failed.
     pub fn copy(&self, to: &Array, from: &Array) -> Result<()> {
+        self.check_own([to, from])?;
         if to.dtype() != from.dtype() || to.len() != from.len() {
             return Err(Error::new(Kind::Internal, format!("a copy of {from:?} into {to:?}")));
         }
@@ -222,12 +223,24 @@ impl Gpu {
         if !catalogue::has(kernel) {
             return Err(Error::new(Kind::Internal, format!("{kernel:?} is not in the catalogue of kernels")));
         }
+        self.check_own(args.iter().filter_map(Arg::array))?;
         let mut counters = self.count();
         counters.launches += 1;
         *counters.kernels.entry(kernel.function).or_default() += 1;
         drop(counters);
         let args: Vec<RawArg> = args.iter().map(Arg::raw).collect();
         self.backend().launch(kernel, grid, &args)
+    }
+
+    /// Addresses mean nothing on another device than their own.
+    pub(super) fn check_own<'a>(&self, arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+        match arrays.into_iter().find(|array| array.gpu() != self) {
+            Some(other) => {
+                let what = format!("{other:?} of the device {} was given to {}", other.gpu().name(), self.name());
+                Err(Error::new(Kind::Internal, what))
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn multiply(&self, product: &RawProduct) -> Result<()> {

@@ -71,7 +71,11 @@ pub enum Arg<'a> {
     F32(f32),
 }
 
-impl Arg<'_> {
+impl<'a> Arg<'a> {
+    pub(super) fn array(&self) -> Option<&'a Array> {
+        if let Self::Array(array) = *self { Some(array) } else { None }
+    }
+
     pub(super) fn raw(&self) -> RawArg {
         match *self {
             Self::Array(a) => RawArg::Memory(a.span(), a.dtype()),

@@ -14,6 +14,7 @@ mod device;
 #[cfg(feature = "emulate")]
 mod emulate;
 mod kernel;
+mod opened;
 mod place;
 mod product;
 
@@ -23,6 +24,7 @@ pub use device::{Counters, Gpu};
 #[cfg(feature = "emulate")]
 pub use emulate::Emulator;
 pub use kernel::{Arg, Grid, Kernel};
+pub use opened::opened;
 pub use place::Place;
 pub use product::{Operand, Product, Start};
 
@@ -32,7 +34,7 @@ pub use product::{Operand, Product, Start};
 /// No such GPU; a library that is not found.
 #[cfg(feature = "cuda")]
 pub fn open(index: usize) -> crate::error::Result<Gpu> {
-    cuda::open(index)
+    opened(&format!("cuda:{index}"), || cuda::open(index))
 }
 
 /// # Errors

@@ -81,6 +81,8 @@ impl Gpu {
     /// Shapes or types that do not fit; a device that has failed.
     pub fn product(&self, product: Product) -> Result<()> {
         let raw = product.raw()?;
+        let start = if let Start::From(array) = product.start { Some(array) } else { None };
+        self.check_own([product.a.array, product.b.array, product.out].into_iter().chain(start))?;
         if raw.out.span.bytes == 0 {
             return Ok(());
         }

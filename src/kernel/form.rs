@@ -4,6 +4,7 @@
 
 use super::value::Value;
 use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
 use candle_core::DType;
 
 /// The forms in which everything in `kernel/` is written.
@@ -20,16 +21,19 @@ impl Form {
     /// The one that serves these values; the plain composition where that is asked for.
     ///
     /// # Errors
-    /// Values of which some lie on the host and some on a device.
+    /// Values of which some lie on the host and some on a device, or on several devices.
     pub(super) fn of<'a>(values: impl IntoIterator<Item = &'a Value>, plain: bool) -> Result<Self> {
-        let (mut fused, mut host, mut device) = (!plain, false, false);
+        let (mut fused, mut host, mut device): (bool, bool, Option<&Gpu>) = (!plain, false, None);
         for value in values {
             match value {
                 Value::Host(t) => (host, fused) = (true, fused && t.device().is_cpu() && t.dtype() == DType::F32),
-                Value::Device(_) => device = true,
+                Value::Device(a) if device.is_some_and(|gpu| gpu != a.gpu()) => {
+                    return Err(Error::new(Kind::Internal, "an operation over values of two devices"));
+                }
+                Value::Device(a) => device = Some(a.gpu()),
             }
         }
-        match (host, device) {
+        match (host, device.is_some()) {
             (true, true) => Err(Error::new(Kind::Internal, "an operation over values of the host and of a device")),
             (false, true) => Ok(Self::Device),
             _ if fused => Ok(Self::Host),

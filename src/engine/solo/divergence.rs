@@ -8,7 +8,7 @@
 use super::pack::Pack;
 use super::rows::check_for;
 use crate::engine::settings::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kernel::attention::attention;
 use crate::kernel::divergence::Reference;
 use crate::kernel::elementwise::gather;
@@ -48,6 +48,11 @@ pub(super) fn check(model: &Model, reference: &Model, rows: &Rows, call: &str) -
             model.name, reference.name
         ))
         .hint("the divergence needs one vocabulary: take policy.frozen() or another model of the same tokenizer"));
+    }
+    if model.place() != reference.place() {
+        let [own, other] = [model, reference].map(|m| format!("{} on {}", m.name, m.place()));
+        return Err(Error::new(Kind::Device, format!("{call}: the policy is {own}, the reference {other}"))
+            .hint("both must be in one place: open them with the same `device`, or take policy.frozen()"));
     }
     check_for(rows, reference)
 }
