@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod bench;
+pub mod check;
 pub mod converse;
 pub mod device;
 pub mod report;

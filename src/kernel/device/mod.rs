@@ -10,6 +10,7 @@
 pub mod adamw;
 mod attention;
 mod attention_lists;
+pub mod check;
 pub mod chunks;
 mod columns;
 pub mod decode;

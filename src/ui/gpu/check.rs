@@ -2,15 +2,22 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::gpu::check::{self, Finding, Verdict};
-use crate::run::{Table, device};
+use crate::kernel::device::check::kernels;
+use crate::run::{self, Table, device};
 use crate::ui::{out, table};
+use std::path::PathBuf;
 
 /// Options of `rhopo gpu check`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
-    /// What to check: the instructions that kernels are built of, matrix products, or what the device can do at most
     #[arg(value_enum)]
     pub what: Checked,
+    /// One shape of each operation, for tools that run a hundred times slower
+    #[arg(long)]
+    pub small: bool,
+    /// A model's folder, or one that holds several: what `models` checks
+    #[arg(value_name = "DIR", required_if_eq("what", "models"))]
+    pub folder: Option<PathBuf>,
     /// Which device: cuda, cuda:N
     #[arg(long, default_value = "cuda")]
     pub device: String,
@@ -18,8 +25,15 @@ pub struct CheckArgs {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum Checked {
+    /// The instructions that kernels are built of
     Intrinsics,
+    /// Matrix products: exact where numbers allow it, and whether a row's bits depend on the rows beside it
     Products,
+    /// Every operation, forward and backward, against f64 and against the bits that an emulated device gives
+    Kernels,
+    /// Models on the device, in f32 and in bf16, against the same models on the CPU
+    Models,
+    /// What the device can do at most
     Ceilings,
 }
 
@@ -35,6 +49,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<()> {
     let findings = match args.what {
         Checked::Intrinsics => check::intrinsics(gpu),
         Checked::Products => check::products(gpu),
+        Checked::Kernels => kernels(gpu, args.small),
+        Checked::Models => run::check::models(args.folder.as_deref().unwrap_or(".".as_ref()), &place),
         Checked::Ceilings => check::ceilings(gpu),
     }?;
     let row = |finding: &Finding| {
