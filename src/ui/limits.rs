@@ -23,7 +23,7 @@ pub struct EngineArgs {
     /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// The type that a GPU computes in: bf16 or f32; a CPU computes in f32 [default: bf16]
+    /// The type that a GPU computes in: bf16 or f32; a CPU computes in f32 [default: bf16 on a GPU]
     #[arg(long)]
     pub dtype: Option<String>,
     /// Tokens that a model reads at a time while training; fewer take less memory [default: 4096, on a GPU 16384]

@@ -61,9 +61,18 @@ impl SaveDtype {
             (Self::BF16, Place::Gpu(_)) => Ok(DType::Bf16),
             (Self::F16 | Self::BF16, _) => {
                 let types = if place.gpu().is_some() { "bf16 or f32" } else { "f32" };
-                Err(Error::value(format!("models on {place} compute in {types}, not in {}", self.long_name()))
+                Err(Error::value(format!("models on {place} compute in {types}, not in {}", self.name()))
                     .hint("leave dtype out: files of any type are read, and save takes a dtype"))
             }
+        }
+    }
+
+    /// As scripts call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
         }
     }
 
