@@ -37,12 +37,17 @@ impl Session {
     /// Writes what the open run has not written yet, if there is one. `failed`: the script ended with an error.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// What cannot be written; of a script that has failed it is only told.
     pub fn finish_run(&self, failed: bool) -> Result<()> {
         let Some(run) = self.run() else { return Ok(()) };
         let cut_short = self.launched().interrupt.asked() || (failed && self.step() > 0);
-        run.finish(self.engine(), self.sampled(), cut_short)?;
-        self.reporter().note(&format!("written to {}", run.folder().path().display()));
+        let (written, folder) = (run.finish(self.engine(), self.sampled(), cut_short), run.folder().path().display());
+        match written {
+            Ok(()) => self.reporter().note(&format!("written to {folder}")),
+            // The script's own error goes before this one, which would be lost.
+            Err(e) if failed => self.reporter().note(&format!("not all of the run is in {folder}: {e}")),
+            Err(e) => return Err(e),
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@ pub mod report;
 pub mod interrupt;
 pub mod metrics;
 pub mod folder;
+pub mod gpu_bench;
 pub mod plot;
 pub mod evaluate;
 pub mod handle;

@@ -1,5 +1,6 @@
 //! `rhopo gpu`: what this machine has for models on a GPU, and the kernels compiled ahead.
 
+mod bench;
 #[cfg(feature = "cuda")]
 mod build;
 mod check;
@@ -27,6 +28,8 @@ pub enum GpuCommand {
     Build(BuildArgs),
     /// Hold a device to what is taken for granted of it
     Check(check::CheckArgs),
+    /// Time a training step of a model of real size, with random weights
+    Bench(bench::BenchArgs),
     /// Show what the parts of tests/device/run have left in a folder
     Table {
         #[arg(value_name = "DIR")]
@@ -51,6 +54,7 @@ pub fn gpu(command: &GpuCommand) -> ExitCode {
         GpuCommand::Info => show(),
         GpuCommand::Build(args) => compile(args),
         GpuCommand::Check(args) => check::check(args),
+        GpuCommand::Bench(args) => bench::bench(args),
         GpuCommand::Table { folder } => table::table(folder),
     };
     match done {

@@ -5,6 +5,8 @@ mod common;
 
 mod cli;
 mod commands;
+#[cfg(all(feature = "emulate", unix))]
+mod device_run;
 mod live;
 mod repl;
 #[cfg(all(feature = "cuda", target_os = "linux"))]

@@ -31,18 +31,29 @@ pub fn ceilings(gpu: &Gpu) -> Result<Vec<Finding>> {
     let seconds = median(gpu, 1, || gpu.read::<f32>(&view).map(drop))?;
     found.push(Finding::told("read", rate(moved / seconds)));
     drop((from, to, view));
-    // Random numbers: of zeros, the card would take less power and run faster.
-    let [a, b] = [6, 7].map(|seed| upload(gpu, DType::Bf16, &normal(seed, size * size), &[size, size]));
-    let (a, b) = (a?, b?);
     for result in [DType::Bf16, DType::F32] {
-        let out = gpu.empty("a check", result, &[size, size])?;
-        let multiply =
-            || gpu.product(Product { a: (&a).into(), b: Operand::from(&b).t(), out: &out, start: Start::Zero });
-        let seconds = median(gpu, each, multiply)?;
-        let tera = 2.0 * (size as f64).powi(3) / seconds / 1e12;
+        let tera = product_rate(gpu, size, each, result)?;
         found.push(Finding::told(format!("bf16 product {size}³ in {result:?}"), format!("{tera:.1} TFLOP/s")));
     }
     Ok(found)
+}
+
+/// 10¹² operations a second of a large product of bf16.
+///
+/// # Errors
+/// A device that has failed, or has too little memory.
+pub fn matrix_rate(gpu: &Gpu) -> Result<f64> {
+    let (size, each) = if is_large(gpu) { (8192, 10) } else { (48, 1) };
+    product_rate(gpu, size, each, DType::Bf16)
+}
+
+fn product_rate(gpu: &Gpu, size: usize, each: usize, result: DType) -> Result<f64> {
+    // Random numbers: of zeros, the card would take less power and run faster.
+    let [a, b] = [6, 7].map(|seed| upload(gpu, DType::Bf16, &normal(seed, size * size), &[size, size]));
+    let (a, b) = (a?, b?);
+    let out = gpu.empty("a check", result, &[size, size])?;
+    let multiply = || gpu.product(Product { a: (&a).into(), b: Operand::from(&b).t(), out: &out, start: Start::Zero });
+    Ok(2.0 * (size as f64).powi(3) / median(gpu, each, multiply)? / 1e12)
 }
 
 fn rate(bytes: f64) -> String {

@@ -7,7 +7,7 @@ mod ceilings;
 mod intrinsics;
 mod products;
 
-pub use ceilings::ceilings;
+pub use ceilings::{ceilings, matrix_rate};
 pub use intrinsics::intrinsics;
 pub use products::products;
 

@@ -93,7 +93,8 @@ impl Compiler {
         self.version
     }
 
-    /// The architectures that this NVRTC knows, without the letters that may follow: `sm_90`.
+    /// The architectures that this NVRTC knows and kernels can be compiled for, without the letters that may follow:
+    /// `sm_90`.
     ///
     /// # Errors
     /// NVRTC fails.
@@ -104,7 +105,9 @@ impl Compiler {
         let mut numbers: Vec<c_int> = vec![0; usize::try_from(count).unwrap_or(0)];
         // SAFETY: the list has room for as many numbers as NVRTC said.
         unsafe { sys::nvrtcGetSupportedArchs(numbers.as_mut_ptr()) }.result().map_err(failed)?;
-        Ok(numbers.iter().map(|number| format!("sm_{number}")).collect())
+        /// Of the first that multiplies bf16 and copies asynchronously.
+        const LEAST: c_int = 80;
+        Ok(numbers.iter().filter(|number| **number >= LEAST).map(|number| format!("sm_{number}")).collect())
     }
 
     /// Compiles a file with definitions (`X=float Y=bf16`), or takes it from the cache.

@@ -105,7 +105,8 @@ impl Library {
     pub fn require(&self) -> Result<&Found> {
         self.found.as_ref().map_err(|missing| {
             let what = format!("{} ({}) was not found: {missing}", self.name, self.about);
-            Error::new(Kind::Device, what).hint(format!("use --device cpu, or set {FOLDERS} to the folder that has it"))
+            Error::new(Kind::Device, what)
+                .hint(format!("set {FOLDERS} to the folder that has it; without a GPU, run with --device cpu"))
         })
     }
 }

@@ -41,8 +41,10 @@ fn known(compiler: &Compiler, architecture: &str) -> Result<()> {
     match known.iter().any(|name| name == plain) {
         true => Ok(()),
         false => {
-            let what = format!("NVRTC {} knows no architecture `{architecture}`", compiler.version());
-            Err(Error::new(Kind::Device, what).hint(format!("known: {}", known.join(", "))))
+            let what =
+                format!("NVRTC {} cannot compile kernels for the architecture `{architecture}`", compiler.version());
+            let known = known.join(", ");
+            Err(Error::new(Kind::Device, what).hint(format!("one to each --arch, also as sm_90a: {known}")))
         }
     }
 }
