@@ -22,7 +22,11 @@
 //! ```
 
 mod memory;
+#[cfg(test)]
+mod mistakes_tests;
 mod product;
+#[cfg(test)]
+mod queue_tests;
 mod table;
 #[cfg(test)]
 mod tests;

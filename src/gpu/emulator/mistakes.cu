@@ -1,5 +1,5 @@
 // Mistakes that kernels make: each kernel is right with MISTAKE=0 and makes its mistake with MISTAKE=1. What the
-// emulator says of each is in emulate/tests/mistakes.rs.
+// emulator says of each is in emulate/mistakes_tests.rs.
 #include "prelude.cuh"
 
 // 64 threads give their number to another warp's.

@@ -27,11 +27,11 @@ fn t(dims: &[usize], stream: u64) -> Tensor {
 fn run<const N: usize>(op: impl DeviceForm<N>, inputs: [Value; N], dy: Value, compute: DType) -> Vec<Vec<f32>> {
     let mut tape = Tape::recording(Packs::new(0)).computing(compute);
     let vars: [Var; N] = std::array::from_fn(|i| tape.parameter(&inputs[i], i, true));
-    let out = tape.apply(op, std::array::from_fn(|i| &vars[i])).unwrap();
+    let out = tape.apply(op, std::array::from_fn(|i| &vars[i])).expect("the operation runs");
     let mut grads = ParameterGrads::default();
-    tape.backward(&out, dy, &mut grads).unwrap();
-    let grads = (0..N).map(|i| grads.get(i).expect("a gradient").to_vec().unwrap());
-    std::iter::once(out.value.to_vec().unwrap()).chain(grads).collect()
+    tape.backward(&out, dy, &mut grads).expect("walks back");
+    let grads = (0..N).map(|i| grads.get(i).expect("a gradient").to_vec().expect("numbers"));
+    std::iter::once(out.value.to_vec().expect("numbers")).chain(grads).collect()
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {
@@ -43,7 +43,7 @@ fn has_the_hosts_bits<const N: usize>(op: impl DeviceForm<N> + Clone, inputs: [T
     let gpu = Gpu::emulated(3);
     let name = std::any::type_name_of_val(&op);
     let host = run(op.clone(), inputs.each_ref().map(Value::from), dy.into(), DType::F32);
-    let there = |t: &Tensor| carried(t, &gpu, DType::F32).unwrap();
+    let there = |t: &Tensor| carried(t, &gpu, DType::F32).expect("room on the device");
     let device = run(op, inputs.each_ref().map(there), there(dy), DType::F32);
     for (i, (host, device)) in host.iter().zip(&device).enumerate() {
         assert_eq!(host.len(), device.len());
@@ -58,7 +58,7 @@ fn wide_range(width: usize) -> Tensor {
     let edges = [0.0, -0.0, 0.625, -0.625, 1.0, -1.0, 14.0, -14.0, 90.0, -90.0, 1e-30, -1e-30, 13.3, -13.3, 5e3, -5e3];
     let more = (0..7 * width - edges.len()).map(|i| (i as f32 * 0.137).sin() * 2.0_f32.powi(i as i32 % 9 - 3));
     let all: Vec<f32> = edges.into_iter().chain(more).collect();
-    Tensor::from_vec(all, (7, width), &candle_core::Device::Cpu).unwrap()
+    Tensor::from_vec(all, (7, width), &candle_core::Device::Cpu).expect("as many numbers as the shape holds")
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn f32_elementwise_forms_have_the_hosts_bits() {
     }
     has_the_hosts_bits(Gate::Silu, [x.clone(), y.clone()], &dy);
     has_the_hosts_bits(Softcap { by: 0.7 }, [x.clone()], &dy);
-    has_the_hosts_bits(Softcap { by: 30.0 }, [x.clone()], &dy.zeros_like().unwrap());
+    has_the_hosts_bits(Softcap { by: 30.0 }, [x.clone()], &dy.zeros_like().expect("zeros"));
     has_the_hosts_bits(Scale(0.37), [x.clone()], &dy);
     has_the_hosts_bits(Add, [x, y], &dy);
 }
@@ -103,8 +103,11 @@ const TYPES: [(DType, DType); 3] = [(DType::F32, DType::F32), (DType::Bf16, DTyp
 /// Both norms of x of type `stream` on a device that computes in `compute`: value and gradients.
 fn norms(gpu: &Gpu, (compute, stream): (DType, DType), x: &Tensor, dy: &Tensor) -> [Vec<Vec<f32>>; 2] {
     let width = x.dims()[1];
-    let vector = |of| carried(&t(&[width], of), gpu, DType::F32).unwrap();
-    let (x, dy) = (|| carried(x, gpu, stream).unwrap(), || carried(dy, gpu, compute).unwrap());
+    let vector = |of| carried(&t(&[width], of), gpu, DType::F32).expect("room on the device");
+    let (x, dy) = (
+        || carried(x, gpu, stream).expect("room on the device"),
+        || carried(dy, gpu, compute).expect("room on the device"),
+    );
     let rms = run(Rms { eps: 1e-6, offset: 1.0 }, [x(), vector(3)], dy(), compute);
     [rms, run(LayerNorm { eps: 1e-5 }, [x(), vector(3), vector(4)], dy(), compute)]
 }
@@ -117,7 +120,7 @@ fn norms_of_a_row_do_not_depend_on_the_other_rows() {
         let (x, dy) = (t(&[ROWS, width], 1), t(&[ROWS, width], 2));
         let all = norms(&gpu, types, &x, &dy);
         for row in 0..ROWS {
-            let [x, dy] = [&x, &dy].map(|t| t.narrow(0, row, 1).unwrap());
+            let [x, dy] = [&x, &dy].map(|t| t.narrow(0, row, 1).expect("inside the tensor"));
             for (all, alone) in all.iter().zip(norms(&gpu, types, &x, &dy)) {
                 // The value and the gradient of x; those of the weights are sums over rows.
                 for (all, alone) in all.iter().zip(alone).take(2) {
@@ -135,11 +138,13 @@ fn norms_of_any_size_are_those_of_f64() {
     let sizes = WIDTHS.map(|width| [2, width]).into_iter().chain([[63, 5], [65, 5], [700, 5]]);
     for (types, [rows, width]) in sizes.flat_map(|sizes| TYPES.map(|types| (types, sizes))) {
         let rounded = |t: Tensor, to: DType| match to {
-            DType::Bf16 => t.to_dtype(candle_core::DType::BF16).unwrap().to_dtype(candle_core::DType::F32).unwrap(),
+            DType::Bf16 => {
+                t.to_dtype(candle_core::DType::BF16).expect("a copy").to_dtype(candle_core::DType::F32).expect("a copy")
+            }
             _ => t,
         };
         let (x, dy) = (rounded(t(&[rows, width], 1), types.1), rounded(t(&[rows, width], 2), types.0));
-        let exact = |t: &Tensor| Value::from(t.to_dtype(candle_core::DType::F64).unwrap());
+        let exact = |t: &Tensor| Value::from(t.to_dtype(candle_core::DType::F64).expect("a copy"));
         let vector = |of| exact(&t(&[width], of));
         let oracles = [
             run(Rms { eps: 1e-6, offset: 1.0 }, [exact(&x), vector(3)], exact(&dy), DType::F32),
@@ -162,16 +167,20 @@ fn norms_of_any_size_are_those_of_f64() {
 fn a_bias_is_added_to_every_row() {
     let gpu = Gpu::emulated(8);
     for (dtype, width) in [DType::F32, DType::Bf16].into_iter().flat_map(|dtype| [1, 12, 33, 300].map(|w| (dtype, w))) {
-        let y = carried(&t(&[5, width], 1), &gpu, dtype).unwrap();
-        let (before, b) = (y.to_vec().unwrap(), t(&[width], 2));
-        add_bias(y.array().unwrap(), carried(&b, &gpu, DType::F32).unwrap().array().unwrap()).unwrap();
-        let b: Vec<f32> = b.to_vec1().unwrap();
+        let y = carried(&t(&[5, width], 1), &gpu, dtype).expect("room on the device");
+        let (before, b) = (y.to_vec().expect("numbers"), t(&[width], 2));
+        add_bias(
+            y.array().expect("on the device"),
+            carried(&b, &gpu, DType::F32).expect("room on the device").array().expect("on the device"),
+        )
+        .expect("queued");
+        let b: Vec<f32> = b.to_vec1().expect("numbers");
         let sums = before.iter().zip(b.iter().cycle()).map(|(y, b)| y + b);
         let expected: Vec<f32> = match dtype {
             DType::Bf16 => sums.map(|sum| half::bf16::from_f32(sum).to_f32()).collect(),
             _ => sums.collect(),
         };
-        assert_eq!(y.to_vec().unwrap(), expected);
+        assert_eq!(y.to_vec().expect("numbers"), expected);
     }
 }
 
@@ -181,10 +190,10 @@ fn forms_do_not_depend_on_alignment() {
     let gpu = Gpu::emulated(7);
     let (x, dy) = (t(&[3, 64], 1), t(&[3, 64], 2));
     let shifted = |t: &Tensor, dtype, by: usize| {
-        let flat = t.flatten_all().unwrap();
-        let all = Tensor::cat(&[&flat.narrow(0, 0, by).unwrap(), &flat], 0).unwrap();
-        let all = carried(&all, &gpu, dtype).unwrap();
-        Value::from(all.array().unwrap().view(by, t.dims()).unwrap())
+        let flat = t.flatten_all().expect("numbers");
+        let all = Tensor::cat(&[&flat.narrow(0, 0, by).expect("inside the tensor"), &flat], 0).expect("of one shape");
+        let all = carried(&all, &gpu, dtype).expect("room on the device");
+        Value::from(all.array().expect("on the device").view(by, t.dims()).expect("inside the array"))
     };
     for dtype in [DType::F32, DType::Bf16] {
         let at = |by: usize| {

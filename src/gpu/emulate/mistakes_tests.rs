@@ -1,6 +1,6 @@
 //! Planted mistakes (`emulator/mistakes.cu`), and what the emulator says of each.
 
-use super::{numbers, upload};
+use super::tests::{numbers, upload};
 use crate::error::Result;
 use crate::gpu::array::Array;
 use crate::gpu::backend::RawArg;
@@ -55,7 +55,11 @@ struct Setting {
 fn setting(seed: u64) -> Setting {
     let gpu = Gpu::emulated(seed);
     let x = upload(&gpu, "inputs", DType::F32, &numbers(256, 1), &[256]);
-    let y = gpu.zeros("arena", DType::F32, &[1024]).unwrap().view(512, &[256]).unwrap();
+    let y = gpu
+        .zeros("arena", DType::F32, &[1024])
+        .expect("room on the device")
+        .view(512, &[256])
+        .expect("inside the array");
     Setting { gpu, x, y, others: Vec::new() }
 }
 
@@ -66,7 +70,7 @@ fn told(result: Result<()>) -> String {
 /// What is said of a kernel.
 fn run(seed: u64, function: &'static str, mistake: bool, grid: Grid) -> String {
     let Setting { gpu, x, y, .. } = setting(seed);
-    launch(&gpu, &kernel(function, mistake), grid, &[(&x).into(), (&y).into()]).unwrap();
+    launch(&gpu, &kernel(function, mistake), grid, &[(&x).into(), (&y).into()]).expect("queued");
     told(gpu.synchronise())
 }
 
@@ -129,15 +133,15 @@ fn the_emulator_finds_every_mistake_of_a_launch() {
     case("an array for a number", grid, &|_, args| args[5] = args[0]);
     case("a number for an array", grid, &|_, args| args[0] = RawArg::U64(0));
     case("an array of another type", grid, &|setting, args| {
-        let array = setting.gpu.zeros("words", DType::U32, &[256]).unwrap();
+        let array = setting.gpu.zeros("words", DType::U32, &[256]).expect("room on the device");
         args[0] = Arg::Array(&array).raw();
         setting.others.push(array);
     });
     case("an array that was freed", grid, &|setting, args| {
-        args[0] = Arg::Array(&setting.gpu.zeros("short-lived", DType::F32, &[256]).unwrap()).raw();
+        args[0] = Arg::Array(&setting.gpu.zeros("short-lived", DType::F32, &[256]).expect("room on the device")).raw();
     });
     case("an array that nothing wrote", grid, &|setting, args| {
-        let array = setting.gpu.empty("fresh", DType::F32, &[256]).unwrap();
+        let array = setting.gpu.empty("fresh", DType::F32, &[256]).expect("room on the device");
         args[0] = Arg::Array(&array).raw();
         setting.others.push(array);
     });

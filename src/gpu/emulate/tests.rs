@@ -1,14 +1,11 @@
-//! Kernels and products on the emulated device against f64; what it says of mistakes; what is queued.
-
-mod mistakes;
-mod queue;
+//! Kernels and products on the emulated device against f64.
 
 use crate::gpu::backend::RawArg;
 use crate::gpu::{Arg, Array, DType, Gpu, Grid, Kernel, Product, Start};
 use half::bf16;
 
 /// Numbers between -1 and 1 that look random.
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
+pub(super) fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut draw = || {
         x ^= x << 13;
@@ -19,18 +16,18 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| draw()).collect()
 }
 
-fn upload(gpu: &Gpu, name: &'static str, dtype: DType, numbers: &[f32], dims: &[usize]) -> Array {
+pub(super) fn upload(gpu: &Gpu, name: &'static str, dtype: DType, numbers: &[f32], dims: &[usize]) -> Array {
     match dtype {
         DType::Bf16 => gpu.upload(name, &numbers.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>(), dims),
         _ => gpu.upload(name, numbers, dims),
     }
-    .unwrap()
+    .expect("room on the device")
 }
 
 fn read(gpu: &Gpu, array: &Array) -> Vec<f64> {
     match array.dtype() {
-        DType::Bf16 => gpu.read::<bf16>(array).unwrap().iter().map(|x| x.to_f64()).collect(),
-        _ => gpu.read::<f32>(array).unwrap().iter().map(|x| f64::from(*x)).collect(),
+        DType::Bf16 => gpu.read::<bf16>(array).expect("numbers").iter().map(|x| x.to_f64()).collect(),
+        _ => gpu.read::<f32>(array).expect("numbers").iter().map(|x| f64::from(*x)).collect(),
     }
 }
 
@@ -46,15 +43,17 @@ struct Norm {
     dw: Vec<f64>,
 }
 
-fn add_partials() -> Kernel {
+pub(super) fn add_partials() -> Kernel {
     Kernel::typed("column_sums", "add_partials", &[("X", DType::F32)])
 }
 
 /// y = 2·x, by 64 threads. The catalogue does not have the kernel: it is launched without it.
-fn double(gpu: &Gpu, x: &Array, y: &Array) {
+pub(super) fn double(gpu: &Gpu, x: &Array, y: &Array) {
     let args: [Arg; 6] = [x.into(), y.into(), x.len().into(), 64_u32.into(), 0_i32.into(), 2.0_f32.into()];
     let args: Vec<RawArg> = args.iter().map(Arg::raw).collect();
-    gpu.backend().launch(&Kernel::plain("mistakes", "scale").with("MISTAKE", 0), Grid::of(1, 64), &args).unwrap();
+    gpu.backend()
+        .launch(&Kernel::plain("mistakes", "scale").with("MISTAKE", 0), Grid::of(1, 64), &args)
+        .expect("queued");
 }
 
 const OFFSET: f32 = 1.0;
@@ -66,27 +65,27 @@ fn rms_norm(seed: u64, [x_type, y_type]: [DType; 2], [rows, width]: [usize; 2]) 
     let x = upload(&gpu, "x", x_type, &numbers(rows * width, 1), &[rows, width]);
     let w = upload(&gpu, "w", DType::F32, &numbers(width, 2), &[width]);
     let dy = upload(&gpu, "dy", y_type, &numbers(rows * width, 3), &[rows, width]);
-    let y = gpu.empty("y", y_type, &[rows, width]).unwrap();
-    let dx = gpu.empty("dx", x_type, &[rows, width]).unwrap();
-    let dw = gpu.zeros("dw", DType::F32, &[width]).unwrap();
-    let inverse = gpu.empty("inverse", DType::F32, &[rows]).unwrap();
+    let y = gpu.empty("y", y_type, &[rows, width]).expect("room on the device");
+    let dx = gpu.empty("dx", x_type, &[rows, width]).expect("room on the device");
+    let dw = gpu.zeros("dw", DType::F32, &[width]).expect("room on the device");
+    let inverse = gpu.empty("inverse", DType::F32, &[rows]).expect("room on the device");
     let (slab, threads) = (3, (width.div_ceil(8) as u32).next_multiple_of(32));
     let slabs = rows.div_ceil(slab);
-    let partial = gpu.empty("partial", DType::F32, &[slabs, width]).unwrap();
+    let partial = gpu.empty("partial", DType::F32, &[slabs, width]).expect("room on the device");
 
     let kernel = |function| Kernel::typed("rms_norm", function, &[("X", x_type), ("Y", y_type)]);
     let args = [&x, &w, &y, &inverse].map(Into::into);
     let args = [&args[..], &[width.into(), EPS.into(), OFFSET.into()]].concat();
-    gpu.launch(&kernel("rms_norm_forward"), Grid::of(rows, threads), &args).unwrap();
+    gpu.launch(&kernel("rms_norm_forward"), Grid::of(rows, threads), &args).expect("queued");
     let args = [&x, &w, &inverse, &dy, &dx].map(Into::into);
     let args = [&args[..], &[width.into(), OFFSET.into()]].concat();
-    gpu.launch(&kernel("rms_norm_backward"), Grid::of(rows, threads), &args).unwrap();
+    gpu.launch(&kernel("rms_norm_backward"), Grid::of(rows, threads), &args).expect("queued");
     let args = [&x, &inverse, &dy, &partial].map(Into::into);
     let args = [&args[..], &[rows.into(), width.into(), slab.into()]].concat();
     let grid = Grid { blocks: [slabs as u32, width.div_ceil(64) as u32], threads: 64, shared: 0 };
-    gpu.launch(&kernel("rms_norm_weight"), grid, &args).unwrap();
+    gpu.launch(&kernel("rms_norm_weight"), grid, &args).expect("queued");
     let args = [(&partial).into(), (&dw).into(), slabs.into(), width.into()];
-    gpu.launch(&add_partials(), Grid::of(width.div_ceil(32), 256), &args).unwrap();
+    gpu.launch(&add_partials(), Grid::of(width.div_ceil(32), 256), &args).expect("queued");
 
     let (xs, ws, dys) = (read(&gpu, &x), read(&gpu, &w), read(&gpu, &dy));
     let mut expected = Norm { y: Vec::new(), dx: Vec::new(), dw: vec![0.0; width] };
@@ -133,10 +132,10 @@ fn the_order_of_blocks_and_threads_changes_no_bit() {
 fn a_step_past_the_end_of_a_view_is_named() {
     let gpu = Gpu::emulated(1);
     let arena = upload(&gpu, "arena", DType::F32, &numbers(1024, 1), &[1024]);
-    let partial = arena.view(0, &[2, 100]).unwrap();
-    let into = arena.view(512, &[96]).unwrap();
+    let partial = arena.view(0, &[2, 100]).expect("inside the array");
+    let into = arena.view(512, &[96]).expect("inside the array");
     let args = [(&partial).into(), (&into).into(), 2_usize.into(), 100_usize.into()];
-    gpu.launch(&add_partials(), Grid::of(4, 256), &args).unwrap();
+    gpu.launch(&add_partials(), Grid::of(4, 256), &args).expect("queued");
     let told = gpu.synchronise().unwrap_err().to_string();
     let wanted = "add_partials [X=float]: `into` (arena): out of bounds: 4 bytes read at byte ";
     assert!(told.starts_with(wanted), "{told}");
@@ -168,7 +167,7 @@ fn products_are_those_of_f64_in_all_forms() {
                     if t { x.t() } else { x }
                 };
                 let product = Product { a: operand(&a, ta), b: operand(&b, tb), out: &out, start: Start::Accumulate };
-                gpu.product(product).unwrap();
+                gpu.product(product).expect("queued");
                 assert!(error(&read(&gpu, &out), &expected) < 1e-6, "{dtype:?} {m} {k} {n} {ta} {tb}");
             }
         }
