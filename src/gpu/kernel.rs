@@ -93,28 +93,21 @@ impl<'a> From<&'a Array> for Arg<'a> {
     }
 }
 
-impl From<u32> for Arg<'_> {
-    fn from(x: u32) -> Self {
-        Self::U32(x)
-    }
+macro_rules! from_numbers {
+    ($($number:ty, $arg:ident;)*) => {$(
+        impl From<$number> for Arg<'_> {
+            fn from(x: $number) -> Self {
+                Self::$arg(x)
+            }
+        }
+    )*};
 }
 
-impl From<u64> for Arg<'_> {
-    fn from(x: u64) -> Self {
-        Self::U64(x)
-    }
-}
-
-impl From<i32> for Arg<'_> {
-    fn from(x: i32) -> Self {
-        Self::I32(x)
-    }
-}
-
-impl From<f32> for Arg<'_> {
-    fn from(x: f32) -> Self {
-        Self::F32(x)
-    }
+from_numbers! {
+    u32, U32;
+    u64, U64;
+    i32, I32;
+    f32, F32;
 }
 
 /// A size: kernels take it as `u64`.

@@ -1,7 +1,7 @@
 // LayerNorm: y = (x - mean(x)) * r * w + b, r = 1 / sqrt(var(x) + eps), the variance biased; rows of `width` numbers.
 // The number of threads comes from the width, never from the number of rows: a row has the same bits in any company.
 #include "column_sums.cuh"
-#include "vector.cuh"
+#include "norm_rows.cuh"
 
 // One block per row. x [rows,width] X, w and b [width] f32 -> y [rows,width] Y; mean and inverse (r), [rows] f32, are
 // kept for the gradients.
@@ -45,27 +45,15 @@ KERNEL(layer_norm_backward)(In<X> x, In<float> w, In<float> mean, In<float> inve
     u64 row = block();
     float middle = mean[row], r = inverse[row];
     float level = 0.0f, pull = 0.0f;
-    for (u64 i = EACH * thread(); i < width; i += EACH * threads()) {
-        float v[EACH];
-        float weight[EACH];
-        float g[EACH];
-        load_each(x, row * width + i, width - i, v);
-        load_each(w, i, width - i, weight);
-        load_each(dy, row * width + i, width - i, g);
+    over_row(x, w, dy, row, width, [&](u64, float* v, const float* weight, const float* g) {
         for (int k = 0; k < EACH; k++) level += g[k] * weight[k], pull += g[k] * weight[k] * (v[k] - middle);
-    }
+    });
     level = block_sum(level, scratch) / (float)width;
     pull = block_sum(pull, scratch) * r * r / (float)width;
-    for (u64 i = EACH * thread(); i < width; i += EACH * threads()) {
-        float v[EACH];
-        float weight[EACH];
-        float g[EACH];
-        load_each(x, row * width + i, width - i, v);
-        load_each(w, i, width - i, weight);
-        load_each(dy, row * width + i, width - i, g);
+    over_row(x, w, dy, row, width, [&](u64 i, float* v, const float* weight, const float* g) {
         for (int k = 0; k < EACH; k++) v[k] = r * (g[k] * weight[k] - level - (v[k] - middle) * pull);
         store_each(dx, row * width + i, width - i, v);
-    }
+    });
 }
 
 // The weight's gradient, sum over rows of dy * (x - mean) * r: a partial sum of each slab of rows (column_sums.cuh).

@@ -1,7 +1,7 @@
 // RMSNorm: y = x * r * (offset + w), r = 1 / sqrt(mean(x^2) + eps). A row is `width` numbers: a token, or a head of it.
 // The number of threads comes from the width, never from the number of rows: a row has the same bits in any company.
 #include "column_sums.cuh"
-#include "vector.cuh"
+#include "norm_rows.cuh"
 
 // One block per row. x [rows,width] X, w [width] f32 -> y [rows,width] Y; inverse [rows] f32 is r, for the gradients.
 KERNEL(rms_norm_forward)(In<X> x, In<float> w, Out<Y> y, Out<float> inverse, u64 width, float eps, float offset) {
@@ -31,26 +31,14 @@ KERNEL(rms_norm_backward)(In<X> x, In<float> w, In<float> inverse, In<Y> dy, Out
     u64 row = block();
     float r = inverse[row];
     float sum = 0.0f;
-    for (u64 i = EACH * thread(); i < width; i += EACH * threads()) {
-        float v[EACH];
-        float weight[EACH];
-        float g[EACH];
-        load_each(x, row * width + i, width - i, v);
-        load_each(w, i, width - i, weight);
-        load_each(dy, row * width + i, width - i, g);
+    over_row(x, w, dy, row, width, [&](u64, float* v, const float* weight, const float* g) {
         for (int k = 0; k < EACH; k++) sum += g[k] * (offset + weight[k]) * v[k];
-    }
+    });
     float pull = block_sum(sum, scratch) * r * r * r / (float)width;
-    for (u64 i = EACH * thread(); i < width; i += EACH * threads()) {
-        float v[EACH];
-        float weight[EACH];
-        float g[EACH];
-        load_each(x, row * width + i, width - i, v);
-        load_each(w, i, width - i, weight);
-        load_each(dy, row * width + i, width - i, g);
+    over_row(x, w, dy, row, width, [&](u64 i, float* v, const float* weight, const float* g) {
         for (int k = 0; k < EACH; k++) v[k] = g[k] * (offset + weight[k]) * r - v[k] * pull;
         store_each(dx, row * width + i, width - i, v);
-    }
+    });
 }
 
 // The weight's gradient, sum over rows of dy * x * r: a partial sum of each slab of rows (column_sums.cuh).
