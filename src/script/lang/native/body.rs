@@ -128,103 +128,70 @@ pub struct WithCall;
 pub struct Method;
 pub struct MethodWithCall;
 
+/// A closure that is called as a function; `$given` is what it is given before the arguments of scripts.
+macro_rules! function {
+    ($marker:ident, $call:ident, [$($given:ident: $type:ty)?], $count:literal: $($arg:ident $at:literal),*) => {
+        impl<F, R, $($arg),*> Body<($marker, R, $($arg,)*), $count> for F
+        where
+            F: Fn($($type,)? $($arg),*) -> R + 'static,
+            R: Outcome,
+            $($arg: Argument,)*
+        {
+            const IS_METHOD: bool = false;
+
+            fn signature(_names: [&'static str; $count]) -> Signature {
+                signature::<R>(None, vec![$(param::<$arg>(_names[$at])),*], vec![$($arg::dispatch()),*])
+            }
+
+            fn call(
+                &self,
+                $call: &Call<'_>,
+                _names: [&'static str; $count],
+                _args: &mut [&mut Dynamic],
+            ) -> Fallible<Dynamic> {
+                self($($given,)? $($call.argument::<$arg>(&_names, _args, $at, 0)?),*).outcome($call)
+            }
+        }
+    };
+}
+
+/// A closure that is called as a method, on a value that it may change.
+macro_rules! method {
+    ($marker:ident, $call:ident, [$($given:ident: $type:ty)?], $count:literal: $($arg:ident $at:literal),*) => {
+        impl<F, T, R, $($arg),*> Body<($marker, T, R, $($arg,)*), $count> for F
+        where
+            F: Fn($($type,)? &mut T, $($arg),*) -> R + 'static,
+            T: Receiver,
+            R: Outcome,
+            $($arg: Argument,)*
+        {
+            const IS_METHOD: bool = true;
+
+            fn signature(_names: [&'static str; $count]) -> Signature {
+                let params = vec![$(param::<$arg>(_names[$at])),*];
+                signature::<R>(Some(receiver::<T>()), params, vec![$($arg::dispatch()),*])
+            }
+
+            fn call(
+                &self,
+                $call: &Call<'_>,
+                _names: [&'static str; $count],
+                args: &mut [&mut Dynamic],
+            ) -> Fallible<Dynamic> {
+                within(args, |own: &mut T, _rest| {
+                    self($($given,)? own, $($call.argument::<$arg>(&_names, _rest, $at, 0)?),*).outcome($call)
+                })?
+            }
+        }
+    };
+}
+
 macro_rules! bodies {
-    ($count:literal: $($arg:ident $at:literal),*) => {
-        impl<F, R, $($arg),*> Body<(Plain, R, $($arg,)*), $count> for F
-        where
-            F: Fn($($arg),*) -> R + 'static,
-            R: Outcome,
-            $($arg: Argument,)*
-        {
-            const IS_METHOD: bool = false;
-
-            fn signature(_names: [&'static str; $count]) -> Signature {
-                signature::<R>(None, vec![$(param::<$arg>(_names[$at])),*], vec![$($arg::dispatch()),*])
-            }
-
-            fn call(
-                &self,
-                call: &Call<'_>,
-                _names: [&'static str; $count],
-                _args: &mut [&mut Dynamic],
-            ) -> Fallible<Dynamic> {
-                self($(call.argument::<$arg>(&_names, _args, $at, 0)?),*).outcome(call)
-            }
-        }
-
-        impl<F, R, $($arg),*> Body<(WithCall, R, $($arg,)*), $count> for F
-        where
-            F: Fn(&Call<'_>, $($arg),*) -> R + 'static,
-            R: Outcome,
-            $($arg: Argument,)*
-        {
-            const IS_METHOD: bool = false;
-
-            fn signature(_names: [&'static str; $count]) -> Signature {
-                signature::<R>(None, vec![$(param::<$arg>(_names[$at])),*], vec![$($arg::dispatch()),*])
-            }
-
-            fn call(
-                &self,
-                call: &Call<'_>,
-                _names: [&'static str; $count],
-                _args: &mut [&mut Dynamic],
-            ) -> Fallible<Dynamic> {
-                self(call, $(call.argument::<$arg>(&_names, _args, $at, 0)?),*).outcome(call)
-            }
-        }
-
-        impl<F, T, R, $($arg),*> Body<(Method, T, R, $($arg,)*), $count> for F
-        where
-            F: Fn(&mut T, $($arg),*) -> R + 'static,
-            T: Receiver,
-            R: Outcome,
-            $($arg: Argument,)*
-        {
-            const IS_METHOD: bool = true;
-
-            fn signature(_names: [&'static str; $count]) -> Signature {
-                let params = vec![$(param::<$arg>(_names[$at])),*];
-                signature::<R>(Some(receiver::<T>()), params, vec![$($arg::dispatch()),*])
-            }
-
-            fn call(
-                &self,
-                call: &Call<'_>,
-                _names: [&'static str; $count],
-                args: &mut [&mut Dynamic],
-            ) -> Fallible<Dynamic> {
-                within(args, |own: &mut T, _rest| {
-                    self(own, $(call.argument::<$arg>(&_names, _rest, $at, 0)?),*).outcome(call)
-                })?
-            }
-        }
-
-        impl<F, T, R, $($arg),*> Body<(MethodWithCall, T, R, $($arg,)*), $count> for F
-        where
-            F: Fn(&Call<'_>, &mut T, $($arg),*) -> R + 'static,
-            T: Receiver,
-            R: Outcome,
-            $($arg: Argument,)*
-        {
-            const IS_METHOD: bool = true;
-
-            fn signature(_names: [&'static str; $count]) -> Signature {
-                let params = vec![$(param::<$arg>(_names[$at])),*];
-                signature::<R>(Some(receiver::<T>()), params, vec![$($arg::dispatch()),*])
-            }
-
-            fn call(
-                &self,
-                call: &Call<'_>,
-                _names: [&'static str; $count],
-                args: &mut [&mut Dynamic],
-            ) -> Fallible<Dynamic> {
-                within(args, |own: &mut T, _rest| {
-                    self(call, own, $(call.argument::<$arg>(&_names, _rest, $at, 0)?),*).outcome(call)
-                })?
-            }
-        }
+    ($($form:tt)*) => {
+        function!(Plain, call, [], $($form)*);
+        function!(WithCall, call, [call: &Call<'_>], $($form)*);
+        method!(Method, call, [], $($form)*);
+        method!(MethodWithCall, call, [call: &Call<'_>], $($form)*);
     };
 }
 
