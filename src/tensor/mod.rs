@@ -15,6 +15,7 @@ pub mod ops;
 pub mod reduce;
 pub mod rng;
 pub mod shape;
+pub mod simd;
 pub mod tape;
 pub(crate) mod value;
 
