@@ -4,8 +4,9 @@
 use super::gemm::{Mat, Packed, Start, matmul, product};
 use super::host;
 use super::op::{Operation, tensors};
-use super::simd::{exp, max, simd, sum_by};
+use super::simd::{exp, simd};
 use super::softcap::{self, cap, uncap};
+use super::softmax::{COLUMNS, Running, Softmax};
 use super::tape::{Grads, Stop, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
@@ -41,8 +42,7 @@ impl Targets {
     }
 }
 
-/// Most columns of a chunk, and its most numbers (4 MiB of f32).
-const COLUMNS: usize = 4096;
+/// Most numbers of a chunk (4 MiB of f32); it has as many columns as a block of a softmax at most.
 const NUMBERS: usize = 1 << 20;
 
 /// h `[U,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats).
@@ -64,14 +64,15 @@ impl Operation<2> for LinearLogprob {
         let stats = self.forward(tensors(inputs)?, tape.stop())?;
         let pair = |i: usize| {
             let row = self.targets.rows[i] as usize;
-            [stats.target[i] - stats.lse[row], stats.lse[row] - stats.mean[row]]
+            let Softmax { lse, mean } = stats.rows[row];
+            [stats.target[i] - lse, lse - mean]
         };
         let y: Vec<f32> = (0..self.targets.len()).flat_map(pair).collect();
         Ok((host::tensor(y, &[self.targets.len(), 2])?, (inputs.map(Var::clone), stats)))
     }
 
     fn backward(&self, ([hv, wv], stats): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
-        let upstream = Upstream::new(&self.targets, &host::read(dy)?, stats.lse.len());
+        let upstream = Upstream::new(&self.targets, &host::read(dy)?, stats.rows.len());
         let (rows, width) = hv.value.dims2()?;
         let (hidden, weight) = (host::read(hv.tensor()?)?, host::read(wv.tensor()?)?);
         let mut dh = vec![0.0; rows * width];
@@ -109,7 +110,7 @@ impl LinearLogprob {
         let (rows, width) = h.dims2()?;
         let (h, w) = (host::read(h)?, host::read(w)?);
         let scale = (1.0 / targets.temperature) as f32;
-        let mut running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0 }; rows];
+        let mut running = vec![Running::START; rows];
         let mut target = vec![0.0; targets.len()];
         for chunk in chunks(&h, &w, width, *softcap) {
             stop.check()?;
@@ -118,14 +119,12 @@ impl LinearLogprob {
                 .par_chunks(chunk.columns.len())
                 .zip(&mut running[chunk.rows.clone()])
                 .with_min_len(8)
-                .for_each(|(row, running)| absorb(row, scale, running));
+                .for_each(|(row, running)| running.absorb(row, scale));
             for (at, pair) in chunk.pairs(targets) {
                 target[pair] = logits[at] * scale;
             }
         }
-        let lse = running.iter().map(|r| r.top + r.sum.ln()).collect();
-        let mean = running.iter().map(|r| r.weighted / r.sum).collect();
-        Ok(Stats { lse, mean, target })
+        Ok(Stats { rows: running.into_iter().map(Running::finish).collect(), target })
     }
 }
 
@@ -142,11 +141,9 @@ pub(super) fn plain_logits(h: &Tensor, w: &Tensor, by: Option<f32>) -> Result<Te
 
 /// What the softmax of each row of h comes to.
 pub(super) struct Stats {
-    /// log Σ exp z, `[U]`; z = logits / temperature.
-    lse: Vec<f32>,
-    /// Σ p·z, `[U]`.
-    mean: Vec<f32>,
-    /// z at each pair's token, `[P]`.
+    /// `[U]`
+    rows: Vec<Softmax>,
+    /// z = logit / temperature at each pair's token, `[P]`.
     target: Vec<f32>,
 }
 
@@ -260,7 +257,7 @@ impl<'a> Chunk<'a> {
             if logprob == 0.0 && entropy == 0.0 {
                 return row.fill(0.0); // zero upstream stays zero, whatever the logits are
             }
-            softmax_grad(row, scale, stats.lse[r], stats.mean[r], logprob, entropy);
+            softmax_grad(row, scale, stats.rows[r], [logprob, entropy]);
         });
         for (at, pair) in self.pairs(targets) {
             z[at] += upstream.pairs[pair] * scale;
@@ -270,27 +267,10 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// A softmax under way: the largest z so far, Σ exp(z − top) and Σ exp(z − top)·z.
-#[derive(Clone, Copy)]
-struct Running {
-    top: f32,
-    sum: f32,
-    weighted: f32,
-}
-
-simd! {
-    fn absorb(row: &[f32], scale: f32, running: &mut Running) {
-        let top = (max(row) * scale).max(running.top);
-        let sum = sum_by(row.len(), |i| exp(row[i] * scale - top));
-        let weighted = sum_by(row.len(), |i| exp(row[i] * scale - top) * (row[i] * scale));
-        let carry = if running.sum == 0.0 { 0.0 } else { exp(running.top - top) };
-        *running = Running { top, sum: running.sum * carry + sum, weighted: running.weighted * carry + weighted };
-    }
-}
-
 simd! {
     /// −p·(g + e·(z − z̄))·scale over a row of logits, in place.
-    fn softmax_grad(row: &mut [f32], scale: f32, lse: f32, mean: f32, g: f32, e: f32) {
+    fn softmax_grad(row: &mut [f32], scale: f32, softmax: Softmax, upstream: [f32; 2]) {
+        let (Softmax { lse, mean }, [g, e]) = (softmax, upstream);
         for x in row.iter_mut() {
             let z = *x * scale;
             *x = -exp(z - lse) * (g + e * (z - mean)) * scale;

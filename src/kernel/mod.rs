@@ -24,6 +24,7 @@ pub mod rotary;
 pub mod segments;
 pub mod simd;
 pub mod softcap;
+pub mod softmax;
 pub mod tape;
 mod tile;
 pub mod value;

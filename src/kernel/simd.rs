@@ -76,26 +76,41 @@ const LANES: usize = 16;
 /// Σ f(xᵢ) in a fixed order: lanes of 16, then the lanes in pairs.
 #[inline(always)]
 pub fn sum_by(n: usize, f: impl Fn(usize) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
+    let [sum] = sums_by(n, |i| [f(i)]);
+    sum
+}
+
+/// Several sums at once, each in the order of `sum_by`.
+#[inline(always)]
+pub fn sums_by<const N: usize>(n: usize, f: impl Fn(usize) -> [f32; N]) -> [f32; N] {
+    let mut lanes = [[0.0f32; LANES]; N];
     let whole = n / LANES * LANES;
     let mut i = 0;
     while i < whole {
-        for (l, lane) in lanes.iter_mut().enumerate() {
-            *lane += f(i + l);
+        for l in 0..LANES {
+            let x = f(i + l);
+            for (lanes, x) in lanes.iter_mut().zip(x) {
+                lanes[l] += x;
+            }
         }
         i += LANES;
     }
-    for (l, lane) in lanes[..n - whole].iter_mut().enumerate() {
-        *lane += f(whole + l);
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for l in 0..width {
-            lanes[l] += lanes[l + width];
+    for l in 0..n - whole {
+        let x = f(whole + l);
+        for (lanes, x) in lanes.iter_mut().zip(x) {
+            lanes[l] += x;
         }
-        width /= 2;
     }
-    lanes[0]
+    lanes.map(|mut lanes| {
+        let mut width = LANES / 2;
+        while width > 0 {
+            for l in 0..width {
+                lanes[l] += lanes[l + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    })
 }
 
 /// The largest of `x` (NaN is passed over), −∞ where empty.

@@ -116,6 +116,15 @@ fn on_policy_ratios_are_one() {
     }
 }
 
+/// A row of logits is longer than a block that they are summed in, and the last block is not whole.
+#[test]
+fn on_policy_ratios_over_a_large_vocabulary_are_one() {
+    for (vocabulary, temperature) in [(10_000, 0.6), (49_152, 1.0)] {
+        let worst = worst_ratio(&random_model(vocabulary, 32, 1, 4), temperature, &Settings::default());
+        assert!(worst == 0.0, "a ratio is off by {worst} over {vocabulary} tokens");
+    }
+}
+
 /// Beyond the sliding window too: Mistral's is 16 tokens.
 #[test]
 fn on_policy_ratios_of_every_family_are_one() {

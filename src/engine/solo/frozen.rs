@@ -2,7 +2,6 @@
 //!
 //! Owns no loop of its own: sampling is `sample`'s, packing `pack`'s.
 
-use super::choose::scaled;
 use super::network::{Network, Sizes};
 use super::pack::{Measured, Pack, micro_batches};
 use super::rows::check_rows;
@@ -10,6 +9,7 @@ use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::attention::{Heads, attention};
 use crate::kernel::elementwise::gather;
+use crate::kernel::softmax::softmax;
 use crate::kernel::tape::{Packs, Tape, Var};
 use crate::kernel::value::Value;
 use crate::model::Tokenizer;
@@ -61,7 +61,7 @@ impl Network for Frozen {
 pub(super) fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &Settings) -> Result<Vec<f32>> {
     let sizes = model.sizes();
     check_rows(rows, sizes.vocabulary, sizes.context)?;
-    let width = rows.width();
+    let (width, scale) = (rows.width(), (1.0 / temperature) as f32);
     let mut cells = vec![0.0; rows.len() * width];
     for range in micro_batches(rows, settings.token_budget, Measured::States, settings.share_prefixes) {
         settings.check()?;
@@ -77,12 +77,12 @@ pub(super) fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &
         for (part, scored) in pack.scored.chunks((LOGITS / sizes.vocabulary).max(1)).enumerate() {
             settings.check()?;
             let hidden = gather(&mut tape, &hidden, scored.into())?.value;
-            let mut logits = model.logits(&mut tape, &hidden)?.to_vec()?;
+            let logits = model.logits(&mut tape, &hidden)?.to_vec()?;
             let first = part * (LOGITS / sizes.vocabulary).max(1);
-            for (i, z) in logits.chunks_exact_mut(sizes.vocabulary).enumerate() {
-                let lse = scaled(z, (1.0 / temperature) as f32);
+            for (i, z) in logits.chunks_exact(sizes.vocabulary).enumerate() {
+                let lse = softmax(z, scale).lse;
                 while let Some(((_, &token), &(row, t))) = pairs.next_if(|((at, _), _)| **at as usize == first + i) {
-                    cells[row * width + t] = z[token as usize] - lse;
+                    cells[row * width + t] = z[token as usize] * scale - lse;
                 }
             }
         }

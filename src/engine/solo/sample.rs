@@ -167,12 +167,12 @@ impl Run<'_> {
         &self,
         answers: &mut [Answer],
         active: &mut Vec<usize>,
-        mut logits: Vec<f32>,
+        logits: Vec<f32>,
         cache: &mut dyn Cache,
     ) -> Result<()> {
         let width = logits.len() / active.len();
         let picks: Vec<(u32, f32)> = logits
-            .par_chunks_mut(width)
+            .par_chunks(width)
             .zip(&*active)
             .map(|(logits, &a)| self.choice.pick(logits, answers[a].key.uniform(answers[a].tokens.len() as u64)))
             .collect();
