@@ -1,7 +1,10 @@
-//! Vector width chosen at run time: a function that is written once runs on the widest instruction set of the machine.
+//! Vector width chosen at run time: a function that is written once runs on the widest instruction set of the machine,
+//! or on a narrower one that `RHOPO_SIMD` names.
 //!
 //! Owns no arithmetic; what is vectorised may fuse a product and a sum only where it says so (`mul_add`), so every
 //! instruction set computes the same bits.
+
+use crate::error::{Error, Result};
 
 /// Compiles a function for AVX-512, AVX2+FMA and the baseline, and calls the widest one the machine has.
 /// (A macro because `#[target_feature]` belongs to a function item, not to a closure.)
@@ -39,14 +42,57 @@ pub enum Level {
     Avx512,
 }
 
-/// The widest instruction set of this processor that the kernels are written for.
+impl Level {
+    const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// As `RHOPO_SIMD` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// The level of that name.
+    ///
+    /// # Errors
+    /// There is none, or it is above `most`, what the processor has.
+    fn parse(name: &str, most: Self) -> Result<Self> {
+        let level = Self::ALL.into_iter().find(|level| level.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::value(format!("{VARIABLE}: there is no instruction set `{name}`")).hint(format!("known: {known}"))
+        })?;
+        if level > most {
+            return Err(Error::value(format!("{VARIABLE} is {name}, but this processor has {} at most", most.name()))
+                .hint("unset it: the widest instruction set is used by itself"));
+        }
+        Ok(level)
+    }
+}
+
+/// Names the instruction set to use: `portable`, `avx2` or `avx512`. All of them compute the same bits.
+const VARIABLE: &str = "RHOPO_SIMD";
+
+/// The instruction set that `RHOPO_SIMD` names, or the widest one of this processor that the kernels are written for.
+///
+/// # Errors
+/// The variable names none, or one that this processor has not.
+pub fn chosen() -> Result<Level> {
+    match std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) {
+        Some(name) => Level::parse(&name.to_string_lossy(), detect()),
+        None => Ok(detect()),
+    }
+}
+
+/// What the kernels use. The program begins with `chosen`, so that a variable that means nothing ends it there.
 pub fn level() -> Level {
     #[cfg(test)]
     if let Some(level) = forced::level() {
         return level;
     }
     static LEVEL: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
-    *LEVEL.get_or_init(detect)
+    *LEVEL.get_or_init(|| chosen().unwrap_or_else(|_| detect()))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -75,14 +121,12 @@ pub(crate) mod forced {
     use std::sync::atomic::{AtomicU8, Ordering};
     use std::sync::{Mutex, PoisonError};
 
-    const LEVELS: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
-
     /// 1 + the forced level; 0 for none. Of the whole process: kernels run on rayon's threads. Every level computes the
     /// same bits, so tests that run beside a forced one see nothing of it.
     static FORCED: AtomicU8 = AtomicU8::new(0);
 
     pub(super) fn level() -> Option<Level> {
-        FORCED.load(Ordering::Relaxed).checked_sub(1).map(|i| LEVELS[usize::from(i)])
+        FORCED.load(Ordering::Relaxed).checked_sub(1).map(|i| Level::ALL[usize::from(i)])
     }
 
     /// What `f` returns at each level that this processor has, narrowest first.
@@ -100,6 +144,23 @@ pub(crate) mod forced {
             FORCED.store(i as u8 + 1, Ordering::Relaxed);
             f(level)
         };
-        LEVELS.into_iter().filter(|level| *level <= detect()).enumerate().map(&mut run).collect()
+        Level::ALL.into_iter().filter(|level| *level <= detect()).enumerate().map(&mut run).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_named_and_not_above_the_processors() {
+        assert_eq!(Level::parse("avx2", Level::Avx512).unwrap(), Level::Avx2);
+        assert_eq!(Level::parse("avx2", Level::Avx2).unwrap(), Level::Avx2);
+        let refused = |name, most| Level::parse(name, most).unwrap_err();
+        let above = refused("avx512", Level::Avx2).what;
+        assert_eq!(above, "RHOPO_SIMD is avx512, but this processor has avx2 at most");
+        let unknown = refused("AVX2", Level::Avx512);
+        assert_eq!(unknown.what, "RHOPO_SIMD: there is no instruction set `AVX2`");
+        assert_eq!(unknown.hint.unwrap(), "known: portable, avx2, avx512");
     }
 }

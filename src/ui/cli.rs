@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and exit codes (0 well, 1 an error, 2 wrong usage, 130 Ctrl-C).
 
+use crate::script::lang::loader::Loader;
+use crate::tensor::simd;
 use crate::ui::bench::{self, BenchArgs};
 use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
@@ -8,6 +10,7 @@ use crate::ui::gpu::{self, GpuCommand};
 use crate::ui::new::{self, NewArgs};
 use crate::ui::repl::{self, ReplArgs};
 use crate::ui::run::{self, RunArgs};
+use crate::ui::terminal::report;
 use crate::ui::test::{self, TestArgs};
 use crate::ui::{inspect, list};
 use clap::{Parser, Subcommand};
@@ -16,11 +19,16 @@ use std::process::ExitCode;
 
 /// A runtime for research on policy-optimisation objectives for language models, scripted in Rhai.
 #[derive(Debug, Parser)]
-#[command(name = "rhopo", version, about)]
+#[command(name = "rhopo", version, about, after_help = ENVIRONMENT)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const ENVIRONMENT: &str = "Environment:
+  RHOPO_SIMD=portable|avx2|avx512  narrower vectors than this processor's widest; the results have the same bits
+  RHOPO_HISTORY=FILE               what was typed at prompts
+  RHOPO_CUDA=FOLDER[:FOLDER]       where NVIDIA's libraries are (see `rhopo gpu info --help`)";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -60,7 +68,12 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(e) = simd::chosen() {
+        report(&e.into(), &Loader::default());
+        return ExitCode::FAILURE;
+    }
+    match command {
         Command::Run(args) => run::run(args),
         Command::Repl(args) => repl::repl(args),
         Command::List => list::list(),

@@ -9,5 +9,6 @@ mod commands;
 mod device_run;
 mod live;
 mod repl;
+mod simd;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod stand_in;
