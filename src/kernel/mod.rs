@@ -19,6 +19,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod logprob;
 pub mod op;
+pub mod peak;
 pub mod rms_norm;
 pub mod rotary;
 pub mod segments;

@@ -1,6 +1,12 @@
 //! One GRPO step on a random model, taken apart and timed: what `rhopo bench` and the benchmarks measure.
 //!
-//! Owns shapes of work and the measurement; prints nothing.
+//! Owns the measurement; `shape` has the shapes of work, `work` what they take at least. Prints nothing.
+
+mod shape;
+mod work;
+
+pub use shape::{SHAPES, Shape};
+pub use work::Work;
 
 use crate::engine::{
     AdamwOptions, Engine, ForwardRequest, Measure, ModelHandle, OpenRequest, Optimizer, SampleOptions, SampleRequest,
@@ -8,94 +14,48 @@ use crate::engine::{
 };
 use crate::error::Result;
 use crate::gpu::Place;
-use crate::model::Config;
 use crate::model::rows::Rows;
 use crate::rl::{advantage, clip, divergence, mask};
+use crate::run::machine::Machine;
 use crate::tensor::rng::Key;
 use crate::tensor::{Device, Tensor, ops};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A shape of work, as (prompts, answers per prompt, prompt tokens, answer tokens at most, vocabulary, layers).
-/// Width 256, 4 heads and SwiGLU 768 throughout.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    pub name: &'static str,
-    pub about: &'static str,
-    prompts: usize,
-    group: usize,
-    prompt_tokens: usize,
-    max_tokens: usize,
-    vocabulary: usize,
-    layers: usize,
-    /// Whether answers may end before `max_tokens`.
-    ends: bool,
+/// How long a phase took, and what it had to do.
+#[derive(Debug, Clone, Default)]
+pub struct Phase {
+    pub elapsed: Duration,
+    pub work: Vec<Work>,
 }
 
-/// The shapes that `rhopo bench` knows.
-pub const SHAPES: [Shape; 4] = [
-    Shape {
-        name: "uniform",
-        about: "128 rows of 8 + 32 tokens",
-        prompts: 16,
-        group: 8,
-        prompt_tokens: 8,
-        max_tokens: 32,
-        vocabulary: 256,
-        layers: 6,
-        ends: false,
-    },
-    Shape {
-        name: "ragged",
-        about: "128 rows of 8 + up to 256 tokens, 32 on average",
-        prompts: 16,
-        group: 8,
-        prompt_tokens: 8,
-        max_tokens: 256,
-        vocabulary: 32,
-        layers: 6,
-        ends: true,
-    },
-    Shape {
-        name: "tldr",
-        about: "32 rows of 512 + 53 tokens",
-        prompts: 4,
-        group: 8,
-        prompt_tokens: 512,
-        max_tokens: 53,
-        vocabulary: 256,
-        layers: 6,
-        ends: false,
-    },
-    Shape {
-        name: "vocab",
-        about: "16 rows of 16 + 64 tokens over 151936 tokens",
-        prompts: 2,
-        group: 8,
-        prompt_tokens: 16,
-        max_tokens: 64,
-        vocabulary: 151_936,
-        layers: 2,
-        ends: false,
-    },
-];
+impl Phase {
+    /// Seconds that the work takes at least.
+    pub fn floor(&self, machine: &Machine) -> f64 {
+        self.work.iter().map(|work| work.seconds(machine)).sum()
+    }
+}
 
-/// How long the parts of one step took.
-#[derive(Debug, Clone, Copy, Default)]
+/// The phases of one step.
+#[derive(Debug, Clone)]
 pub struct Timing {
-    pub sample: Duration,
+    pub sample: Phase,
     /// Log-probs under the frozen reference.
-    pub reference: Duration,
+    pub reference: Phase,
     /// Log-probs under the policy, backward pass and optimizer.
-    pub update: Duration,
+    pub update: Phase,
     /// Answer tokens of the step.
     pub tokens: usize,
 }
 
 impl Timing {
-    pub fn step(&self) -> Duration {
-        self.sample + self.reference + self.update
+    pub fn step(&self) -> Phase {
+        let phases = [&self.sample, &self.reference, &self.update];
+        Phase {
+            elapsed: phases.iter().map(|phase| phase.elapsed).sum(),
+            work: phases.iter().flat_map(|phase| phase.work.clone()).collect(),
+        }
     }
 }
 
@@ -112,19 +72,13 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(shape: Shape, place: &Place, engine: Rc<dyn Engine>) -> Result<Self> {
-        let end = if shape.ends { vec![1] } else { vec![] };
-        let config = Config::from_json(&serde_json::json!({
-            "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
-            "vocab_size": shape.vocabulary, "hidden_size": 256, "intermediate_size": 768,
-            "num_hidden_layers": shape.layers, "num_attention_heads": 4, "num_key_value_heads": 4,
-            "max_position_embeddings": 1024, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-            "tie_word_embeddings": true, "eos_token_id": end,
-        }))?;
+        let end: &[u32] = if shape.ends { &[1] } else { &[] };
+        let config = shape.model.config(end)?;
         let key = Key::new(0);
         let (config, place) = (Box::new(config), place.clone());
         let policy = engine.open(&OpenRequest::Random { config, key: key.fold(0), place })?;
         let options = AdamwOptions { lr: 1e-5, ..AdamwOptions::default() };
-        let token = |i: usize| key.fold(1).below(i as u64, shape.vocabulary as u64 - 3) as u32 + 3;
+        let token = |i: usize| key.fold(1).below(i as u64, shape.model.vocabulary as u64 - 3) as u32 + 3;
         let prompt = |p: usize| (0..shape.prompt_tokens).map(|t| token(p * shape.prompt_tokens + t)).collect();
         Ok(Self {
             shape,
@@ -157,11 +111,13 @@ impl Bench {
         let scored = Instant::now();
         let loss = self.loss(&samples.rows, &samples.logprobs, &reference, key)?;
         self.optimizer.step(&*self.engine, &loss)?;
+        let updated = Instant::now();
+        let (sizes, rows) = (&self.shape.model, &samples.rows);
         Ok(Timing {
-            sample: sampled - start,
-            reference: scored - sampled,
-            update: scored.elapsed(),
-            tokens: samples.rows.iter().map(|row| row.completion.len()).sum(),
+            sample: Phase { elapsed: sampled - start, work: work::sampling(sizes, rows) },
+            reference: Phase { elapsed: scored - sampled, work: vec![work::forward(sizes, rows)] },
+            update: Phase { elapsed: updated - scored, work: work::update(sizes, rows) },
+            tokens: rows.iter().map(|row| row.completion.len()).sum(),
         })
     }
 
@@ -178,7 +134,9 @@ impl Bench {
         let inside = rows.iter().flat_map(|row| (0..width).map(|t| f32::from(t < row.completion.len())));
         let inside = Tensor::from_vec(inside.collect(), &[rows.len(), width], device)?;
         let reward = (0..rows.len()).map(|i| key.uniform(i as u64) as f32).collect();
-        let advantage = advantage::group(&Tensor::from_vec(reward, &[rows.len(), 1], device)?, self.shape.group)?;
+        let reward = Tensor::from_vec(reward, &[rows.len(), 1], device)?;
+        // An answer that is alone has no group to be better than.
+        let advantage = if self.shape.group > 1 { advantage::group(&reward, self.shape.group)? } else { reward };
         let logp = self.logprob(&self.policy, rows)?;
         let ratio = ops::EXP.on(&ops::SUB.on(&logp, &old)?)?;
         let clipped = clip(&ratio, &ratio.number(0.8)?, &ratio.number(1.2)?)?;

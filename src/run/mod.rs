@@ -18,6 +18,7 @@ pub mod heatmap;
 mod show;
 pub mod session;
 mod lifecycle;
+pub mod machine;
 pub mod steps;
 
 pub use handle::Run;

@@ -131,3 +131,31 @@ fn what_a_gpu_needs_is_told_by_name() {
     let missing = said.err.contains("libnvrtc (the compiler of kernels) was not found: looked for libnvrtc.so.13");
     assert!(said.code == 1 && (missing || said.err.contains("for the architecture `sm_1`")), "{}", said.err);
 }
+
+#[test]
+fn bench_states_the_limits_and_how_near_to_them_each_phase_came() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = well(dir.path(), &["bench", "uniform", "--steps", "1", "--device", "cpu", "--threads", "2"]);
+    let line = |name: &str| {
+        let line = out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {out}"));
+        line.split_whitespace().map(str::to_string).collect::<Vec<_>>()
+    };
+    let number = |word: &str| word.parse::<f64>().unwrap_or_else(|e| panic!("{word}: {e}"));
+    let limits = line("limits");
+    assert!(number(&limits[1]) > 0.0 && limits[2] == "GFLOP/s" && number(&limits[6]) > 0.0, "{out}");
+    assert!(out.contains("(2 threads, "), "{out}");
+    let floor_of = |name: &str| {
+        let words = line(name);
+        let ([.., floor, unit, share, percent], seconds) = (&words[..], number(&words[1])) else { panic!("{out}") };
+        assert!(unit == "s" && percent == "%" && words[2] == "s", "{out}");
+        let (floor, share) = (number(floor), number(share));
+        // Both are rounded: the floor to a millisecond.
+        assert!((share - 100.0 * floor / seconds).abs() < 0.5 + 0.1 / seconds, "{name}: {out}");
+        floor
+    };
+    let phases = ["sample", "reference", "update"].map(floor_of);
+    assert!((phases.iter().sum::<f64>() - floor_of("step")).abs() < 3e-3, "{out}");
+    let help = well(dir.path(), &["bench", "--help"]);
+    assert!(help.contains("- real:") && help.contains("- wide:") && help.contains("1024 rows"), "{help}");
+    assert!(rhopo(dir.path(), &["bench", "raged"]).err.contains("ragged"));
+}
