@@ -57,7 +57,7 @@ fn rows(rows: u64, prompt: u64, completion: u64, vocabulary: u64) -> (Arc<Rows>,
     let tokens = |row: u64, from: u64, len: u64| -> Arc<[u32]> {
         (from..from + len).map(|t| key.fold(row).below(t, vocabulary) as u32).collect()
     };
-    let row = |i| Row { prompt: tokens(i, 0, prompt), completion: tokens(i, prompt, completion) };
+    let row = |i| Row::new(tokens(i, 0, prompt), tokens(i, prompt, completion));
     (Rows::new((0..rows).map(row).collect()), rows * (prompt + completion - 1))
 }
 

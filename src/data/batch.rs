@@ -391,9 +391,8 @@ mod tests {
 
     /// Rows whose completions have these lengths; tokens are distinct.
     fn ragged(lengths: &[usize]) -> Batch {
-        let row = |(i, &n): (usize, &usize)| Row {
-            prompt: vec![i as u32 + 1].into(),
-            completion: (0..n as u32).map(|t| 100 * i as u32 + t).collect(),
+        let row = |(i, &n): (usize, &usize)| {
+            Row::new([i as u32 + 1], (0..n as u32).map(|t| 100 * i as u32 + t).collect::<Vec<_>>())
         };
         Batch::new(Rows::new(lengths.iter().enumerate().map(row).collect()), 1.0, &Device::Cpu).expect("a batch")
     }

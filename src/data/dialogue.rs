@@ -194,7 +194,7 @@ impl Dialogues {
             let (tokens, logprobs) = (d.tokens.len(), d.logprobs.len());
             return Err(Error::new(Kind::Internal, format!("a dialogue has {tokens} tokens and {logprobs} log-probs")));
         }
-        let row = |d: &Dialogue| Row { prompt: d.prompt.clone(), completion: d.tokens.clone().into() };
+        let row = |d: &Dialogue| Row::new(d.prompt.clone(), d.tokens.clone());
         let rows = Rows::of(items.iter().map(row).collect(), model.vocabulary());
         let width = rows.width();
         let mut b = Batch::new(rows, temperature, &Device::Cpu)?.with_group(Some(n));

@@ -169,7 +169,7 @@ impl<'a> Encoder<'a> {
                 Content::Text(text) => text.clone().into(),
                 Content::Messages(_) => self.tokenizer.decode(&completion[..completion.len() - 1]).into(),
             });
-            made.rows.push(Row { prompt: ids.clone().into(), completion: completion.into() });
+            made.rows.push(Row::new(ids.clone(), completion));
         }
         made.prompts.items.push(Prompt { content: prompt.clone(), fields: fields.clone() });
         Ok(())
@@ -237,7 +237,7 @@ pub fn encode_ids(prompts: Vec<Vec<u32>>, completions: Vec<Vec<u32>>, device: &D
         return Err(Error::value(format!("encode_ids: prompt {i} has no tokens"))
             .hint("a model needs at least one token to begin from"));
     }
-    let row = |(prompt, completion): (Vec<u32>, Vec<u32>)| Row { prompt: prompt.into(), completion: completion.into() };
+    let row = |(prompt, completion): (Vec<u32>, Vec<u32>)| Row::new(prompt, completion);
     Batch::new(Rows::new(prompts.into_iter().zip(completions).map(row).collect()), 1.0, device)
 }
 

@@ -111,9 +111,8 @@ mod tests {
     use crate::tensor::{Device, Tensor};
 
     fn ragged(lengths: &[usize], temperature: f64) -> Batch {
-        let row = |(i, &n): (usize, &usize)| Row {
-            prompt: vec![i as u32 + 1].into(),
-            completion: (0..n as u32).map(|t| 100 * i as u32 + t).collect(),
+        let row = |(i, &n): (usize, &usize)| {
+            Row::new([i as u32 + 1], (0..n as u32).map(|t| 100 * i as u32 + t).collect::<Vec<_>>())
         };
         let rows = lengths.iter().enumerate().map(row).collect();
         Batch::new(Rows::new(rows), temperature, &Device::Cpu).expect("a batch")

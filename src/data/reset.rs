@@ -178,10 +178,8 @@ impl ResetPrompts {
             return Err(Error::new(Kind::Internal, format!("{found} rows were sampled, expected {expected}")));
         }
         let state = |i: usize| &self.states[i / n];
-        let row = |(i, new): (usize, &Row)| Row {
-            prompt: state(i).prompt.clone(),
-            completion: [&*state(i).kept, &*new.completion].concat().into(),
-        };
+        let row =
+            |(i, new): (usize, &Row)| Row::new(state(i).prompt.clone(), [&*state(i).kept, &*new.completion].concat());
         let rows = Rows::of(samples.rows.iter().enumerate().map(row).collect(), samples.rows.vocabulary());
         let text = |(i, new): (usize, &Row)| told(tokenizer, &state(i).kept, &new.completion, &samples.texts[i]);
         let texts: Vec<Value> = samples.rows.iter().enumerate().map(|at| text(at).into()).collect();

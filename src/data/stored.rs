@@ -159,8 +159,8 @@ fn read_rows(tensors: &SafeTensors) -> std::result::Result<Arc<Rows>, String> {
     if prompts.len() != completions.len() {
         return Err(format!("{} prompts and {} completions", prompts.len(), completions.len()));
     }
-    let row = |(prompt, completion)| Row { prompt, completion };
-    Ok(Rows::new(prompts.into_iter().zip(completions).map(row).collect()))
+    let rows = prompts.into_iter().zip(completions).map(|(prompt, completion)| Row::new(prompt, completion));
+    Ok(Rows::new(rows.collect()))
 }
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn sampled() -> Batch {
-        let row = |n: usize| Row { prompt: vec![1, 2].into(), completion: vec![7; n].into() };
+        let row = |n: usize| Row::new([1, 2], vec![7; n]);
         let mut b = Batch::new(Rows::new(vec![row(3), row(1), row(0)]), 0.7, &Device::Cpu).expect("a batch");
         let x = Tensor::from_vec_f64(vec![0.1, 2e-300, -3.0], &[3, 1], &Device::Cpu).expect("a tensor");
         b.set("fine", Column::Tensor(x)).expect("fits");

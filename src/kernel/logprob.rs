@@ -6,7 +6,7 @@ use super::host;
 use super::op::{Operation, tensors};
 use super::simd::{exp, simd};
 use super::softcap::{self, cap, uncap};
-use super::softmax::{COLUMNS, Running, Softmax};
+use super::softmax::{COLUMNS, Running, Scored, Softmax};
 use super::tape::{Grads, Stop, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
@@ -63,9 +63,8 @@ impl Operation<2> for LinearLogprob {
     fn host(&self, tape: &Tape, inputs: [&Var; 2]) -> Result<(Tensor, Self::Saved)> {
         let stats = self.forward(tensors(inputs)?, tape.stop())?;
         let pair = |i: usize| {
-            let row = self.targets.rows[i] as usize;
-            let Softmax { lse, mean } = stats.rows[row];
-            [stats.target[i] - lse, lse - mean]
+            let token = Scored { softmax: stats.rows[self.targets.rows[i] as usize], z: stats.target[i] };
+            [token.logprob(), token.entropy()]
         };
         let y: Vec<f32> = (0..self.targets.len()).flat_map(pair).collect();
         Ok((host::tensor(y, &[self.targets.len(), 2])?, (inputs.map(Var::clone), stats)))

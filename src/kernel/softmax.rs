@@ -20,6 +20,26 @@ pub struct Softmax {
     pub mean: f32,
 }
 
+/// A token among the logits of its row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    pub softmax: Softmax,
+    /// logit · scale
+    pub z: f32,
+}
+
+impl Scored {
+    /// log p of the token (nats).
+    pub fn logprob(self) -> f32 {
+        self.z - self.softmax.lse
+    }
+
+    /// The entropy of the row (nats).
+    pub fn entropy(self) -> f32 {
+        self.softmax.lse - self.softmax.mean
+    }
+}
+
 /// A softmax under way: the largest z so far, Σ exp(z − top) and Σ exp(z − top)·z.
 #[derive(Debug, Clone, Copy)]
 pub struct Running {

@@ -135,10 +135,7 @@ fn rows(vocabulary: u64) -> Arc<Rows> {
         (0..count).map(|at| key.below(at, vocabulary) as u32).collect()
     };
     let rows = [(1, 9, 2, 14), (1, 9, 3, 5), (4, 3, 5, 20)];
-    let row = |(prompt, length, completion, tokens_of)| Row {
-        prompt: tokens(prompt, length),
-        completion: tokens(completion, tokens_of),
-    };
+    let row = |(prompt, length, completion, tokens_of)| Row::new(tokens(prompt, length), tokens(completion, tokens_of));
     Rows::new(rows.map(row).to_vec())
 }
 

@@ -133,9 +133,8 @@ impl TrainingBench {
             let key = key.fold(1).fold(stream as u64);
             (0..count as u64).map(|at| key.below(at, size.vocabulary as u64) as u32).collect()
         };
-        let row = |i: usize| Row {
-            prompt: tokens(i / size.group, size.prompt_tokens),
-            completion: tokens(size.prompts + i, size.answer_tokens),
+        let row = |i: usize| {
+            Row::new(tokens(i / size.group, size.prompt_tokens), tokens(size.prompts + i, size.answer_tokens))
         };
         Ok(Self {
             gpu,

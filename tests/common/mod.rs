@@ -58,10 +58,15 @@ pub fn ragged_rows(groups: usize, n: usize, vocabulary: u64, key: Key) -> Arc<Ro
         let prompt = tokens(1 + key.fold(1).below(g, 9) as usize);
         for i in 0..n as u64 {
             let completion = tokens(1 + key.fold(2).below(g * 100 + i, 17) as usize);
-            rows.push(Row { prompt: prompt.clone(), completion });
+            rows.push(Row::new(prompt.clone(), completion));
         }
     }
     Rows::new(rows)
+}
+
+/// The same tokens, without what a sampler recorded of them.
+pub fn unrecorded(rows: &Rows) -> Arc<Rows> {
+    Rows::of(rows.iter().map(|row| Row::new(row.prompt.clone(), row.completion.clone())).collect(), rows.vocabulary())
 }
 
 /// 1 on completion tokens, `[B,T]`.

@@ -45,7 +45,7 @@ fn inputs() -> Inputs {
     let lengths = inputs["prompt_lens"].as_array().unwrap();
     let row = |(row, prompt): (&Value, &Value)| {
         let (row, prompt) = (list(row), prompt.as_u64().unwrap() as usize);
-        Row { prompt: Arc::from(&row[..prompt]), completion: Arc::from(&row[prompt..]) }
+        Row::new(&row[..prompt], &row[prompt..])
     };
     let rows = Rows::new(inputs["ids"].as_array().unwrap().iter().zip(lengths).map(row).collect());
     let mut cells = vec![0.0; rows.len() * rows.width()];

@@ -16,7 +16,7 @@ fn rows(vocabulary: u64) -> (Arc<Rows>, u64) {
     let tokens = |row: u64, from: u64, len: u64| -> Arc<[u32]> {
         (from..from + len).map(|t| Key::new(5).fold(row).below(t, vocabulary) as u32).collect()
     };
-    let row = |i| Row { prompt: tokens(i, 0, 4), completion: tokens(i, 4, 28) };
+    let row = |i| Row::new(tokens(i, 0, 4), tokens(i, 4, 28));
     (Rows::new((0..3).map(row).collect()), 3 * 31)
 }
 

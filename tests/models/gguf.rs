@@ -58,7 +58,7 @@ fn fixture_rows(name: &str) -> Arc<Rows> {
     let prompts = inputs["prompt_lens"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize);
     let row = |(row, prompt): (&serde_json::Value, usize)| {
         let row = ids(row);
-        Row { prompt: Arc::from(&row[..prompt]), completion: Arc::from(&row[prompt..]) }
+        Row::new(&row[..prompt], &row[prompt..])
     };
     Rows::new(inputs["ids"].as_array().unwrap().iter().zip(prompts).map(row).collect())
 }
@@ -409,7 +409,7 @@ fn prompts_and_rows_must_fit() {
     assert_eq!(ask(vec![384]), "generate: prompt 0 holds token 384, but the vocabulary has 384 tokens");
     assert_eq!(ask(vec![]), "generate: prompt 0 has no tokens");
     let score = |prompt: Vec<u32>| {
-        let rows = Rows::new(vec![Row { prompt: prompt.into(), completion: Arc::from([1, 2]) }]);
+        let rows = Rows::new(vec![Row::new(prompt, [1, 2])]);
         measured(&solo(), &model, &rows, Measure::Logprob).unwrap_err().what
     };
     assert_eq!(score(vec![5; 255]), "row 0 has 257 tokens, but the model's context holds 256");

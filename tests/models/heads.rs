@@ -19,7 +19,7 @@ pub(super) fn rows(base: &str) -> Arc<Rows> {
     let lengths = inputs["prompt_lens"].as_array().unwrap();
     let row = |(row, prompt): (&serde_json::Value, &serde_json::Value)| {
         let (row, prompt) = (ids(row), prompt.as_u64().unwrap() as usize);
-        Row { prompt: Arc::from(&row[..prompt]), completion: Arc::from(&row[prompt..]) }
+        Row::new(&row[..prompt], &row[prompt..])
     };
     Rows::new(inputs["ids"].as_array().unwrap().iter().zip(lengths).map(row).collect())
 }
@@ -97,7 +97,7 @@ fn a_score_is_read_at_the_last_token_that_is_not_padding() {
     let dir = fixtures().join("heads/gpt2-score");
     let expected = candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu).unwrap();
     let model = Arc::new(Model::load(&dir, &Place::Host).unwrap());
-    let end = |row: &Row| Row { prompt: row.prompt.clone(), completion: [&*row.completion, &[0, 0]].concat().into() };
+    let end = |row: &Row| Row::new(row.prompt.clone(), [&*row.completion, &[0, 0]].concat());
     let rows = Rows::new(rows("gpt2").iter().map(end).collect());
     let gap = max_gap(&measure(&model, &rows, &solo()).to_vec().unwrap(), &numbers(&expected["score"]));
     assert!(gap < 1e-4, "off by {gap}");

@@ -69,7 +69,7 @@ pub(super) fn reference_of(name: &str, model: Arc<Model>) -> Reference {
     let mut rows = Vec::new();
     for (row, prompt) in inputs["ids"].as_array().unwrap().iter().zip(inputs["prompt_lens"].as_array().unwrap()) {
         let (row, prompt) = (ids(row), prompt.as_u64().unwrap() as usize);
-        rows.push(Row { prompt: Arc::from(&row[..prompt]), completion: Arc::from(&row[prompt..]) });
+        rows.push(Row::new(&row[..prompt], &row[prompt..]));
     }
     let rows = Rows::new(rows);
     let mut cells = vec![0.0; rows.len() * rows.width()];
@@ -250,7 +250,7 @@ fn longrope_gives_the_references_numbers() {
     }
     // Longer rows turn by other factors, which are not computed.
     assert!(model.config.max_positions == 64 && model.config.notes[0].contains("64 tokens at most"));
-    let long = Rows::new(vec![Row { prompt: Arc::from([5; 60]), completion: Arc::from([6; 5]) }]);
+    let long = Rows::new(vec![Row::new([5; 60], [6; 5])]);
     let e = measured(&solo(), &model, &long, Measure::Logprob).unwrap_err();
     assert_eq!(e.what, "row 0 has 65 tokens, but the model's context holds 64");
 }

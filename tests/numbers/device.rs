@@ -2,7 +2,7 @@
 //! the host waits, what memory holds, and errors.
 
 use crate::common::solo::{differentiate, logprob, measured_at, numbers_of, sample};
-use crate::common::{fixtures, json, largest, mask, max_gap, mul, ragged_rows, sub};
+use crate::common::{fixtures, json, largest, mask, max_gap, mul, ragged_rows, sub, unrecorded};
 use crate::golden;
 use rhopo::engine::{AdamwOptions, Measure, ModelHandle, Optimizer, SampleOptions, Settings, Solo};
 use rhopo::error::{Error, Kind};
@@ -173,11 +173,15 @@ fn a_device_scores_what_it_sampled_as_it_did_when_sampling() {
             let prompts = [vec![5, 6, 7], vec![9], vec![11, 12, 13, 14, 15, 16]];
             let options = SampleOptions { n: 3, max_tokens: 8, temperature, ..SampleOptions::default() };
             let samples = sample(&engine, &model, &prompts, &options, Key::new(1)).unwrap();
-            let again = measured_at(&engine, &model, &samples.rows, temperature, Measure::Logprob).unwrap();
-            let again = again.to_rows().unwrap();
-            let pairs = again.iter().zip(&samples.logprobs).flat_map(|(new, old)| new.iter().zip(old));
-            let worst = pairs.map(|(new, old)| (new - f64::from(*old)).abs()).fold(0.0, f64::max);
-            assert!(worst < 1e-6, "{name}, {compute:?}, temperature {temperature}: off by {worst}");
+            let worst = |rows: &Arc<Rows>| {
+                let again = measured_at(&engine, &model, rows, temperature, Measure::Logprob).unwrap();
+                let again = again.to_rows().unwrap();
+                let pairs = again.iter().zip(&samples.logprobs).flat_map(|(new, old)| new.iter().zip(old));
+                pairs.map(|(new, old)| (new - f64::from(*old)).abs()).fold(0.0, f64::max)
+            };
+            let scored = worst(&unrecorded(&samples.rows));
+            assert!(scored < 1e-6, "{name}, {compute:?}, temperature {temperature}: off by {scored}");
+            assert_eq!(worst(&samples.rows), 0.0, "what the sampler recorded is what is measured");
         }
     }
 }
@@ -209,7 +213,7 @@ fn a_large_vocabulary_needs_no_array_of_its_logits() {
     let gpu = Gpu::emulated(0);
     let config = Config::from_json(&config).unwrap();
     let model = Arc::new(Model::random(config, None, Key::new(1), &Place::Gpu(gpu.clone())).unwrap());
-    let row = |token: u32| Row { prompt: [3, 4].into(), completion: [token, 150_000, 7, 8].into() };
+    let row = |token: u32| Row::new([3, 4], [token, 150_000, 7, 8]);
     let rows = Rows::new(vec![row(5), row(151_935)]); // 8 scored tokens
     let weights = model.arena().unwrap().master.bytes() as u64;
     let mut training = Training::new(model, Settings::default());

@@ -24,7 +24,7 @@ fn every_token(rows: &Rows, vocabulary: usize) -> Arc<Rows> {
     for row in rows.iter() {
         for t in 0..row.completion.len() {
             let prompt: Arc<[u32]> = [&*row.prompt, &row.completion[..t]].concat().into();
-            all.extend((0..vocabulary as u32).map(|v| Row { prompt: prompt.clone(), completion: Arc::from([v]) }));
+            all.extend((0..vocabulary as u32).map(|v| Row::new(prompt.clone(), [v])));
         }
     }
     Rows::new(all)

@@ -1,7 +1,7 @@
 //! The same gradient for every cut, packing and order; ratios of 1 on-policy; stale and foreign leaves.
 
 use crate::common::solo::{Adamw, differentiate, logprob, measured, measured_at, numbers_of, sample, solo};
-use crate::common::{MODELS, fixture_model, largest, mask, max_gap, mul, ragged_rows, random_model, sub};
+use crate::common::{MODELS, fixture_model, largest, mask, max_gap, mul, ragged_rows, random_model, sub, unrecorded};
 use rhopo::engine::{
     self, AdamwOptions, Engine, ForwardRequest, Measure, ModelHandle, SampleOptions, Settings, Solo, Stateful,
 };
@@ -102,9 +102,13 @@ fn worst_ratio(model: &Arc<Model>, temperature: f64, settings: &Settings) -> f64
     let options = SampleOptions { n: 8, max_tokens: 40, temperature, ..SampleOptions::default() };
     let engine = Solo::new(settings.clone());
     let samples = sample(&engine, model, &prompts, &options, Key::new(1)).unwrap();
-    let logp = measured_at(&engine, model, &samples.rows, temperature, Measure::Logprob).unwrap().to_rows().unwrap();
     let ratio = |(new, old): (&f64, &f32)| ((new - f64::from(*old)).exp() - 1.0).abs();
-    logp.iter().zip(&samples.logprobs).flat_map(|(n, o)| n.iter().zip(o)).map(ratio).fold(0.0, f64::max)
+    // Of what the sampler recorded, and scored anew.
+    let worst = |rows: &Arc<Rows>| {
+        let logp = measured_at(&engine, model, rows, temperature, Measure::Logprob).unwrap().to_rows().unwrap();
+        logp.iter().zip(&samples.logprobs).flat_map(|(n, o)| n.iter().zip(o)).map(ratio).fold(0.0, f64::max)
+    };
+    worst(&samples.rows).max(worst(&unrecorded(&samples.rows)))
 }
 
 /// 1e-5 is what is promised; the fused kernels sum in one order, so on the CPU it is exact.

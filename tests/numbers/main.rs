@@ -11,4 +11,5 @@ mod golden;
 mod gro;
 mod objectives_functions;
 mod objectives_losses;
+mod recorded_values;
 mod sampling;

@@ -69,8 +69,7 @@ fn exact(model: &Arc<Model>, prompt: &[u32], temperature: f64, filter: Filter) -
     let prefixes: Vec<Vec<u32>> =
         answers().into_iter().flat_map(|a| (0..a.len()).map(move |n| a[..n].to_vec())).collect();
     for prefix in prefixes {
-        let row =
-            |token: u32| Row { prompt: Arc::from(prompt), completion: prefix.iter().copied().chain([token]).collect() };
+        let row = |token: u32| Row::new(prompt, [&*prefix, &[token]].concat());
         let rows = Rows::new((0..VOCABULARY).map(row).collect());
         let logp = measured_at(&solo(), model, &rows, temperature, Measure::Logprob).unwrap().to_rows().unwrap();
         next.insert(prefix.clone(), filter(&logp.iter().map(|row| row[prefix.len()].exp()).collect::<Vec<_>>()));

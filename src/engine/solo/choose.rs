@@ -2,10 +2,10 @@
 //!
 //! A token's mass is the integer ⌊p·2⁴⁰⌋. Sums of integers have no order, so a draw does not depend on how the
 //! vocabulary is cut over blocks, threads or devices. Filters apply in the order above to the softmax at the temperature;
-//! the log-prob reported is that of the full softmax, in the bits in which scoring finds it.
+//! what is reported of a token is of the full softmax, in the bits in which scoring finds it.
 
 use crate::kernel::simd::{exp, max, simd};
-use crate::kernel::softmax::{COLUMNS, Softmax, of_blocks, softmax};
+use crate::kernel::softmax::{COLUMNS, Scored, of_blocks, softmax};
 
 /// How to choose.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,10 +18,11 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Chooses among `logits` `[V]` by the uniform number `u` in [0, 1). Returns the token and its log-prob (nats).
-    pub fn pick(&self, logits: &[f32], u: f64) -> (u32, f32) {
+    /// Chooses among `logits` `[V]` by the uniform number `u` in [0, 1). Returns the token and what scoring finds of it.
+    pub fn pick(&self, logits: &[f32], u: f64) -> (u32, Scored) {
         let scale = (1.0 / self.temperature) as f32;
-        let Softmax { lse, .. } = softmax(logits, scale);
+        let softmax = softmax(logits, scale);
+        let lse = softmax.lse;
         let token = if self.greedy {
             most_probable(logits)
         } else if self.filters() {
@@ -29,7 +30,7 @@ impl Choice {
         } else {
             draw(logits, Exponent { scale, lse }, u)
         };
-        (token, logits[token as usize] * scale - lse)
+        (token, Scored { softmax, z: logits[token as usize] * scale })
     }
 
     fn filters(&self) -> bool {
@@ -279,10 +280,10 @@ mod tests {
     #[test]
     fn the_logprob_is_that_of_the_full_softmax_at_the_temperature() {
         let choice = Choice { temperature: 2.0, top_k: Some(1), ..PLAIN };
-        let (token, logprob) = choice.pick(&[0.0, 2.0, 1.0], 0.3);
+        let (token, scored) = choice.pick(&[0.0, 2.0, 1.0], 0.3);
         let exact = 1.0 - (0f64.exp() + 1f64.exp() + 0.5f64.exp()).ln();
         assert_eq!(token, 1);
-        assert!((f64::from(logprob) - exact).abs() < 1e-6);
+        assert!((f64::from(scored.logprob()) - exact).abs() < 1e-6);
     }
 
     /// Logits of a spread, some of them equal.
@@ -371,11 +372,12 @@ mod tests {
         for choice in [PLAIN, filtered, Choice { greedy: true, ..PLAIN }, Choice { top_k: Some(3), ..PLAIN }] {
             for bad in [f32::NAN, f32::INFINITY] {
                 for logits in [vec![bad; 5000], [vec![0.5; 4999], vec![bad]].concat()] {
-                    assert!(!choice.pick(&logits, 0.7).1.is_finite(), "{choice:?} of {bad}");
+                    assert!(!choice.pick(&logits, 0.7).1.logprob().is_finite(), "{choice:?} of {bad}");
                 }
             }
             let one = [vec![f32::NEG_INFINITY; 4000], vec![1.0]].concat();
-            assert_eq!(choice.pick(&one, 0.7), (4000, 0.0), "{choice:?}");
+            let (token, scored) = choice.pick(&one, 0.7);
+            assert_eq!((token, scored.logprob()), (4000, 0.0), "{choice:?}");
         }
     }
 }

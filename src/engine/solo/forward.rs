@@ -2,7 +2,8 @@
 //! backward pass runs when a loss asks for it.
 //!
 //! A `Forward` is one model at one version on some rows at one temperature; its planes (log-prob, entropy, divergences)
-//! share one forward and one backward pass. Owns micro-batches and the memory of activations.
+//! share one forward and one backward pass. Where the rows were sampled by that very model, the sampler's record is the
+//! planes, and nothing runs before a gradient is asked for. Owns micro-batches and the memory of activations.
 
 use super::divergence::{self, Divergence};
 use super::pack::{Measured, Pack, micro_batches};
@@ -15,12 +16,14 @@ use crate::kernel::divergence::linear_kl;
 use crate::kernel::elementwise::gather;
 use crate::kernel::gradients::ParameterGrads;
 use crate::kernel::logprob::linear_logprob;
+use crate::kernel::softmax::Scored;
 use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
 use crate::model::decoder::Decoder;
-use crate::model::rows::Rows;
+use crate::model::rows::{Row, Rows};
 use crate::model::{Config, Head, Model};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// One forward pass over some rows, in micro-batches.
@@ -30,12 +33,15 @@ pub struct Forward {
     rows: Arc<Rows>,
     temperature: f64,
     settings: Arc<Settings>,
+    count: Arc<Count>,
     micro: Vec<Range<usize>>,
     measured: Measured,
     /// Columns of the values: T, or 1 for scores.
     pub(super) width: usize,
     /// Row-major values of each plane: log-probs and entropies, or values, or scores.
     planes: Vec<Vec<f32>>,
+    /// Whether the planes are what the sampler recorded.
+    recorded: bool,
     /// Micro-batches whose activations are held, by index; others are recomputed.
     passes: Mutex<Vec<Option<Pass>>>,
     /// From one reference each.
@@ -58,15 +64,25 @@ pub(super) const ENTROPY: usize = 1;
 /// Divergences come behind them.
 pub(super) const DIVERGENCES: usize = 2;
 
+/// How many micro-batches were run, since the engine was made.
+#[derive(Default)]
+pub(super) struct Count {
+    /// For values alone.
+    pub(super) values: AtomicU64,
+    /// For a backward pass.
+    pub(super) recording: AtomicU64,
+}
+
 /// Forward passes whose planes somebody still holds: what is asked twice is computed once.
 pub(super) struct Passes {
     settings: Arc<Settings>,
+    pub(super) count: Arc<Count>,
     live: Mutex<Vec<Weak<Forward>>>,
 }
 
 impl Passes {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, live: Mutex::default() }
+        Self { settings, count: Arc::default(), live: Mutex::default() }
     }
 
     /// The pass that is still there for the same model, version, rows and temperature, or a new one.
@@ -78,10 +94,39 @@ impl Passes {
             return Ok(found);
         }
         check_for(rows, model)?;
-        let forward = Arc::new(Forward::run(model, rows, temperature, &self.settings)?);
+        let forward = Arc::new(self.run(model, rows, temperature)?);
         let mut live = locked(&self.live);
         live.retain(|f| f.strong_count() > 0);
         live.push(Arc::downgrade(&forward));
+        Ok(forward)
+    }
+
+    fn run(&self, model: &Arc<Model>, rows: &Arc<Rows>, temperature: f64) -> Result<Forward> {
+        let (width, planes) = match model.config.head {
+            Head::Lm => (rows.width(), 2),
+            Head::Value => (rows.width(), 1),
+            Head::Score => (1, 1),
+        };
+        let (settings, measured) = (&self.settings, measured(&model.config));
+        let micro = micro_batches(rows, settings.token_budget, measured, settings.share_prefixes);
+        let mut forward = Forward {
+            model: model.clone(),
+            version: model.version(),
+            rows: rows.clone(),
+            temperature,
+            settings: settings.clone(),
+            count: self.count.clone(),
+            measured,
+            width,
+            planes: vec![vec![0.0; rows.len() * width]; planes],
+            recorded: false,
+            passes: Mutex::new(micro.iter().map(|_| None).collect()),
+            divergences: Mutex::default(),
+            micro,
+        };
+        if !forward.take_record() {
+            forward.compute()?;
+        }
         Ok(forward)
     }
 
@@ -99,54 +144,75 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Forward {
-    fn run(model: &Arc<Model>, rows: &Arc<Rows>, temperature: f64, settings: &Arc<Settings>) -> Result<Self> {
-        let (width, planes) = match model.config.head {
-            Head::Lm => (rows.width(), 2),
-            Head::Value => (rows.width(), 1),
-            Head::Score => (1, 1),
-        };
-        let measured = measured(&model.config);
-        let micro = micro_batches(rows, settings.token_budget, measured, settings.share_prefixes);
-        let mut forward = Self {
-            model: model.clone(),
-            version: model.version(),
-            rows: rows.clone(),
-            temperature,
-            settings: settings.clone(),
-            measured,
-            width,
-            planes: vec![vec![0.0; rows.len() * width]; planes],
-            passes: Mutex::default(),
-            divergences: Mutex::default(),
-            micro,
-        };
-        let per_token = Memory::of(model).activations_per_token;
-        let most = most_kept(model, settings)?;
-        let (mut held, mut passes, mut outs) = (0, Vec::new(), Vec::new());
-        for range in forward.micro.clone() {
-            settings.check()?;
-            let Some(pack) = forward.pack(range)? else {
+    /// Takes the sampler's record for the planes, where it covers every token; says whether it does.
+    fn take_record(&mut self) -> bool {
+        // Plain compositions have an order of sums of their own.
+        if self.model.config.head != Head::Lm || !self.settings.fused {
+            return false;
+        }
+        let mut planes = self.planes.clone();
+        for (i, row) in self.rows.iter().enumerate().filter(|(_, row)| !row.completion.is_empty()) {
+            let Some(tokens) = self.record_of(row) else { return false };
+            for (at, token) in (i * self.width..).zip(tokens) {
+                planes[LOGPROB][at] = token.logprob();
+                planes[ENTROPY][at] = token.entropy();
+            }
+        }
+        (self.planes, self.recorded) = (planes, true);
+        true
+    }
+
+    fn record_of<'r>(&self, row: &'r Row) -> Option<&'r [Scored]> {
+        row.recorded(self.model.id, self.version, self.temperature)
+    }
+
+    /// Runs every micro-batch for the planes; activations are kept while they fit.
+    fn compute(&mut self) -> Result<()> {
+        let (mut room, mut passes, mut outs) = (self.room()?, Vec::new(), Vec::new());
+        for range in self.micro.clone() {
+            self.settings.check()?;
+            let Some(pack) = self.pack(range)? else {
                 passes.push(None);
                 continue;
             };
-            let bytes = pack.ids.len() as u64 * per_token;
-            let keep = model.trainable() && held + bytes <= most;
-            let pass = forward.pass(Arc::new(pack), keep)?;
+            let keep = room.take(&pack);
+            let pass = self.pass(Arc::new(pack), keep)?;
             outs.push((pass.pack.clone(), pass.out.value.clone()));
-            held += if keep { bytes } else { 0 };
             passes.push(keep.then_some(pass));
         }
         // Only now, so that a device is waited for once.
         let values: Vec<&Value> = outs.iter().map(|(_, out)| out).collect();
         for ((pack, _), out) in outs.iter().zip(Value::all_to_vec(&values)?) {
-            for ((row, t), values) in pack.cells.iter().zip(out.chunks_exact(planes)) {
-                for (plane, value) in forward.planes.iter_mut().zip(values) {
-                    plane[row * width + t] = *value;
+            for ((row, t), values) in pack.cells.iter().zip(out.chunks_exact(self.planes.len())) {
+                for (plane, value) in self.planes.iter_mut().zip(values) {
+                    plane[row * self.width + t] = *value;
                 }
             }
         }
-        forward.passes = Mutex::new(passes);
-        Ok(forward)
+        self.passes = Mutex::new(passes);
+        Ok(())
+    }
+
+    /// Runs what fits of a recorded forward's micro-batches and keeps it, as `compute` would have: for a divergence, whose
+    /// values must be computed now.
+    fn hold(&self, passes: &mut [Option<Pass>]) -> Result<()> {
+        let mut room = self.room()?;
+        for (range, held) in self.micro.iter().zip(passes) {
+            self.settings.check()?;
+            match held {
+                Some(pass) => drop(room.take(&pass.pack)),
+                None => {
+                    let pack = self.pack(range.clone())?.filter(|pack| room.take(pack));
+                    *held = pack.map(|pack| self.pass(Arc::new(pack), true)).transpose()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Result<Room> {
+        let most = if self.model.trainable() { most_kept(&self.model, &self.settings)? } else { 0 };
+        Ok(Room { left: most, per_token: Memory::of(&self.model).activations_per_token })
     }
 
     fn pack(&self, range: Range<usize>) -> Result<Option<Pack>> {
@@ -154,6 +220,8 @@ impl Forward {
     }
 
     fn pass(&self, pack: Arc<Pack>, recording: bool) -> Result<Pass> {
+        let count = if recording { &self.count.recording } else { &self.count.values };
+        count.fetch_add(1, Ordering::Relaxed);
         let decoder = Decoder::new(&self.model)?;
         let mut tape = self.settings.tape(self.model.packs(), self.model.compute, recording);
         let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
@@ -193,6 +261,9 @@ impl Forward {
         }
         let mut values = vec![0.0; self.rows.len() * self.width];
         let mut passes = locked(&self.passes);
+        if self.recorded && divergences.is_empty() {
+            self.hold(&mut passes)?;
+        }
         let (mut outs, mut found) = (Vec::with_capacity(self.micro.len()), Vec::with_capacity(self.micro.len()));
         for (i, range) in self.micro.iter().enumerate() {
             self.settings.check()?;
@@ -290,6 +361,21 @@ impl Pass {
         let head = Decoder::new(model)?.head(&self.tape);
         let reference = divergence::hidden(reference, &self.pack, settings)?;
         linear_kl(&mut self.tape, &self.scored, &head, &reference, &self.pack.targets)
+    }
+}
+
+/// What is left of the bytes for activations.
+struct Room {
+    left: u64,
+    per_token: u64,
+}
+
+impl Room {
+    /// Whether the activations of a micro-batch still fit; if so they take their part.
+    fn take(&mut self, pack: &Pack) -> bool {
+        let left = self.left.checked_sub(pack.ids.len() as u64 * self.per_token).filter(|_| self.left > 0);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
     }
 }
 

@@ -26,10 +26,11 @@ use crate::model::gguf::Frozen;
 use crate::model::rows::Rows;
 use crate::model::{Head, Model, ModelInfo, SaveDtype};
 use adamw::Adamw;
-use forward::{DIVERGENCES, ENTROPY, LOGPROB, Passes, locked};
+use forward::{Count, DIVERGENCES, ENTROPY, LOGPROB, Passes, locked};
 use gradient::{ModelGrads, PlaneOf};
 use network::{Network, Own};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// Runs models in this process.
@@ -82,6 +83,13 @@ impl Solo {
     /// A handle of another engine.
     pub fn gradients(gradient: &Gradient) -> Result<&ModelGrads> {
         inside(&gradient.held)
+    }
+
+    /// How many micro-batches were run since the engine was made, for what looks inside: tests. For values alone, and for
+    /// a backward pass.
+    pub fn runs(&self) -> [u64; 2] {
+        let Count { values, recording } = &*self.passes.count;
+        [values, recording].map(|count| count.load(Ordering::Relaxed))
     }
 
     fn measure(&self, model: &Arc<Model>, request: &ForwardRequest) -> Result<Plane> {

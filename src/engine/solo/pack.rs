@@ -187,7 +187,7 @@ mod tests {
     use crate::model::rows::Row;
 
     fn rows(list: &[(&[u32], &[u32])]) -> Arc<Rows> {
-        Rows::new(list.iter().map(|(p, c)| Row { prompt: Arc::from(*p), completion: Arc::from(*c) }).collect())
+        Rows::new(list.iter().map(|(p, c)| Row::new(*p, *c)).collect())
     }
 
     #[test]

@@ -6,13 +6,15 @@
 use super::cache::{Cache, Caching, Prompts};
 use super::choose::Choice;
 use super::network::{Network, Sizes};
+use crate::engine::handle::ModelHandle;
 use crate::engine::request::{SampleOptions, SampleRequest, Samples};
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DType, Place};
+use crate::kernel::softmax::Scored;
 use crate::kernel::tape::Tape;
 use crate::kernel::value::Value;
-use crate::model::rows::{MOST_ROWS, Row, Rows};
+use crate::model::rows::{MOST_ROWS, Record, Row, Rows};
 use crate::tensor::rng::Key;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -54,7 +56,8 @@ struct Answer {
     prompt: usize,
     key: Key,
     tokens: Vec<u32>,
-    logprobs: Vec<f32>,
+    /// What the sampler saw at each token.
+    seen: Vec<Scored>,
     finished: bool,
 }
 
@@ -80,7 +83,7 @@ pub(super) fn sample(network: &dyn Network, request: &SampleRequest, settings: &
     for wave in run.waves(rows)? {
         answers.extend(run.decode(&prompts, wave, key)?);
     }
-    Ok(run.collect(answers, &prompts))
+    Ok(run.collect(answers, &prompts, &request.model))
 }
 
 struct Run<'a> {
@@ -133,7 +136,7 @@ impl Run<'_> {
             let prompt = i / n;
             let place = self.places.map_or(prompt, |places| places[prompt]);
             let key = key.fold(place as u64).fold((i % n) as u64);
-            answers.push(Answer { prompt, key, tokens: Vec::new(), logprobs: Vec::new(), finished: false });
+            answers.push(Answer { prompt, key, tokens: Vec::new(), seen: Vec::new(), finished: false });
             cache.push(unique);
         }
         let logits = self.logits(&mut tape, &prefix.last)?;
@@ -171,14 +174,14 @@ impl Run<'_> {
         cache: &mut dyn Cache,
     ) -> Result<()> {
         let width = logits.len() / active.len();
-        let picks: Vec<(u32, f32)> = logits
+        let picks: Vec<(u32, Scored)> = logits
             .par_chunks(width)
             .zip(&*active)
             .map(|(logits, &a)| self.choice.pick(logits, answers[a].key.uniform(answers[a].tokens.len() as u64)))
             .collect();
         let mut keep = Vec::with_capacity(active.len());
-        for (&a, (token, logprob)) in active.iter().zip(picks) {
-            if !logprob.is_finite() {
+        for (&a, (token, scored)) in active.iter().zip(picks) {
+            if !scored.logprob().is_finite() {
                 return Err(Error::new(
                     Kind::NotFinite,
                     format!("{}: the logits for prompt {} are not finite", self.call, answers[a].prompt),
@@ -187,7 +190,7 @@ impl Run<'_> {
             }
             let answer = &mut answers[a];
             answer.tokens.push(token);
-            answer.logprobs.push(logprob);
+            answer.seen.push(scored);
             answer.finished = self.ends(answer);
             keep.push(!answer.finished && answer.tokens.len() < self.options.max_tokens);
         }
@@ -234,7 +237,7 @@ impl Run<'_> {
         }
     }
 
-    fn collect(&self, answers: Vec<Answer>, prompts: &[Arc<[u32]>]) -> Samples {
+    fn collect(&self, answers: Vec<Answer>, prompts: &[Arc<[u32]>], model: &ModelHandle) -> Samples {
         let text = |answer: &Answer| {
             let Some(tokenizer) = self.network.tokenizer() else { return String::new() };
             let ended = answer.tokens.last().is_some_and(|t| self.network.ends().contains(t));
@@ -244,14 +247,22 @@ impl Run<'_> {
         };
         let texts = answers.iter().map(text).collect();
         let finished = answers.iter().map(|a| a.finished).collect();
-        let logprobs = answers.iter().map(|a| a.logprobs.clone()).collect();
-        let row = |a: Answer| Row { prompt: prompts[a.prompt].clone(), completion: a.tokens.into() };
+        let logprobs = answers.iter().map(|a| a.seen.iter().map(|token| token.logprob()).collect()).collect();
+        let (id, version, temperature) = (model.id, model.version(), self.options.temperature);
+        let row = |Answer { prompt, tokens, seen, .. }: Answer| {
+            let prompt = prompts[prompt].clone();
+            // Plain compositions score in candle's order of sums, which is not the sampler's.
+            if !self.settings.fused {
+                return Row::new(prompt, tokens);
+            }
+            Row::sampled(prompt, tokens, Record { model: id, version, temperature, tokens: seen })
+        };
         Samples {
             rows: Rows::of(answers.into_iter().map(row).collect(), self.network.vocabulary()),
             logprobs,
             finished,
             texts,
-            temperature: self.options.temperature,
+            temperature,
         }
     }
 }

@@ -144,10 +144,7 @@ mod tests {
     use std::sync::Arc;
 
     fn rows(list: &[(&[u32], usize)]) -> Arc<Rows> {
-        let row = |(prompt, answer): &(&[u32], usize)| Row {
-            prompt: Arc::from(*prompt),
-            completion: (0..*answer as u32).collect(),
-        };
+        let row = |(prompt, answer): &(&[u32], usize)| Row::new(*prompt, (0..*answer as u32).collect::<Vec<_>>());
         Rows::new(list.iter().map(row).collect())
     }
 
