@@ -20,6 +20,7 @@ pub mod linear;
 pub mod logprob;
 pub mod op;
 pub mod peak;
+pub mod quantised;
 pub mod rms_norm;
 pub mod rotary;
 pub mod segments;

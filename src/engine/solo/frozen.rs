@@ -38,7 +38,7 @@ impl Network for Frozen {
         &self.eos
     }
 
-    /// Nothing is packed: the products are candle's.
+    /// Nothing is packed on the way: its weights are kept as products read them.
     fn packs(&self) -> Arc<Packs> {
         Packs::new(0)
     }

@@ -7,14 +7,14 @@ use super::walk;
 use crate::error::{Error, Result};
 use crate::files;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
-use candle_core::quantized::{GgmlDType, QTensor, ggml_file};
+use candle_core::quantized::{GgmlDType, ggml_file};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 4] = b"GGUF";
-/// Formats whose products candle computes.
+/// Formats that are read.
 const FORMATS: [GgmlDType; 13] = [
     GgmlDType::F32,
     GgmlDType::F16,
@@ -31,6 +31,12 @@ const FORMATS: [GgmlDType; 13] = [
     GgmlDType::Q6K,
 ];
 const DAMAGED: &str = "the file may be cut short or damaged: compare its size with the source, or fetch it again";
+
+/// A tensor's bytes, row after row.
+pub struct Stored {
+    pub format: GgmlDType,
+    pub bytes: Vec<u8>,
+}
 
 /// A file with its header read.
 pub struct File {
@@ -138,14 +144,8 @@ impl File {
         self.content.tensor_infos.values().map(|info| info.shape.elem_count()).fold(0, usize::saturating_add)
     }
 
-    /// The tensor `name` of shape `dims`, in its format; `order` gives the row of the file that each row comes from.
-    pub fn tensor(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        order: Option<&dyn Fn(usize) -> usize>,
-        device: &Device,
-    ) -> Result<QTensor> {
+    /// The tensor `name` of shape `dims` as the file has it; `order` gives the row of the file that each comes from.
+    pub fn stored(&mut self, name: &str, dims: &[usize], order: Option<&dyn Fn(usize) -> usize>) -> Result<Stored> {
         self.used.insert(name.to_string());
         let info = self.content.tensor_infos.get(name).ok_or_else(|| {
             self.wrong(format!("the tensor {name} is missing"))
@@ -164,18 +164,14 @@ impl File {
             let sorted = (0..dims[0]).flat_map(|i| &bytes[order(i) * row..(order(i) + 1) * row]).copied().collect();
             bytes = sorted;
         }
-        Ok(ggml_file::qtensor_from_ggml(format, &bytes, dims.to_vec(), device)?)
+        Ok(Stored { format, bytes })
     }
 
     /// A tensor of shape `dims` as plain f32.
-    pub fn plain(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        order: Option<&dyn Fn(usize) -> usize>,
-        device: &Device,
-    ) -> Result<Tensor> {
-        let tensor = self.tensor(name, dims, order, device)?.dequantize(device)?;
+    pub fn plain(&mut self, name: &str, dims: &[usize], order: Option<&dyn Fn(usize) -> usize>) -> Result<Tensor> {
+        let Stored { format, bytes } = self.stored(name, dims, order)?;
+        let device = &Device::Cpu;
+        let tensor = ggml_file::qtensor_from_ggml(format, &bytes, dims.to_vec(), device)?.dequantize(device)?;
         let finite = tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());
         if !finite {
             return Err(self.wrong(format!("the tensor {name} holds numbers that are not finite")));

@@ -1,8 +1,10 @@
 //! Frozen models from GGUF files: a decoder whose weights stay quantised, for judges and simulated users.
 //!
-//! Owns what a file becomes: the metadata a trunk (`facts.rs`), the tensors its maps (`quantised.rs`), the rest a
-//! tokenizer (`tokens.rs`). The forward pass is the decoder's, rows and the KV cache are `engine`'s, as for trained models.
+//! Owns what a file becomes: the metadata a trunk (`facts.rs`), the tensors its maps (`quantised.rs`, `blocks.rs`), the
+//! rest a tokenizer (`tokens.rs`). The forward pass is the decoder's, rows and the KV cache are `engine`'s, as for trained
+//! models.
 
+mod blocks;
 mod facts;
 mod file;
 mod quantised;
@@ -17,7 +19,6 @@ use super::{Head, ModelInfo};
 use crate::error::Result;
 use crate::gpu::{DType, Place};
 use crate::kernel::rotary::Scaling;
-use candle_core::Device;
 use file::File;
 use quantised::Tensors;
 use std::path::Path;
@@ -45,7 +46,6 @@ impl Frozen {
     /// A file that is no GGUF file, is cut short, or holds an architecture, a feature or a format that is not supported;
     /// a missing key or tensor, a wrong shape; a tokenizer that cannot be made, or that belongs to another model.
     pub fn open(path: &Path, tokenizer: Option<&Path>) -> Result<Self> {
-        let device = &Device::Cpu;
         let mut file = File::open(path)?;
         let (architecture, mut trunk) = facts::read(&file)?;
         let (tokenizer, eos) = tokens::read(&file, tokenizer, trunk.vocab_size)?;
@@ -69,7 +69,7 @@ impl Frozen {
         };
         stretch(&mut file, Arc::make_mut(&mut trunk))?;
         let dim = trunk.blocks[0].heads.dim;
-        let mut tensors = Tensors { file: &mut file, architecture, dim, device };
+        let mut tensors = Tensors { file: &mut file, architecture, dim };
         let decoder = Decoder::build(trunk, &mut tensors)?;
         file.finish()?;
         Ok(Self { info, decoder })
@@ -83,7 +83,7 @@ fn stretch(file: &mut File, trunk: &mut Trunk) -> Result<()> {
         return Ok(());
     }
     for Rotation { dims, scaling, .. } in &mut trunk.rotations {
-        let factors = file.plain(FACTORS, &[dims.div_ceil(2)], None, &Device::Cpu)?.to_vec1::<f32>()?;
+        let factors = file.plain(FACTORS, &[dims.div_ceil(2)], None)?.to_vec1::<f32>()?;
         let linear = if let Scaling::Linear { factor } = scaling { *factor } else { 1.0 };
         let factors = factors.into_iter().map(|factor| f64::from(factor) * linear).collect();
         *scaling = Scaling::Factors { factors, magnitude: 1.0 };

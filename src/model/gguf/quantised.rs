@@ -1,48 +1,61 @@
-//! Maps whose weight stays as a GGUF file holds it, and the file as a decoder's source of them.
+//! Maps whose weight stays in the few bits in which a GGUF file holds it, and the file as a decoder's source of them.
 //!
-//! Owns no file format (`file.rs`). Nothing here is differentiated.
+//! Owns no file format (`file.rs`, `blocks.rs`) and no arithmetic (`kernel/quantised`). Nothing here is differentiated.
 
+use super::blocks;
 use super::facts::Architecture;
-use super::file::File;
+use super::file::{File, Stored};
 use crate::error::Result;
+use crate::kernel::elementwise::add;
+use crate::kernel::host;
+use crate::kernel::quantised::{Addend, Matrix, Product};
 use crate::kernel::tape::{Tape, Var};
 use crate::model::decoder::{LinearMap, NormWeights, Source, Weight};
 use crate::model::trunk::{Linear, Trunk};
-use candle_core::quantized::{QMatMul, QTensor};
-use candle_core::{DType, Device, Module, Tensor};
+use candle_core::Tensor;
+use rayon::prelude::*;
 use std::sync::Arc;
 
-/// W·x + b by candle's quantised products.
+/// x·W + b
 pub struct Quantised {
-    weight: Arc<QTensor>,
-    product: QMatMul,
+    weight: Arc<Matrix>,
     bias: Option<Tensor>,
 }
 
 impl Quantised {
-    fn new(weight: Arc<QTensor>, bias: Option<Tensor>) -> Result<Self> {
-        Ok(Self { product: QMatMul::from_arc(weight.clone())?, weight, bias })
+    /// W `[out,in]` as a file holds it.
+    fn new(stored: &Stored, [outputs, inputs]: [usize; 2], bias: Option<Tensor>) -> Self {
+        let Stored { format, bytes } = stored;
+        let kept = blocks::format(*format).expect("the format was checked when the file was opened");
+        let row = bytes.len() / outputs;
+        let read = |j: usize, column: &mut _| blocks::read(*format, &bytes[j * row..(j + 1) * row], column);
+        Self { weight: Arc::new(Matrix::pack(kept, [inputs, outputs], read)), bias }
+    }
+
+    fn product(&self, tape: &mut Tape, x: &Var, addend: Addend) -> Result<Var> {
+        tape.stop().check()?;
+        Ok(tape.constant(tape.run(Product { x: &x.value, weight: &self.weight, addend })?))
     }
 }
 
 impl LinearMap for Quantised {
     fn apply(&self, tape: &mut Tape, x: &Var) -> Result<Var> {
-        let y = self.product.forward(x.tensor()?)?;
-        Ok(tape.constant(match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
-            None => y,
-        }))
+        self.product(tape, x, self.bias.as_ref().map_or(Addend::None, Addend::Bias))
+    }
+
+    fn add_to(&self, tape: &mut Tape, x: &Var, residual: &Var) -> Result<Var> {
+        if self.bias.is_none() {
+            return self.product(tape, x, Addend::Rows(&residual.value));
+        }
+        let y = self.apply(tape, x)?;
+        add(tape, residual, &y)
     }
 
     fn rows(&self, tape: &mut Tape, ids: Arc<[u32]>) -> Result<Var> {
-        let ids = Tensor::new(&ids[..], &self.weight.device())?;
-        let rows = match &self.product {
-            QMatMul::QTensor(weight) => weight.embedding(&ids)?,
-            QMatMul::Tensor(weight) | QMatMul::TensorF16(weight) => {
-                weight.index_select(&ids, 0)?.to_dtype(DType::F32)?
-            }
-        };
-        Ok(tape.constant(rows))
+        let width = self.weight.rows();
+        let mut rows = vec![0.0; ids.len() * width];
+        rows.par_chunks_mut(width).zip(&*ids).for_each(|(row, &id)| self.weight.column(id as usize, row));
+        Ok(tape.constant(host::tensor(rows, &[ids.len(), width])?))
     }
 }
 
@@ -52,13 +65,6 @@ pub struct Tensors<'a> {
     pub architecture: &'a Architecture,
     /// Numbers of a head.
     pub dim: usize,
-    pub device: &'a Device,
-}
-
-impl Tensors<'_> {
-    fn weight(&mut self, name: &str, dims: &[usize]) -> Result<Arc<QTensor>> {
-        Ok(Arc::new(self.file.tensor(&format!("{name}.weight"), dims, None, self.device)?))
-    }
 }
 
 impl Source for Tensors<'_> {
@@ -75,26 +81,27 @@ impl Source for Tensors<'_> {
         let turned = self.architecture.interleaved.contains(&linear.slot);
         let order: Option<&dyn Fn(usize) -> usize> = if turned { Some(&interleaved) } else { None };
         let dims = [linear.outputs, linear.inputs];
-        let weight = self.file.tensor(&format!("{}.weight", linear.name), &dims, order, self.device)?;
+        let weight = self.file.stored(&format!("{}.weight", linear.name), &dims, order)?;
         let bias = format!("{}.bias", linear.name);
         let biased = linear.bias || self.file.has(&bias);
-        let bias = biased.then(|| self.file.plain(&bias, &dims[..1], order, self.device)).transpose()?;
-        Quantised::new(Arc::new(weight), bias)
+        let bias = biased.then(|| self.file.plain(&bias, &dims[..1], order)).transpose()?;
+        Ok(Quantised::new(&weight, dims, bias))
     }
 
     fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<Quantised> {
-        Quantised::new(self.weight(name, &[rows, width])?, None)
+        let dims = [rows, width];
+        let weight = self.file.stored(&format!("{name}.weight"), &dims, None)?;
+        Ok(Quantised::new(&weight, dims, None))
     }
 
     fn norm(&mut self, name: &str, width: usize, biased: bool) -> Result<NormWeights> {
-        let mut plain =
-            |kind: &str| self.file.plain(&format!("{name}.{kind}"), &[width], None, self.device).map(Weight::constant);
+        let mut plain = |kind: &str| self.file.plain(&format!("{name}.{kind}"), &[width], None).map(Weight::constant);
         Ok(NormWeights { weight: plain("weight")?, bias: biased.then(|| plain("bias")).transpose()? })
     }
 
     fn head(&mut self, trunk: &Trunk, embedding: &Quantised) -> Result<Quantised> {
         if trunk.tied {
-            return Ok(Quantised { weight: embedding.weight.clone(), product: embedding.product.clone(), bias: None });
+            return Ok(Quantised { weight: embedding.weight.clone(), bias: None });
         }
         self.table(trunk.names.lm_head, trunk.vocab_size, trunk.hidden_size)
     }

@@ -159,13 +159,24 @@ impl Gguf {
         self.set("tokenizer.ggml.tokens", Value::Array(tokens));
     }
 
-    /// Writes the file, matrices in `format` where their rows hold whole blocks of it, everything else in f32.
-    pub fn write(&self, path: &Path, format: GgmlDType) {
+    /// The model whose numbers are those that a file in `format` holds.
+    pub fn rounded(&self, format: GgmlDType) -> Self {
+        let tensors = self.quantised(format).into_iter();
+        let tensors = tensors.map(|(name, t)| (name, t.dequantize(&Device::Cpu).unwrap())).collect();
+        Self { metadata: self.metadata.clone(), tensors }
+    }
+
+    fn quantised(&self, format: GgmlDType) -> Vec<(String, QTensor)> {
         let quantise = |(name, tensor): (&String, &Tensor)| {
             let fits = tensor.rank() == 2 && tensor.dims()[1] % format.block_size() == 0;
             (name.clone(), QTensor::quantize(tensor, if fits { format } else { GgmlDType::F32 }).unwrap())
         };
-        let tensors: Vec<(String, QTensor)> = self.tensors.iter().map(quantise).collect();
+        self.tensors.iter().map(quantise).collect()
+    }
+
+    /// Writes the file, matrices in `format` where their rows hold whole blocks of it, everything else in f32.
+    pub fn write(&self, path: &Path, format: GgmlDType) {
+        let tensors = self.quantised(format);
         let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let metadata: Vec<(&str, &Value)> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let mut file = std::fs::File::create(path).unwrap();
