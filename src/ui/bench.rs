@@ -60,6 +60,8 @@ fn measure(args: &BenchArgs) -> Result<()> {
         Some(machine) => limits(machine),
         None => "limits     those of a GPU are measured by `rhopo gpu check ceilings`".to_string(),
     });
+    let tokens = median(timings.iter().map(|t| t.tokens as f64));
+    out::line(&format!("tokens     {tokens:>8} of answers in a step"));
     let part = |name: &str, of: fn(&Timing) -> Phase| {
         let phases: Vec<(Phase, usize)> = timings.iter().map(|t| (of(t), t.tokens)).collect();
         out::line(&line(name, &phases, machine.as_ref()));

@@ -144,6 +144,7 @@ fn bench_states_the_limits_and_how_near_to_them_each_phase_came() {
     let limits = line("limits");
     assert!(number(&limits[1]) > 0.0 && limits[2] == "GFLOP/s" && number(&limits[6]) > 0.0, "{out}");
     assert!(out.contains("(2 threads, "), "{out}");
+    assert_eq!(number(&line("tokens")[1]), 128.0 * 32.0);
     let floor_of = |name: &str| {
         let words = line(name);
         let ([.., floor, unit, share, percent], seconds) = (&words[..], number(&words[1])) else { panic!("{out}") };
