@@ -38,7 +38,7 @@ fn every_planted_mistake_is_found_where_it_is() {
 
 #[test]
 fn nothing_is_found_in_what_is_shipped() {
-    for folder in ["scripts", "stdlib", "benches"] {
+    for folder in ["scripts", "stdlib", "examples", "benches"] {
         let (loader, sources) = sources(folder);
         assert!(!sources.is_empty());
         for source in sources {

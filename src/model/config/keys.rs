@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Keys that do not change how a decoder computes its logits; older files hold settings of sampling as well.
-const WITHOUT_EFFECT: [&str; 65] = [
+const WITHOUT_EFFECT: [&str; 66] = [
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_commit_hash",
     "_from_model_config",
+    "_model_name_or_path",
     "_name_or_path",
     "architectures",
     "attn_implementation",
