@@ -282,8 +282,8 @@ fn scoring(key: Key, n: usize, vocabulary: usize, targets: Targets) -> Vec<Entry
     let own = [t(n, 24, 1), t(vocabulary, 24, 2)];
     let both = [t(n, 24, 1), t(vocabulary, 24, 2), t(n, 18, 3), t(vocabulary, 18, 4)];
     let caps = [[None, None], [Some(3.0), None], [None, Some(3.0)], [Some(3.0), Some(5.0)]];
-    let logprobs =
-        [None, Some(3.0)].map(|softcap| operation(LinearLogprob { targets: targets.clone(), softcap }, own.clone()));
+    let logprobs = [None, Some(3.0)]
+        .map(|softcap| operation(LinearLogprob { targets: targets.clone(), softcap, found: None }, own.clone()));
     let divergences = caps.map(|[softcap, other]| {
         operation(LinearKl { targets: targets.clone(), softcap, other }, both.clone()).frozen(2)
     });

@@ -12,7 +12,7 @@ use crate::error::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A language-model head.
 #[derive(Debug, Clone)]
@@ -45,32 +45,47 @@ impl Targets {
 /// Most numbers of a chunk (4 MiB of f32); it has as many columns as a block of a softmax at most.
 const NUMBERS: usize = 1 << 20;
 
-/// h `[U,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats).
-pub fn linear_logprob(tape: &mut Tape, h: &Var, head: &LmHead, targets: &Targets) -> Result<Var> {
-    tape.apply(LinearLogprob { targets: targets.clone(), softcap: head.softcap }, [h, &head.weight])
+/// h `[U,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats). What `found`
+/// holds is not computed again, and what is computed stays in it. (On the host; a device's kernels find their own.)
+pub fn linear_logprob(tape: &mut Tape, h: &Var, head: &LmHead, targets: &Targets, found: &Found) -> Result<Var> {
+    let op = LinearLogprob { targets: targets.clone(), softcap: head.softcap, found: Some(found.clone()) };
+    tape.apply(op, [h, &head.weight])
 }
+
+/// What the softmaxes of a pass come to, once somebody has found it: the sampler, or the first pass over the same rows.
+pub type Found = Arc<OnceLock<Stats>>;
 
 #[derive(Clone)]
 pub(super) struct LinearLogprob {
     pub(super) targets: Targets,
     pub(super) softcap: Option<f32>,
+    /// `None`: found anew in every pass.
+    pub(super) found: Option<Found>,
 }
 
 impl Operation<2> for LinearLogprob {
     /// h and W, and what the softmax of each row came to.
-    type Saved = ([Var; 2], Stats);
+    type Saved = ([Var; 2], Found);
 
     fn host(&self, tape: &Tape, inputs: [&Var; 2]) -> Result<(Tensor, Self::Saved)> {
-        let stats = self.forward(tensors(inputs)?, tape.stop())?;
+        let found = self.found.clone().unwrap_or_default();
+        let stats = match found.get() {
+            Some(stats) => stats,
+            None => {
+                let stats = self.forward(tensors(inputs)?, tape.stop())?;
+                found.get_or_init(|| stats)
+            }
+        };
         let pair = |i: usize| {
             let token = Scored { softmax: stats.rows[self.targets.rows[i] as usize], z: stats.target[i] };
             [token.logprob(), token.entropy()]
         };
         let y: Vec<f32> = (0..self.targets.len()).flat_map(pair).collect();
-        Ok((host::tensor(y, &[self.targets.len(), 2])?, (inputs.map(Var::clone), stats)))
+        Ok((host::tensor(y, &[self.targets.len(), 2])?, (inputs.map(Var::clone), found)))
     }
 
-    fn backward(&self, ([hv, wv], stats): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+    fn backward(&self, ([hv, wv], found): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        let stats = found.get().expect("the forward pass found it");
         let upstream = Upstream::new(&self.targets, &host::read(dy)?, stats.rows.len());
         let (rows, width) = hv.value.dims2()?;
         let (hidden, weight) = (host::read(hv.tensor()?)?, host::read(wv.tensor()?)?);
@@ -105,7 +120,7 @@ impl Operation<2> for LinearLogprob {
 
 impl LinearLogprob {
     fn forward(&self, [h, w]: [&Tensor; 2], stop: &Stop) -> Result<Stats> {
-        let Self { targets, softcap } = self;
+        let Self { targets, softcap, .. } = self;
         let (rows, width) = h.dims2()?;
         let (h, w) = (host::read(h)?, host::read(w)?);
         let scale = (1.0 / targets.temperature) as f32;
@@ -139,11 +154,12 @@ pub(super) fn plain_logits(h: &Tensor, w: &Tensor, by: Option<f32>) -> Result<Te
 }
 
 /// What the softmax of each row of h comes to.
-pub(super) struct Stats {
+#[derive(Debug)]
+pub struct Stats {
     /// `[U]`
-    rows: Vec<Softmax>,
+    pub rows: Vec<Softmax>,
     /// z = logit / temperature at each pair's token, `[P]`.
-    target: Vec<f32>,
+    pub target: Vec<f32>,
 }
 
 /// The gradients of log-probability (summed over a row's pairs) and entropy, per row of h.

@@ -8,7 +8,7 @@ use super::elementwise::{Columns, Gelu, columns};
 use super::gemm::{Mat, Packed};
 use super::gradients::ParameterGrads;
 use super::linear::{Layout, linear};
-use super::logprob::{LmHead, Targets, linear_logprob};
+use super::logprob::{Found, LmHead, Targets, linear_logprob};
 use super::op::Operation;
 use super::rotary::{Scaling, frequencies};
 use super::segments::{Segment, Segments};
@@ -180,7 +180,7 @@ fn capped_logits_are_the_same_numbers_when_sampling_and_when_scoring() {
     let logits = logits.host().expect("on the host");
     assert!(numbers(logits).iter().all(|z| z.abs() <= 3.0));
     let targets = Targets { rows: Arc::from([0, 4]), tokens: Arc::from([7, 250]), temperature: 1.0 };
-    let scored = linear_logprob(&mut tape, &hv, &head, &targets).expect("the operation runs").value;
+    let scored = linear_logprob(&mut tape, &hv, &head, &targets, &Found::default()).expect("the operation runs").value;
     let scored = scored.host().expect("on the host");
     for (i, (row, token)) in [(0, 7), (4, 250)].into_iter().enumerate() {
         let z: Vec<f32> = logits.get(row).and_then(|row| row.to_vec1()).expect("a row");
@@ -188,6 +188,30 @@ fn capped_logits_are_the_same_numbers_when_sampling_and_when_scoring() {
         let own: f32 = scored.get(i).and_then(|pair| pair.get(0)?.to_scalar()).expect("a number");
         assert!((f64::from(z[token]) - lse - f64::from(own)).abs() < 2e-6, "row {row}");
     }
+}
+
+#[test]
+fn what_was_found_of_softmaxes_is_not_computed_again() {
+    let key = Key::new(13);
+    let (h, w) = (random(&[5, 12], key.fold(1)), random(&[300, 12], key.fold(2)));
+    let targets = Targets { rows: Arc::from([0, 4]), tokens: Arc::from([7, 250]), temperature: 0.7 };
+    let run = |h: &Tensor, found: &Found| {
+        let mut tape = Tape::recording(Packs::new(0));
+        let (hv, weight) = (tape.parameter(h.clone(), 0, true), tape.parameter(w.clone(), 1, true));
+        let y = linear_logprob(&mut tape, &hv, &lm_head(&weight, None), &targets, found).expect("the operation runs");
+        let mut grads = ParameterGrads::default();
+        let upstream = Tensor::new(&[[1f32, 0.5], [-2.0, 0.25]], &Device::Cpu).expect("a tensor");
+        tape.backward(&y, upstream, &mut grads).expect("a gradient");
+        let grads = [0, 1].map(|i| numbers(grads.get(i).expect("a gradient").host().expect("on the host")));
+        (numbers(y.value.host().expect("on the host")), grads)
+    };
+    let found = Found::default();
+    let first = run(&h, &found);
+    assert_eq!(run(&h, &found), first, "with what the first pass found");
+    // Other hidden states come to the same values: no logits are made of them.
+    let other = random(&[5, 12], key.fold(3));
+    assert_eq!(run(&other, &found).0, first.0);
+    assert_ne!(run(&other, &Found::default()).0, first.0);
 }
 
 #[test]

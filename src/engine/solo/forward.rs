@@ -15,8 +15,8 @@ use crate::kernel::attention::attention;
 use crate::kernel::divergence::linear_kl;
 use crate::kernel::elementwise::gather;
 use crate::kernel::gradients::ParameterGrads;
-use crate::kernel::logprob::linear_logprob;
-use crate::kernel::softmax::Scored;
+use crate::kernel::logprob::{Found, Stats, linear_logprob};
+use crate::kernel::softmax::{Scored, Softmax};
 use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
 use crate::model::decoder::Decoder;
@@ -42,6 +42,8 @@ pub struct Forward {
     planes: Vec<Vec<f32>>,
     /// Whether the planes are what the sampler recorded.
     recorded: bool,
+    /// What the head's softmaxes of each micro-batch came to: its product is not run for them twice.
+    found: Vec<Found>,
     /// Micro-batches whose activations are held, by index; others are recomputed.
     passes: Mutex<Vec<Option<Pass>>>,
     /// From one reference each.
@@ -120,6 +122,7 @@ impl Passes {
             width,
             planes: vec![vec![0.0; rows.len() * width]; planes],
             recorded: false,
+            found: micro.iter().map(|_| Found::default()).collect(),
             passes: Mutex::new(micro.iter().map(|_| None).collect()),
             divergences: Mutex::default(),
             micro,
@@ -169,14 +172,14 @@ impl Forward {
     /// Runs every micro-batch for the planes; activations are kept while they fit.
     fn compute(&mut self) -> Result<()> {
         let (mut room, mut passes, mut outs) = (self.room()?, Vec::new(), Vec::new());
-        for range in self.micro.clone() {
+        for (i, range) in self.micro.iter().enumerate() {
             self.settings.check()?;
-            let Some(pack) = self.pack(range)? else {
+            let Some(pack) = self.pack(range.clone())? else {
                 passes.push(None);
                 continue;
             };
             let keep = room.take(&pack);
-            let pass = self.pass(Arc::new(pack), keep)?;
+            let pass = self.pass(i, Arc::new(pack), keep)?;
             outs.push((pass.pack.clone(), pass.out.value.clone()));
             passes.push(keep.then_some(pass));
         }
@@ -197,13 +200,13 @@ impl Forward {
     /// values must be computed now.
     fn hold(&self, passes: &mut [Option<Pass>]) -> Result<()> {
         let mut room = self.room()?;
-        for (range, held) in self.micro.iter().zip(passes) {
+        for (i, (range, held)) in self.micro.iter().zip(passes).enumerate() {
             self.settings.check()?;
             match held {
                 Some(pass) => drop(room.take(&pass.pack)),
                 None => {
                     let pack = self.pack(range.clone())?.filter(|pack| room.take(pack));
-                    *held = pack.map(|pack| self.pass(Arc::new(pack), true)).transpose()?;
+                    *held = pack.map(|pack| self.pass(i, Arc::new(pack), true)).transpose()?;
                 }
             }
         }
@@ -219,7 +222,8 @@ impl Forward {
         Pack::new(&self.rows, range, self.measured, self.temperature, self.settings.share_prefixes)
     }
 
-    fn pass(&self, pack: Arc<Pack>, recording: bool) -> Result<Pass> {
+    /// Runs micro-batch number `i`.
+    fn pass(&self, i: usize, pack: Arc<Pack>, recording: bool) -> Result<Pass> {
         let count = if recording { &self.count.recording } else { &self.count.values };
         count.fetch_add(1, Ordering::Relaxed);
         let decoder = Decoder::new(&self.model)?;
@@ -232,7 +236,10 @@ impl Forward {
         let out = match self.model.config.head {
             Head::Lm => {
                 let head = decoder.head(&tape);
-                linear_logprob(&mut tape, &scored, &head, &pack.targets)? // [P,2]
+                if self.recorded {
+                    self.found[i].get_or_init(|| self.stats(&pack));
+                }
+                linear_logprob(&mut tape, &scored, &head, &pack.targets, &self.found[i])? // [P,2]
             }
             Head::Value | Head::Score => {
                 let values = decoder.measure(&mut tape, &scored)?; // [U,1]
@@ -240,6 +247,18 @@ impl Forward {
             }
         };
         Ok(Pass { tape, out, scored, divergences: Vec::new(), pack })
+    }
+
+    /// What the sampler recorded of a pack's pairs and their rows.
+    fn stats(&self, pack: &Pack) -> Stats {
+        let unseen = Softmax { lse: f32::NAN, mean: f32::NAN };
+        let mut stats = Stats { rows: vec![unseen; pack.scored.len()], target: Vec::with_capacity(pack.cells.len()) };
+        for (&at, &(row, t)) in pack.targets.rows.iter().zip(&pack.cells) {
+            let Scored { softmax, z } = self.record_of(&self.rows[row]).expect("every row has a record")[t];
+            stats.rows[at as usize] = softmax;
+            stats.target.push(z);
+        }
+        stats
     }
 
     /// The values of one of the planes that every pass has, row-major.
@@ -274,7 +293,7 @@ impl Forward {
                 Some(pass) => pass,
                 None => match self.pack(range.clone())? {
                     Some(pack) => {
-                        again = self.pass(Arc::new(pack), false)?;
+                        again = self.pass(i, Arc::new(pack), false)?;
                         &mut again
                     }
                     None => {
@@ -317,14 +336,14 @@ impl Forward {
         let reached: Vec<(usize, &Vec<f32>)> =
             (0..divergences.len()).filter_map(|i| Some((i, given(DIVERGENCES + i)?))).collect();
         let passes = locked(&self.passes);
-        for (range, pass) in self.micro.iter().zip(passes.iter()) {
+        for (i, (range, pass)) in self.micro.iter().zip(passes.iter()).enumerate() {
             self.settings.check()?;
             let mut again;
             let (pass, outs) = match pass {
                 Some(pass) => (pass, reached.iter().map(|&(i, _)| pass.divergences[i].clone()).collect()),
                 None => match self.pack(range.clone())? {
                     Some(pack) => {
-                        again = self.pass(Arc::new(pack), true)?;
+                        again = self.pass(i, Arc::new(pack), true)?;
                         let diverge = |&(i, _): &(usize, _)| {
                             again.diverge(&self.model, &divergences[i].reference, &self.settings)
                         };

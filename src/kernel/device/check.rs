@@ -318,7 +318,7 @@ fn scored(rows: usize, vocabulary: usize, width: usize) -> Result<[Case; 2]> {
         exact: Exact::Value,
         apply,
     };
-    let logprob = LinearLogprob { targets: targets.clone(), softcap: None };
+    let logprob = LinearLogprob { targets: targets.clone(), softcap: None, found: None };
     let kl = LinearKl { targets, softcap: Some(8.0), other: None };
     Ok([
         scored("logprob", 2, Box::new(move |tape, v| tape.apply(logprob.clone(), [&v[0], &v[1]]))),

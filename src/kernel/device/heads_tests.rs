@@ -52,7 +52,7 @@ enum Scored {
 impl Scored {
     /// Both operations with and without soft caps.
     fn all(targets: &Targets) -> Vec<Self> {
-        let logprob = |softcap| Self::Logprob(LinearLogprob { targets: targets.clone(), softcap });
+        let logprob = |softcap| Self::Logprob(LinearLogprob { targets: targets.clone(), softcap, found: None });
         let kl = |softcap, other| Self::Kl(LinearKl { targets: targets.clone(), softcap, other });
         vec![logprob(None), logprob(Some(3.0)), kl(None, None), kl(Some(3.0), None), kl(Some(4.0), Some(3.0))]
     }
@@ -256,7 +256,7 @@ fn a_large_vocabulary_takes_the_memory_of_a_chunk() {
         let gpu = Gpu::emulated(3);
         let inputs = on(&gpu, &all, dtype);
         for op in [
-            Scored::Logprob(LinearLogprob { targets: targets.clone(), softcap: None }),
+            Scored::Logprob(LinearLogprob { targets: targets.clone(), softcap: None, found: None }),
             Scored::Kl(LinearKl { targets: targets.clone(), softcap: None, other: None }),
         ] {
             let dy = upstream(targets.len() * op.planes(), key);
