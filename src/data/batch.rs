@@ -8,7 +8,7 @@ use crate::engine::Samples;
 use crate::error::{Error, Kind, Result};
 use crate::model::rows::MOST_ROWS;
 use crate::model::rows::Rows;
-use crate::tensor::arrange::rearrange;
+use crate::tensor::arrange::{Run, rearrange};
 use crate::tensor::shape::show;
 use crate::tensor::{Device, Tensor, count};
 use serde_json::Value;
@@ -380,8 +380,8 @@ impl std::fmt::Display for Batch {
 fn take(tensor: &Tensor, indices: &[usize], width: impl Fn(usize) -> usize) -> Result<Tensor> {
     let old = tensor.dims()[1];
     let width = width(old);
-    let cells = indices.iter().flat_map(|&i| (0..width).map(move |j| Some((0, i * old + j)))).collect();
-    rearrange(&[tensor], &[indices.len(), width], cells)
+    let run = |(row, &i): (usize, &usize)| Run { to: row * width, input: 0, from: i * old, len: width };
+    rearrange(&[tensor], &[indices.len(), width], indices.iter().enumerate().map(run).collect())
 }
 
 #[cfg(test)]

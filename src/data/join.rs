@@ -4,8 +4,7 @@ use super::batch::{Batch, Column};
 use crate::error::{Error, Result};
 use crate::model::rows::MOST_ROWS;
 use crate::model::rows::Rows;
-use crate::tensor::arrange::rearrange;
-use crate::tensor::count;
+use crate::tensor::arrange::{Run, rearrange};
 use crate::tensor::shape::show;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -96,12 +95,14 @@ fn column(name: &str, parts: &[Batch]) -> Result<Column> {
         )));
     }
     let rows: usize = parts.iter().map(Batch::len).sum();
-    count(&[rows, width])?;
-    let cells = tensors.iter().enumerate().flat_map(|(n, tensor)| {
-        let (rows, own) = (tensor.dims()[0], tensor.dims()[1]);
-        (0..rows).flat_map(move |i| (0..width).map(move |t| (t < own).then_some((n, i * own + t))))
-    });
-    Ok(Column::Tensor(rearrange(&tensors, &[rows, width], cells.collect())?))
+    let mut runs = Vec::with_capacity(rows);
+    for (input, tensor) in tensors.iter().enumerate() {
+        let len = tensor.dims()[1];
+        runs.extend((0..tensor.dims()[0]).map(|i| (input, i * len, len)));
+    }
+    let run = |(row, (input, from, len))| Run { to: row * width, input, from, len };
+    let runs = runs.into_iter().enumerate().map(run).collect();
+    Ok(Column::Tensor(rearrange(&tensors, &[rows, width], runs)?))
 }
 
 #[cfg(test)]

@@ -4,8 +4,11 @@
 //! finite is an error that names its row: it would poison its whole group silently.
 
 use crate::error::{Error, Kind, Result};
+use crate::tensor::blocks::{BLOCK, make, make_chunks};
+use crate::tensor::cells::{Cells, Numbers};
 use crate::tensor::value::common_dtype;
 use crate::tensor::{Tensor, shape};
+use rayon::prelude::*;
 
 /// `(r − mean)/(std + 1e-4)` per group, Bessel-corrected std (GRPO; arXiv:2402.03300).
 pub fn group(reward: &Tensor, n: usize) -> Result<Tensor> {
@@ -51,38 +54,53 @@ pub struct Gae {
 /// outside the mask are skipped: the next value and the trace pass through them. All inputs `[B,T]`.
 pub fn gae(reward: &Tensor, value: &Tensor, mask: &Tensor, gamma: f64, lambda: f64) -> Result<Gae> {
     let name = "advantage::gae";
-    let (rewards, values, masks) =
-        (rows(name, "reward", reward, mask)?, rows(name, "value", value, mask)?, mask.to_rows()?);
-    let mut advantages = vec![0.0; mask.len()];
-    let mut returns = advantages.clone();
-    let width = mask.dims()[1];
-    for (i, row) in masks.iter().enumerate() {
+    let (rewards, values, mask_cells) =
+        (rows(name, "reward", reward, mask)?, rows(name, "value", value, mask)?, Cells::of(mask.data())?);
+    let (rewards, values, held) = (rewards.read(), values.read(), mask_cells.read());
+    let (rewards, values, masks) = (rewards.numbers(), values.numbers(), held.numbers());
+    let advantages = by_rows(mask, |start, row| {
         let (mut next_value, mut trace) = (0.0, 0.0);
-        for t in (0..width).rev().filter(|t| row[*t] != 0.0) {
-            let (r, v) = (rewards[i][t], values[i][t]);
+        for t in (0..row.len()).rev().filter(|t| masks.at(start + t) != 0.0) {
+            let (r, v) = (rewards.at(start + t), values.at(start + t));
             trace = r + gamma * next_value - v + gamma * lambda * trace;
             next_value = v;
-            advantages[i * width + t] = trace;
-            returns[i * width + t] = trace + v;
+            row[t] = trace;
         }
-    }
+    });
+    let returns = make(mask.len(), |start, strip, _: &mut [_; 0]| {
+        for (i, cell) in strip.iter_mut().enumerate() {
+            let at = start + i;
+            *cell = if masks.at(at) == 0.0 { 0.0 } else { advantages[at] + values.at(at) };
+        }
+    });
     let make = |cells| like(&[reward, value], mask, cells);
-    Ok(Gae { advantage: make(advantages)?, ret: make(returns)? })
+    Ok(Gae { ret: make(returns)?, advantage: make(advantages)? })
 }
 
 /// The discounted sum of this and all later masked rewards of the row, `[B,T]`, 0 outside the mask.
 pub fn to_go(reward: &Tensor, mask: &Tensor, gamma: f64) -> Result<Tensor> {
-    let (rewards, masks) = (rows("advantage::to_go", "reward", reward, mask)?, mask.to_rows()?);
-    let width = mask.dims()[1];
-    let mut cells = vec![0.0; mask.len()];
-    for (i, row) in masks.iter().enumerate() {
+    let (rewards, mask_cells) = (rows("advantage::to_go", "reward", reward, mask)?, Cells::of(mask.data())?);
+    let (rewards, held) = (rewards.read(), mask_cells.read());
+    let (rewards, masks) = (rewards.numbers(), held.numbers());
+    let cells = by_rows(mask, |start, row| {
         let mut sum = 0.0;
-        for t in (0..width).rev().filter(|t| row[*t] != 0.0) {
-            sum = rewards[i][t] + gamma * sum;
-            cells[i * width + t] = sum;
+        for t in (0..row.len()).rev().filter(|t| masks.at(start + t) != 0.0) {
+            sum = rewards.at(start + t) + gamma * sum;
+            row[t] = sum;
         }
-    }
+    });
     like(&[reward], mask, cells)
+}
+
+/// As many cells as `mask` has, row by row: `fill(first cell, row)` gets the row cleared.
+fn by_rows(mask: &Tensor, fill: impl Fn(usize, &mut [f64]) + Sync) -> Vec<f64> {
+    let width = mask.dims()[1];
+    let rows = (BLOCK / width.max(1)).max(1);
+    make_chunks(mask.len(), rows * width, mask.len(), |chunk, cells: &mut [f64]| {
+        for (i, row) in cells.chunks_mut(width).enumerate() {
+            fill((chunk * rows + i) * width, row);
+        }
+    })
 }
 
 fn like(inputs: &[&Tensor], mask: &Tensor, cells: Vec<f64>) -> Result<Tensor> {
@@ -90,21 +108,32 @@ fn like(inputs: &[&Tensor], mask: &Tensor, cells: Vec<f64>) -> Result<Tensor> {
     Ok(Tensor::from_host(cells, mask.dims(), common_dtype(inputs), mask.device())?.with_tokens(tokens))
 }
 
-/// Rows of `x`, of the mask's shape and finite wherever the mask selects.
-fn rows(name: &str, argument: &str, x: &Tensor, mask: &Tensor) -> Result<Vec<Vec<f64>>> {
+/// The cells of `x`, of the mask's shape and finite wherever the mask selects.
+fn rows(name: &str, argument: &str, x: &Tensor, mask: &Tensor) -> Result<Cells> {
     mask.matrix(name)?;
     if x.dims() != mask.dims() {
         let (found, expected) = (shape::show(x.dims()), shape::show(mask.dims()));
         let hint = "a reward per row goes onto its last token with at_last(reward, mask)";
         return Err(Error::shape(format!("`{name}`: {argument} has shape {found}, the mask {expected}")).hint(hint));
     }
-    let rows = x.to_rows()?;
-    for (i, (row, mask)) in rows.iter().zip(mask.to_rows()?).enumerate() {
-        if let Some(t) = (0..row.len()).find(|t| mask[*t] != 0.0 && !row[*t].is_finite()) {
-            return Err(not_finite(name, argument, row[t], format!("row {i}, token {t}")));
-        }
+    let (cells, masks) = (Cells::of(x.data())?, Cells::of(mask.data())?);
+    if let Some(i) = first_not_finite(cells.read().numbers(), masks.read().numbers()) {
+        let (value, width) = (cells.read().numbers().at(i), mask.dims()[1]);
+        return Err(not_finite(name, argument, value, format!("row {}, token {}", i / width, i % width)));
     }
-    Ok(rows)
+    Ok(cells)
+}
+
+/// The first cell under the mask that is not finite.
+fn first_not_finite(x: Numbers, mask: Numbers) -> Option<usize> {
+    let of_block = |start: usize| {
+        let end = x.len().min(start + BLOCK);
+        (start..end).find(|&i| mask.at(i) != 0.0 && !x.at(i).is_finite())
+    };
+    if x.len() <= BLOCK {
+        return of_block(0);
+    }
+    (0..x.len().div_ceil(BLOCK)).into_par_iter().map(|block| of_block(block * BLOCK)).find_first(Option::is_some)?
 }
 
 fn by_group(name: &str, reward: &Tensor, n: usize, f: impl Fn(&[f64]) -> Vec<f64>) -> Result<Tensor> {

@@ -2,7 +2,8 @@
 //! (Schulman 2020, "Approximating KL divergence": k1, k2, k3). Per token; aggregate with `mask`.
 
 use crate::error::Result;
-use crate::tensor::{Tensor, ops};
+use crate::tensor::elementwise::op;
+use crate::tensor::{Op, Tensor, ops};
 
 /// `logp − reference`: unbiased, high variance.
 pub fn k1(logp: &Tensor, reference: &Tensor) -> Result<Tensor> {
@@ -21,14 +22,10 @@ pub fn k3(logp: &Tensor, reference: &Tensor) -> Result<Tensor> {
 }
 
 /// One operation rather than four: `expm1` keeps the small differences that rounding `e^d` to f32 would lose.
-static K3: crate::tensor::Op<2> = crate::tensor::Op {
-    name: "kl::k3",
-    value: |[p, q]| (q - p).exp_m1() - (q - p),
-    slope: Some(|g, [p, q], _| {
-        let slope = g * (q - p).exp_m1();
-        [-slope, slope]
-    }),
-};
+static K3: Op<2> = op!(2, "kl::k3", |[p, q]| (q - p).exp_m1() - (q - p), |g, [p, q], _| {
+    let slope = g * (q - p).exp_m1();
+    [-slope, slope]
+});
 
 #[cfg(test)]
 mod tests {

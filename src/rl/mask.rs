@@ -6,12 +6,13 @@
 //! gradient flows into them.
 
 use crate::error::{Error, Result};
-use crate::tensor::arrange::rearrange;
+use crate::tensor::arrange::{Run, rearrange};
+use crate::tensor::masked::{self, Over};
 use crate::tensor::{Tensor, ops, shape};
 
 /// Σ over each row's masked cells, `[B,1]`.
 pub fn seq_sum(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    masked("seq_sum", x, mask)?.0.sum_last()
+    sum("seq_sum", x, mask, Over::Rows)
 }
 
 /// The mean over each row's masked cells, `[B,1]`; 0 for a row without any.
@@ -34,9 +35,8 @@ pub fn const_mean(x: &Tensor, mask: &Tensor, length: f64) -> Result<Tensor> {
     if !(length.is_finite() && length > 0.0) {
         return Err(Error::value(format!("`const_mean` divides by a positive length, found {length}")));
     }
-    let (cells, _) = masked("const_mean", x, mask)?;
-    let rows = cells.dims()[0] as f64;
-    divide(&cells.sum_cells()?, rows * length)
+    let sum = sum("const_mean", x, mask, Over::Batch)?;
+    ops::DIV.on(&sum, &sum.number(mask.dims()[0] as f64 * length)?)
 }
 
 /// `(x − mean)/(std + 1e-8)` over the masked cells, biased variance; 0 outside the mask.
@@ -45,8 +45,7 @@ pub fn whiten(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let centred = ops::SUB.on(x, &mean)?;
     let variance = mean_of_cells("whiten", &ops::SQUARE.on(&centred)?, mask)?;
     let spread = ops::ADD.on(&ops::SQRT.on(&variance)?, &variance.number(1e-8)?)?;
-    let (cells, _) = masked("whiten", &ops::DIV.on(&centred, &spread)?, mask)?;
-    Ok(cells)
+    ops::MASKED.on(&ops::DIV.on(&centred, &spread)?, &mask.detach())
 }
 
 /// Puts each row's number `r` (`[B,1]`) on the last masked cell of the row; 0 elsewhere. `[B,T]`.
@@ -57,28 +56,27 @@ pub fn at_last(r: &Tensor, mask: &Tensor) -> Result<Tensor> {
         return Err(Error::shape(format!("`at_last` takes one value per row of the mask {mask}, found shape {found}"))
             .hint(format!("a value per row has shape [{rows},1]")));
     }
-    let mut cells = vec![None; rows * width];
+    let mut runs = Vec::with_capacity(rows);
     for (i, row) in mask.to_rows()?.iter().enumerate() {
         if let Some(last) = row.iter().rposition(|m| *m != 0.0) {
-            cells[i * width + last] = Some((0, i));
+            runs.push(Run { to: i * width + last, input: 0, from: i, len: 1 });
         }
     }
-    Ok(rearrange(&[r], mask.dims(), cells)?.with_tokens(mask.is_tokens()))
+    Ok(rearrange(&[r], mask.dims(), runs)?.with_tokens(mask.is_tokens()))
 }
 
 fn row_means(name: &str, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    let (cells, mask) = masked(name, x, mask)?;
-    let counts = mask.sum_last()?;
-    ops::DIV.on(&cells.sum_last()?, &nonzero(&counts)?)
+    let sums = sum(name, x, mask, Over::Rows)?;
+    ops::DIV.on(&sums, &nonzero(&mask.detach().sum_last()?)?)
 }
 
 fn mean_of_cells(name: &str, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    let (cells, mask) = masked(name, x, mask)?;
-    ops::DIV.on(&cells.sum_cells()?, &nonzero(&mask.sum_cells()?)?)
+    let sum = sum(name, x, mask, Over::Batch)?;
+    ops::DIV.on(&sum, &nonzero(&mask.detach().sum_cells()?)?)
 }
 
-/// `x` under the mask, and the mask, both of the same `[B,T]`.
-fn masked(name: &str, x: &Tensor, mask: &Tensor) -> Result<(Tensor, Tensor)> {
+/// Σ of `x` under the mask, of shape `[B,T]` to which x may be stretched.
+fn sum(name: &str, x: &Tensor, mask: &Tensor, over: Over) -> Result<Tensor> {
     let (found, expected) = (shape::show(x.dims()), shape::show(mask.dims()));
     mask.matrix(name)?;
     if shape::broadcast(name, &[x.dims(), mask.dims()]).ok().as_deref() != Some(mask.dims()) {
@@ -86,14 +84,17 @@ fn masked(name: &str, x: &Tensor, mask: &Tensor) -> Result<(Tensor, Tensor)> {
             .hint("x is [B,T] like its mask (or [B,1], for the same value on every token)"));
     }
     let mask = mask.detach();
-    Ok((ops::MASKED.on(x, &mask)?, mask))
+    if x.dims() == mask.dims() {
+        return masked::sum(x, &mask, over);
+    }
+    let cells = ops::MASKED.on(x, &mask)?;
+    match over {
+        Over::Rows => cells.sum_last(),
+        Over::Batch => cells.sum_cells(),
+    }
 }
 
 /// Counts to divide by: an empty one becomes 1, and its sum is 0.
 fn nonzero(counts: &Tensor) -> Result<Tensor> {
     ops::WHERE.on(counts, counts, &counts.number(1.0)?)
-}
-
-fn divide(x: &Tensor, by: f64) -> Result<Tensor> {
-    ops::DIV.on(x, &x.number(by)?)
 }

@@ -1,42 +1,88 @@
 //! Moving cells without changing them: transpose, reshape, concat, stack, gather, indexing; and one-hot vectors.
 //!
-//! Each is a map from cells of the result to cells of the inputs, so that one backward rule serves all.
+//! What takes whole runs of cells says which (`Run`), so that one driver and one backward rule serve all of it.
 
 use crate::error::{Error, Result};
+use crate::tensor::blocks::{BLOCK, Cell, each_block, make_chunks};
+use crate::tensor::cells::{Cells, Held, Numbers};
 use crate::tensor::create::count;
+use crate::tensor::lanes::transposed;
 use crate::tensor::value::{common_device, common_dtype};
 use crate::tensor::{DType, Tensor, memory, shape, tape};
 
-/// Where a cell of the result comes from: the input and the cell in it; `None` is 0.
-pub(crate) type Cell = Option<(usize, usize)>;
-
-/// `count`, where each cell has a `Cell` beside it.
-fn room(dims: &[usize]) -> Result<usize> {
-    let cells = count(dims)?;
-    memory::room((cells * size_of::<Cell>()) as u64)?;
-    Ok(cells)
+/// `len` cells of the result, from `to` on, are those of input `input` from `from` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub to: usize,
+    pub input: usize,
+    pub from: usize,
+    pub len: usize,
 }
 
-/// A tensor of shape `dims` with its cells taken from `inputs`, row major.
-pub(crate) fn rearrange(inputs: &[&Tensor], dims: &[usize], cells: Vec<Cell>) -> Result<Tensor> {
-    let from = inputs.iter().map(|t| t.to_vec()).collect::<Result<Vec<_>>>()?;
-    let values = cells.iter().map(|cell| cell.map_or(0.0, |(n, i)| from[n][i])).collect();
-    let out = Tensor::from_host(values, dims, common_dtype(inputs), &common_device(inputs))?;
+/// Whether there is room for so many runs.
+fn room(runs: usize) -> Result<()> {
+    memory::room((runs * size_of::<Run>()) as u64)
+}
+
+/// A tensor of shape `dims` of runs of `inputs`' cells, in the order of their places, of which no two overlap. Cells
+/// between them are 0.
+pub(crate) fn rearrange(inputs: &[&Tensor], dims: &[usize], runs: Vec<Run>) -> Result<Tensor> {
+    let n = count(dims)?;
+    let cells = inputs.iter().map(|t| Cells::of(t.data())).collect::<Result<Vec<_>>>()?;
+    let held: Vec<Held> = cells.iter().map(Cells::read).collect();
+    let numbers: Vec<Numbers> = held.iter().map(Held::numbers).collect();
+    let device = common_device(inputs);
+    let out = match common_dtype(inputs) {
+        DType::F64 => Tensor::from_vec_f64(joined(&numbers, n, &runs), dims, &device)?,
+        _ => Tensor::from_vec(joined(&numbers, n, &runs), dims, &device)?,
+    };
     Ok(tape::record(out, inputs, |_, wanted| {
-        let lengths: Vec<usize> = from.iter().map(Vec::len).collect();
-        move |upstream: &[f64]| {
-            let mut parts: Vec<Vec<f64>> =
-                lengths.iter().zip(&wanted).map(|(len, wanted)| vec![0.0; if *wanted { *len } else { 0 }]).collect();
-            for (cell, g) in cells.iter().zip(upstream) {
-                if let Some((n, i)) = cell
-                    && wanted[*n]
-                {
-                    parts[*n][*i] += g;
+        let back: Vec<Option<Back>> =
+            (0..inputs.len()).map(|n| wanted[n].then(|| Back::new(inputs[n].len(), n, &runs))).collect();
+        move |upstream| Ok(back.iter().map(|b| b.as_ref().map_or_else(Vec::new, |b| b.gradient(&upstream))).collect())
+    }))
+}
+
+fn joined<T: Cell>(inputs: &[Numbers], n: usize, runs: &[Run]) -> Vec<T> {
+    make_chunks(n, BLOCK, n, |chunk, out: &mut [T]| {
+        let (start, end) = (chunk * BLOCK, chunk * BLOCK + out.len());
+        let first = runs.partition_point(|run| run.to + run.len <= start);
+        for run in runs[first..].iter().take_while(|run| run.to < end) {
+            let (low, high) = (run.to.max(start), end.min(run.to + run.len));
+            T::copy(inputs[run.input], run.from + low - run.to, &mut out[low - start..high - start]);
+        }
+    })
+}
+
+/// Where the gradient of an input comes from.
+struct Back {
+    cells: usize,
+    /// By their places in the input; those of one place by their places in the result.
+    runs: Vec<Run>,
+    longest: usize,
+}
+
+impl Back {
+    fn new(cells: usize, input: usize, runs: &[Run]) -> Self {
+        let mut runs: Vec<Run> = runs.iter().filter(|run| run.input == input).copied().collect();
+        runs.sort_by_key(|run| run.from);
+        let longest = runs.iter().map(|run| run.len).max().unwrap_or(0);
+        Self { cells, runs, longest }
+    }
+
+    fn gradient(&self, upstream: &[f64]) -> Vec<f64> {
+        make_chunks(self.cells, BLOCK, self.cells, |chunk, grad: &mut [f64]| {
+            let (start, end) = (chunk * BLOCK, chunk * BLOCK + grad.len());
+            let first = self.runs.partition_point(|run| run.from + self.longest <= start);
+            for run in self.runs[first..].iter().take_while(|run| run.from < end) {
+                let (low, high) = (run.from.max(start), end.min(run.from + run.len));
+                if low < high {
+                    let g = &upstream[run.to + low - run.from..run.to + high - run.from];
+                    grad[low - start..high - start].iter_mut().zip(g).for_each(|(grad, g)| *grad += g);
                 }
             }
-            Ok(parts)
-        }
-    }))
+        })
+    }
 }
 
 impl Tensor {
@@ -55,12 +101,13 @@ impl Tensor {
         let mut dims = self.dims().to_vec();
         let rank = dims.len();
         dims.swap(rank - 2, rank - 1);
-        room(&dims)?;
-        let cells = (0..batch * m * n).map(|c| {
-            let (b, j, i) = (c / (m * n), c % (m * n) / m, c % m);
-            Some((0, b * m * n + i * n + j))
-        });
-        rearrange(&[self], &dims, cells.collect())
+        count(&dims)?;
+        let cells = Cells::of(self.data())?;
+        let out = match cells.read().numbers() {
+            Numbers::F64(x) => Tensor::from_vec_f64(transposed(x, batch, m, n), &dims, self.device())?,
+            Numbers::F32(x) => Tensor::from_vec(transposed(x, batch, m, n), &dims, self.device())?,
+        };
+        Ok(tape::record(out, &[self], |_, _| move |upstream: Vec<f64>| Ok(vec![transposed(&upstream, batch, n, m)])))
     }
 
     /// The same cells, row major, in another shape; one length may be -1 and follows from the others.
@@ -87,7 +134,7 @@ impl Tensor {
         let dims: Vec<usize> = dims.iter().map(|d| if *d == -1 { rest } else { *d as usize }).collect();
         count(&dims)?;
         let out = Tensor::new(self.data().reshape(dims)?);
-        Ok(tape::record(out, &[self], |_, _| |upstream: &[f64]| Ok(vec![upstream.to_vec()])))
+        Ok(tape::record(out, &[self], |_, _| |upstream| Ok(vec![upstream])))
     }
 
     /// The entries at `indices` of the first axis, in that order; a per-token tensor stays one.
@@ -96,12 +143,13 @@ impl Tensor {
             self.dims().split_first().ok_or_else(|| Error::shape("a single number has no rows to take"))?;
         let width: usize = rest.iter().product();
         let dims: Vec<usize> = std::iter::once(indices.len()).chain(rest.iter().copied()).collect();
-        let mut cells = Vec::with_capacity(room(&dims)?);
-        for &i in indices {
-            let i = shape::position("rows", rows, i as i64)?;
-            cells.extend((0..width).map(|j| Some((0, i * width + j))));
-        }
-        Ok(rearrange(&[self], &dims, cells)?.with_tokens(self.is_tokens()))
+        room(indices.len())?;
+        let run = |(to, &i): (usize, &usize)| {
+            let from = shape::position("rows", rows, i as i64)? * width;
+            Ok(Run { to: to * width, input: 0, from, len: width })
+        };
+        let runs = indices.iter().enumerate().map(run).collect::<Result<_>>()?;
+        Ok(rearrange(&[self], &dims, runs)?.with_tokens(self.is_tokens()))
     }
 
     /// `x[i]`: entry `i` of the first axis, which goes away; negative `i` counts from the end.
@@ -127,14 +175,22 @@ impl Tensor {
             ))
             .hint("index has the same shape as x, except along that axis"));
         }
+        count(dims)?;
         let inner: usize = from[at + 1..].iter().product();
-        let mut cells = Vec::with_capacity(room(dims)?);
-        for (cell, &value) in index.to_vec()?.iter().enumerate() {
-            let position = whole("gather", value, from[at])?;
-            let (outer, k) = (cell / (dims[at] * inner), cell % inner);
-            cells.push(Some((0, (outer * from[at] + position) * inner + k)));
-        }
-        rearrange(&[self], dims, cells)
+        let places = Places { of_index: dims[at] * inner, of_x: from[at] * inner, cells: vec![0; index.len()] };
+        let places = places.find(index, inner, from[at])?;
+        let cells = Cells::of(self.data())?;
+        let held = cells.read();
+        let pick = |start: usize, strip: &mut [f64], _: &mut [_; 0]| {
+            let places = &places.cells[start..start + strip.len()];
+            match held.numbers() {
+                Numbers::F32(x) => strip.iter_mut().zip(places).for_each(|(to, &i)| *to = f64::from(x[i as usize])),
+                Numbers::F64(x) => strip.iter_mut().zip(places).for_each(|(to, &i)| *to = x[i as usize]),
+            }
+        };
+        let out = Tensor::made(dims, self.dtype(), self.device(), pick)?;
+        let x = self.len();
+        Ok(tape::record(out, &[self], |_, _| move |upstream: Vec<f64>| Ok(vec![places.gradient(x, &upstream)])))
     }
 
     /// Joins along an existing axis.
@@ -152,15 +208,19 @@ impl Tensor {
         dims[at] = parts.iter().map(|p| p.dims()[at]).sum();
         let inner: usize = first.dims()[at + 1..].iter().product();
         let outer: usize = first.dims()[..at].iter().product();
-        let mut cells = Vec::with_capacity(room(&dims)?);
+        count(&dims)?;
+        room(outer.saturating_mul(parts.len()))?;
+        let mut runs = Vec::with_capacity(outer * parts.len());
+        let mut to = 0;
         for o in 0..outer {
-            for (n, part) in parts.iter().enumerate() {
-                let run = part.dims()[at] * inner;
-                cells.extend((0..run).map(|i| Some((n, o * run + i))));
+            for (input, part) in parts.iter().enumerate() {
+                let len = part.dims()[at] * inner;
+                runs.push(Run { to, input, from: o * len, len });
+                to += len;
             }
         }
         let tokens = parts.iter().any(Tensor::is_tokens);
-        Ok(rearrange(&parts.iter().collect::<Vec<_>>(), &dims, cells)?.with_tokens(tokens))
+        Ok(rearrange(&parts.iter().collect::<Vec<_>>(), &dims, runs)?.with_tokens(tokens))
     }
 
     /// Joins tensors of one shape along a new first axis.
@@ -171,9 +231,9 @@ impl Tensor {
             return Err(Error::shape(format!("`stack` takes tensors of one shape, found {a} and {b}")));
         }
         let dims: Vec<usize> = std::iter::once(parts.len()).chain(first.dims().iter().copied()).collect();
-        room(&dims)?;
-        let cells = (0..parts.len()).flat_map(|n| (0..first.len()).map(move |i| Some((n, i)))).collect();
-        rearrange(&parts.iter().collect::<Vec<_>>(), &dims, cells)
+        let len = first.len();
+        let runs = (0..parts.len()).map(|input| Run { to: input * len, input, from: 0, len }).collect();
+        rearrange(&parts.iter().collect::<Vec<_>>(), &dims, runs)
     }
 
     /// 1 at each value's position along a new last axis of length `n`, else 0; `[B,1]` becomes `[B,n]`. No graph.
@@ -188,6 +248,47 @@ impl Tensor {
         };
         let dims: Vec<usize> = kept.iter().copied().chain([n]).collect();
         Tensor::from_host(values, &dims, DType::F32, self.device())
+    }
+}
+
+/// Which cell of x every cell of an index picks. Both fall into the same number of entries, and none reaches into
+/// another.
+struct Places {
+    /// Cells of an entry.
+    of_index: usize,
+    of_x: usize,
+    /// At most 2^26 cells are a tensor.
+    cells: Vec<u32>,
+}
+
+impl Places {
+    /// Reads `index`, whose values are positions along an axis of `len` cells with `inner` cells behind each.
+    fn find(mut self, index: &Tensor, inner: usize, len: usize) -> Result<Self> {
+        const WRONG: u32 = u32::MAX;
+        let values = Cells::of(index.data())?;
+        let held = values.read();
+        let (numbers, of_index, of_x) = (held.numbers(), self.of_index, self.of_x);
+        each_block(&mut self.cells, |start, block| {
+            for (i, place) in block.iter_mut().enumerate() {
+                let (cell, value) = (start + i, numbers.at(start + i));
+                *place = whole("gather", value, len)
+                    .map_or(WRONG, |position| (cell / of_index * of_x + position * inner + cell % inner) as u32);
+            }
+        });
+        match self.cells.iter().position(|place| *place == WRONG) {
+            Some(i) => whole("gather", numbers.at(i), len).map(|_| self),
+            None => Ok(self),
+        }
+    }
+
+    fn gradient(&self, cells: usize, upstream: &[f64]) -> Vec<f64> {
+        let entries = (BLOCK / self.of_x.max(1)).max(1);
+        make_chunks(cells, entries * self.of_x, cells.max(upstream.len()), |chunk, grad: &mut [f64]| {
+            let entries = chunk * entries..chunk * entries + grad.len() / self.of_x;
+            for cell in entries.start * self.of_index..entries.end * self.of_index {
+                grad[self.cells[cell] as usize - entries.start * self.of_x] += upstream[cell];
+            }
+        })
     }
 }
 

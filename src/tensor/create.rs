@@ -1,26 +1,26 @@
 //! Constants made from numbers, shapes and random keys.
 
 use crate::error::{Error, Result};
+use crate::tensor::cells::Cells;
 use crate::tensor::rng::Key;
 use crate::tensor::{DType, Device, Tensor, memory, shape};
 
 impl Tensor {
     /// Every cell is `value`. f32.
     pub fn full(dims: &[usize], value: f64, device: &Device) -> Result<Tensor> {
-        Self::from_host(vec![value; count(dims)?], dims, DType::F32, device)
+        count(dims)?;
+        Self::made(dims, DType::F32, device, |_, strip, _: &mut [_; 0]| strip.fill(value))
     }
 
     /// Standard normal numbers: cell `i` is draw `i` of `key`.
     pub fn randn(dims: &[usize], key: Key, device: &Device) -> Result<Tensor> {
-        let values = (0..count(dims)? as u64).map(|i| key.normal(i)).collect();
-        Self::from_host(values, dims, DType::F32, device)
+        draw(dims, device, |i| key.normal(i))
     }
 
     /// Uniform numbers in [0, 1): cell `i` is draw `i` of `key`.
     pub fn rand(dims: &[usize], key: Key, device: &Device) -> Result<Tensor> {
         // 24 bits: rounding a draw just below 1 to f32 would give 1.
-        let values = (0..count(dims)? as u64).map(|i| (key.bits(i) >> 40) as f64 / (1u64 << 24) as f64).collect();
-        Self::from_host(values, dims, DType::F32, device)
+        draw(dims, device, |i| (key.bits(i) >> 40) as f64 / (1u64 << 24) as f64)
     }
 
     /// `0, 1, …, n-1` of shape `[1,n]`, which broadcasts over rows.
@@ -30,9 +30,21 @@ impl Tensor {
 
     /// The same values in another type; gradients pass through.
     pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
-        let out = Self::from_host(self.to_vec()?, self.dims(), dtype, self.device())?.with_tokens(self.is_tokens());
-        Ok(crate::tensor::tape::record(out, &[self], |_, _| |upstream: &[f64]| Ok(vec![upstream.to_vec()])))
+        count(self.dims())?;
+        let cells = Cells::of(self.data())?;
+        let held = cells.read();
+        let copy = |start: usize, strip: &mut [f64], _: &mut [_; 0]| held.numbers().load(start, strip);
+        let out = Self::made(self.dims(), dtype, self.device(), copy)?.with_tokens(self.is_tokens());
+        Ok(crate::tensor::tape::record(out, &[self], |_, _| |upstream| Ok(vec![upstream])))
     }
+}
+
+/// Cell `i` is `number(i)`. f32.
+fn draw(dims: &[usize], device: &Device, number: impl Fn(u64) -> f64 + Sync) -> Result<Tensor> {
+    count(dims)?;
+    Tensor::made(dims, DType::F32, device, |start, strip, _: &mut [_; 0]| {
+        strip.iter_mut().enumerate().for_each(|(i, cell)| *cell = number((start + i) as u64));
+    })
 }
 
 /// How many numbers a shape holds, if that is a sensible amount of memory. An axis without cells counts as one: walks

@@ -1,10 +1,11 @@
 //! Reverse-mode differentiation of the graphs that scripts build: nodes, the backward walk, gradients.
 //!
-//! First order only. A node's rule turns the upstream gradient (f64, row major) into one gradient per input;
-//! every rule keeps a zero upstream gradient zero whatever values it meets, so NaN in cells that a loss does
+//! First order only. A node's rule turns the upstream gradient (f64, row major), which is its to use up, into one gradient
+//! per input; every rule keeps a zero upstream gradient zero whatever values it meets, so NaN in cells that a loss does
 //! not select never reaches a gradient. Neither the walk nor the drop of a graph recurses.
 
 use crate::error::{Error, Result};
+use crate::tensor::blocks::each_block;
 use crate::tensor::{Device, Tensor, shape};
 use candle_core::{DType, Tensor as Data};
 use std::any::Any;
@@ -13,7 +14,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-type Rule = Box<dyn Fn(&[f64]) -> Result<Vec<Vec<f64>>> + Send + Sync>;
+type Rule = Box<dyn Fn(Vec<f64>) -> Result<Vec<Vec<f64>>> + Send + Sync>;
 type Origin = Arc<dyn Any + Send + Sync>;
 
 /// A place in the graph. Ids grow with creation, so descending ids are a topological order.
@@ -45,6 +46,11 @@ impl Node {
             origin,
         }
     }
+
+    /// A gradient of this node, rounded to its type.
+    fn gradient(&self, cells: Vec<f64>) -> Result<Data> {
+        Ok(Tensor::from_host(cells, &self.dims, self.dtype, &self.device)?.data().clone())
+    }
 }
 
 impl Drop for Node {
@@ -63,7 +69,7 @@ impl Drop for Node {
 /// returns one gradient per input (empty for inputs that `wanted` says have no graph).
 pub(crate) fn record<F>(out: Tensor, inputs: &[&Tensor], make: impl FnOnce(&Tensor, Vec<bool>) -> F) -> Tensor
 where
-    F: Fn(&[f64]) -> Result<Vec<Vec<f64>>> + Send + Sync + 'static,
+    F: Fn(Vec<f64>) -> Result<Vec<Vec<f64>>> + Send + Sync + 'static,
 {
     let wanted: Vec<bool> = inputs.iter().map(|t| t.requires_grad()).collect();
     if !wanted.contains(&true) {
@@ -75,27 +81,59 @@ where
     out.with_node(Some(Arc::new(node)))
 }
 
-/// Gradients of one loss with respect to every tensor of its graph.
+/// Gradients of one loss with respect to the leaves of its graph.
 pub struct Gradients {
-    by_node: BTreeMap<u64, Data>,
-    sources: Vec<(Origin, Data)>,
+    leaves: BTreeMap<u64, (Option<Origin>, Data)>,
 }
 
 impl Gradients {
-    /// The gradient with respect to `x`, of its shape and type; `None` if the loss does not depend on it.
+    /// The gradient with respect to the leaf `x`, of its shape and type; `None` if the loss does not depend on it.
     pub fn of(&self, x: &Tensor) -> Option<Tensor> {
-        let found = self.by_node.get(&x.node()?.id)?;
+        let (_, found) = self.leaves.get(&x.node()?.id)?;
         Some(Tensor::new(found.clone()).with_tokens(x.is_tokens()))
     }
 
     /// The engine's leaves that the loss depends on, in order of creation, with their gradients.
     pub fn sources(&self) -> Vec<(Origin, Data)> {
-        self.sources.clone()
+        let of_engine = |(origin, gradient): &(Option<Origin>, Data)| Some((origin.clone()?, gradient.clone()));
+        self.leaves.values().filter_map(of_engine).collect()
     }
 }
 
 /// Differentiates `loss`, which must hold one number and have a graph. Changes nothing and may be called again.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
+    let mut leaves = BTreeMap::new();
+    walk(loss, |node, upstream| {
+        if node.rule.is_none() {
+            leaves.insert(node.id, (node.origin.clone(), node.gradient(std::mem::take(upstream))?));
+        }
+        Ok(Walk::On)
+    })?;
+    Ok(Gradients { leaves })
+}
+
+/// The gradient of `loss` with respect to `x`, which may stand anywhere in its graph; `None` if the loss does not depend
+/// on it.
+pub fn gradient(loss: &Tensor, x: &Tensor) -> Result<Option<Tensor>> {
+    let wanted = x.node().map(|node| node.id);
+    let mut found = None;
+    walk(loss, |node, upstream| {
+        if Some(node.id) == wanted {
+            found = Some(Tensor::new(node.gradient(std::mem::take(upstream))?).with_tokens(x.is_tokens()));
+        }
+        // What was made before `x` is nothing that depends on it.
+        Ok(if wanted.is_some_and(|x| node.id <= x) { Walk::End } else { Walk::On })
+    })?;
+    Ok(found)
+}
+
+enum Walk {
+    On,
+    End,
+}
+
+/// Calls `visit` with every node that `loss` depends on and its gradient, newest first.
+fn walk(loss: &Tensor, mut visit: impl FnMut(&Node, &mut Vec<f64>) -> Result<Walk>) -> Result<()> {
     if loss.len() != 1 {
         return Err(Error::gradient(format!("a loss is one number, found shape {}", shape::show(loss.dims())))
             .hint("reduce it, for instance with seq_mean(x, mask), token_mean(x, mask) or mean(x)"));
@@ -105,24 +143,18 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
             .hint("it must be computed from logprob(policy, b) of a trainable model, or from x.with_grad()")
     })?;
     let mut pending = BTreeMap::from([(root.id, (root.clone(), vec![1.0]))]);
-    let mut found = Gradients { by_node: BTreeMap::new(), sources: Vec::new() };
-    while let Some((id, (node, upstream))) = pending.pop_last() {
-        if let Some(rule) = &node.rule {
-            let parts = rule(&upstream)?;
-            for (input, part) in node.inputs.iter().zip(parts) {
-                if let Some(input) = input {
-                    add(&mut pending, input, part);
-                }
+    while let Some((_, (node, mut upstream))) = pending.pop_last() {
+        if let Walk::End = visit(&node, &mut upstream)? {
+            return Ok(());
+        }
+        let Some(rule) = &node.rule else { continue };
+        for (input, part) in node.inputs.iter().zip(rule(upstream)?) {
+            if let Some(input) = input {
+                add(&mut pending, input, part);
             }
         }
-        let gradient = Tensor::from_host(upstream, &node.dims, node.dtype, &node.device)?.data().clone();
-        if let Some(origin) = &node.origin {
-            found.sources.push((origin.clone(), gradient.clone()));
-        }
-        found.by_node.insert(id, gradient);
     }
-    found.sources.reverse();
-    Ok(found)
+    Ok(())
 }
 
 fn add(pending: &mut BTreeMap<u64, (Arc<Node>, Vec<f64>)>, input: &Arc<Node>, part: Vec<f64>) {
@@ -130,10 +162,8 @@ fn add(pending: &mut BTreeMap<u64, (Arc<Node>, Vec<f64>)>, input: &Arc<Node>, pa
         Entry::Vacant(entry) => {
             entry.insert((input.clone(), part));
         }
-        Entry::Occupied(mut entry) => {
-            for (sum, add) in entry.get_mut().1.iter_mut().zip(part) {
-                *sum += add;
-            }
-        }
+        Entry::Occupied(mut entry) => each_block(&mut entry.get_mut().1, |start, sums| {
+            sums.iter_mut().zip(&part[start..]).for_each(|(sum, add)| *sum += add);
+        }),
     }
 }

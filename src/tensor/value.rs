@@ -3,6 +3,8 @@
 //! Owns construction and reading; arithmetic is in `ops`, `reduce`, `arrange` and `matmul`, the graph in `tape`.
 
 use crate::error::{Error, Result};
+use crate::tensor::blocks::{Scratch, make};
+use crate::tensor::cells::Cells;
 use crate::tensor::shape;
 use crate::tensor::tape::Node;
 use candle_core::{DType, Device, Tensor as Data};
@@ -56,7 +58,24 @@ impl Tensor {
         if dtype == DType::F64 {
             return Self::from_vec_f64(values, dims, device);
         }
-        Self::from_vec(values.into_iter().map(|v| v as f32).collect(), dims, device)
+        check_count(values.len(), dims)?;
+        Self::made(dims, dtype, device, |start, strip, _: &mut [_; 0]| {
+            strip.copy_from_slice(&values[start..start + strip.len()]);
+        })
+    }
+
+    /// A constant of type `dtype` that `fill` computes strip by strip, rounded once: `fill(first cell, strip, scratch)`.
+    pub(crate) fn made<const N: usize>(
+        dims: &[usize],
+        dtype: DType,
+        device: &Device,
+        fill: impl Fn(usize, &mut [f64], &mut Scratch<N>) + Sync,
+    ) -> Result<Self> {
+        let n = dims.iter().product();
+        match dtype {
+            DType::F64 => Self::from_vec_f64(make(n, fill), dims, device),
+            _ => Self::from_vec(make(n, fill), dims, device),
+        }
     }
 
     /// Says whether this is a value per token of a batch, which `mean` and `sum` refuse.
@@ -153,12 +172,7 @@ impl Tensor {
 
 /// Values of a candle tensor on the host.
 pub(crate) fn read(data: &Data) -> Result<Vec<f64>> {
-    let flat = data.flatten_all()?;
-    match flat.dtype() {
-        DType::F64 => Ok(flat.to_vec1::<f64>()?),
-        DType::F32 => Ok(flat.to_vec1::<f32>()?.into_iter().map(f64::from).collect()),
-        _ => Ok(flat.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect()),
-    }
+    Ok(Cells::of(data)?.read().numbers().wide().into_owned())
 }
 
 /// The type of a result: f64 where any input is.

@@ -219,6 +219,6 @@ fn gradients(reg: &mut Registry) {
             Error::gradient(format!("the loss does not depend on x, of shape {}", shape::show(x.dims())))
                 .hint("make x differentiable first (let x = x.with_grad()) and compute the loss from that one")
         };
-        tape::backward(&loss)?.of(&x).ok_or_else(missing)
+        tape::gradient(&loss, &x)?.ok_or_else(missing)
     });
 }
