@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::gpu::{DType, Place};
-use crate::kernel::tape::{Packs, Stop, Tape};
+use crate::kernel::packs::Packs;
+use crate::kernel::tape::{Stop, Tape};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 

@@ -13,8 +13,10 @@ use std::ops::Range;
 const KC: usize = 256;
 /// Rows of A that one task walks over a panel of B.
 const MC: usize = 20 * MR;
-/// Below this many multiplications a product runs on the calling thread.
+/// Below this many multiplications a product runs on the calling thread, unless it reads at least `READ` numbers of B:
+/// a row or two against a large weight is not much to compute, but long to read.
 const SERIAL: usize = 400_000;
+const READ: usize = 100_000;
 
 /// A matrix in memory: element (i, j) is `data[i * rs + j * cs]`.
 #[derive(Clone, Copy)]
@@ -75,13 +77,13 @@ pub struct Packed {
 
 impl Packed {
     pub fn new(b: Mat) -> Self {
-        let mut packed = Self { k: 0, n: 0, data: Vec::new() };
-        packed.fill(b, b.rows * b.cols >= SERIAL / 4);
+        let mut packed = Self::scratch();
+        packed.fill(b);
         packed
     }
 
     /// An empty one, to be filled again and again without new memory.
-    pub fn scratch() -> Self {
+    pub const fn scratch() -> Self {
         Self { k: 0, n: 0, data: Vec::new() }
     }
 
@@ -103,23 +105,34 @@ impl Packed {
         self.n += 1;
     }
 
-    fn fill(&mut self, b: Mat, parallel: bool) {
+    /// Takes the numbers of `b`, in the memory that it has where they fit.
+    pub fn fill(&mut self, b: Mat) {
+        self.fill_on(b, b.rows * b.cols >= SERIAL / 4);
+    }
+
+    fn fill_on(&mut self, b: Mat, parallel: bool) {
         (self.k, self.n) = (b.rows, b.cols);
         let panels = self.n.div_ceil(NR);
         let size = self.k * panels * NR;
-        if self.data.len() < size {
-            self.data.resize(size, 0.0);
-        }
-        let blocks = self.data[..size].chunks_mut((KC * panels * NR).max(1)).enumerate();
+        self.data.clear();
+        self.data.reserve(size);
+        let blocks = self.data.spare_capacity_mut()[..size].chunks_mut((KC * panels * NR).max(1)).enumerate();
         for (block, out) in blocks {
-            let (p0, kc) = (block * KC, out.len() / (panels * NR));
-            let fill = |(panel, out): (usize, &mut [f32])| pack_panel(b, p0, panel * NR, out);
+            let (p0, kc) = (block * KC, out.len() / (panels * NR).max(1));
+            let fill = |(panel, out): (usize, &mut [MaybeUninit<f32>])| pack_panel(b, p0, panel * NR, out);
             if parallel {
                 out.par_chunks_mut(kc * NR).enumerate().for_each(fill);
             } else {
                 out.chunks_mut(kc * NR).enumerate().for_each(fill);
             }
         }
+        // SAFETY: the panels of all blocks cover `size` numbers, and `pack_panel` wrote each of theirs.
+        unsafe { self.data.set_len(size) };
+    }
+
+    #[cfg(test)]
+    pub fn numbers(&self) -> &[f32] {
+        &self.data
     }
 
     pub fn rows(&self) -> usize {
@@ -130,7 +143,7 @@ impl Packed {
         self.n
     }
 
-    /// Panel `panel` of the block that starts at row `p0`.
+    /// Panel `panel` of the block that starts at row `p0`, `[kc, NR]`.
     fn panel(&self, p0: usize, panel: usize) -> &[f32] {
         let panels = self.n.div_ceil(NR);
         let kc = KC.min(self.k - p0);
@@ -139,74 +152,112 @@ impl Packed {
     }
 }
 
-fn pack_panel(b: Mat, p0: usize, j0: usize, out: &mut [f32]) {
+/// Writes the numbers of one panel: as many rows as `out` holds from row `p0` on, NR columns from `j0` on.
+fn pack_panel(b: Mat, p0: usize, j0: usize, out: &mut [MaybeUninit<f32>]) {
     let width = NR.min(b.cols - j0);
     if b.cs == 1 {
         for (p, row) in out.chunks_exact_mut(NR).enumerate() {
             let at = (p0 + p) * b.rs + j0;
-            row[..width].copy_from_slice(&b.data[at..at + width]);
-            row[width..].fill(0.0);
+            write(&mut row[..width], &b.data[at..at + width]);
+            row[width..].fill(MaybeUninit::new(0.0));
         }
         return;
     }
     if width < NR {
-        out.fill(0.0);
+        out.fill(MaybeUninit::new(0.0));
     }
     let kc = out.len() / NR;
     for j in 0..width {
         let column = &b.data[(j0 + j) * b.cs..];
         for p in 0..kc {
-            out[p * NR + j] = column[(p0 + p) * b.rs];
+            out[p * NR + j] = MaybeUninit::new(column[(p0 + p) * b.rs]);
         }
     }
 }
 
-/// C (+)= A · B for row-major C `[m, n]` with rows `ldc` floats apart.
-pub fn matmul(a: Mat, b: Mat, c: &mut [f32], ldc: usize, start: Start) {
+/// B of a product.
+#[derive(Clone, Copy)]
+enum Right<'a> {
+    Packed(&'a Packed),
+    /// Packed by each task a panel at a time, in memory that the caches hold.
+    Plain(Mat<'a>),
+}
+
+impl Right<'_> {
+    /// (k, n)
+    fn sizes(&self) -> (usize, usize) {
+        match self {
+            Self::Packed(b) => (b.k, b.n),
+            Self::Plain(b) => (b.rows, b.cols),
+        }
+    }
+}
+
+/// Calls `f` with B packed where many rows read it, else as it is.
+fn with_right<T>(rows: usize, b: Mat, f: impl FnOnce(Right) -> T) -> T {
     // Kept from call to call: packing into new memory costs as much as the packing itself. It is taken out while in
     // use, because this thread may be given another product to do while it waits for its own.
-    thread_local!(static SCRATCH: RefCell<Packed> = RefCell::new(Packed::scratch()));
+    thread_local!(static SCRATCH: RefCell<Packed> = const { RefCell::new(Packed::scratch()) });
+    if rows <= MC {
+        return f(Right::Plain(b));
+    }
     let mut packed = SCRATCH.replace(Packed::scratch());
-    packed.fill(b, b.rows * b.cols >= SERIAL / 4);
-    matmul_packed(a, &packed, c, ldc, start);
+    packed.fill(b);
+    let result = f(Right::Packed(&packed));
     SCRATCH.set(packed);
+    result
+}
+
+/// C (+)= A · B for row-major C `[m, n]` with rows `ldc` floats apart.
+pub fn matmul(a: Mat, b: Mat, c: &mut [f32], ldc: usize, start: Start) {
+    with_right(a.rows, b, |b| run_on(a, b, 0, (c, ldc), start, threads(a.rows, b)));
 }
 
 /// As `matmul`, on this thread, with memory that the caller keeps: for the small products inside other kernels.
 pub fn matmul_serial(a: Mat, b: Mat, c: &mut [f32], ldc: usize, start: Start, scratch: &mut Packed) {
-    scratch.fill(b, false);
-    run_on(a, scratch, 0, c, ldc, start, 1);
+    scratch.fill_on(b, false);
+    run_on(a, Right::Packed(scratch), 0, (c, ldc), start, 1);
 }
 
-/// As `matmul`, with B packed before.
-pub fn matmul_packed(a: Mat, b: &Packed, c: &mut [f32], ldc: usize, start: Start) {
-    let work = a.rows * b.n * a.cols;
-    run_on(a, b, 0, c, ldc, start, if work < SERIAL { 1 } else { rayon::current_num_threads() });
-}
-
-/// As `matmul_packed`, on this thread, and only from column `from` on: of those before some are computed, some not.
+/// As `matmul`, on this thread, with B packed before and only from column `from` on: of those before some are computed,
+/// some not.
 pub fn matmul_packed_serial(a: Mat, b: &Packed, from: usize, c: &mut [f32], ldc: usize, start: Start) {
-    run_on(a, b, from / NR, c, ldc, start, 1);
+    run_on(a, Right::Packed(b), from / NR, (c, ldc), start, 1);
 }
 
 /// A · B `[m, n]` in new memory; `start` may not be `Accumulate`, for there is nothing yet.
-pub fn product(a: Mat, b: &Packed, start: Start) -> Vec<f32> {
+pub fn product(a: Mat, b: Mat, start: Start) -> Vec<f32> {
+    with_right(a.rows, b, |b| new_product(a, b, start))
+}
+
+/// As `product`, with B packed before.
+pub fn product_packed(a: Mat, b: &Packed, start: Start) -> Vec<f32> {
+    new_product(a, Right::Packed(b), start)
+}
+
+fn new_product(a: Mat, b: Right, start: Start) -> Vec<f32> {
     assert!(!matches!(start, Start::Accumulate), "a new product has nothing to add to");
-    let (m, n) = (a.rows, b.n);
+    let (m, (_, n)) = (a.rows, b.sizes());
     let mut c: Vec<f32> = Vec::with_capacity(m * n);
-    let threads = if m * n * b.k < SERIAL { 1 } else { rayon::current_num_threads() };
     // SAFETY: C has room for m·n numbers, and `run` writes each of them: every rectangle first writes what its sums
     // start from, or has its first tiles start from 0.
     unsafe {
-        run(a, b, 0, Out { data: c.as_mut_ptr(), ldc: n }, start, threads);
+        run(a, b, 0, Out { data: c.as_mut_ptr(), ldc: n }, start, threads(m, b));
         c.set_len(m * n);
     }
     c
 }
 
+/// How many threads a product of `rows` rows is cut over.
+fn threads(rows: usize, b: Right) -> usize {
+    let (k, n) = b.sizes();
+    let large = rows * n * k >= SERIAL || n * k >= READ;
+    if large { rayon::current_num_threads() } else { 1 }
+}
+
 /// Runs on a C that exists.
-fn run_on(a: Mat, b: &Packed, first: usize, c: &mut [f32], ldc: usize, start: Start, threads: usize) {
-    let (m, n) = (a.rows, b.n);
+fn run_on(a: Mat, b: Right, first: usize, (c, ldc): (&mut [f32], usize), start: Start, threads: usize) {
+    let (m, (_, n)) = (a.rows, b.sizes());
     assert!(m == 0 || n == 0 || (n <= ldc && (m - 1) * ldc + n <= c.len()), "result of a matrix product");
     // SAFETY: C holds every row, as just checked.
     unsafe { run(a, b, first, Out { data: c.as_mut_ptr(), ldc }, start, threads) };
@@ -224,29 +275,63 @@ unsafe impl Sync for Out {}
 ///
 /// # Safety
 /// `out` must be valid for writes of all m rows of n numbers, and for reads too with `Start::Accumulate`.
-unsafe fn run(a: Mat, b: &Packed, first: usize, out: Out, start: Start, threads: usize) {
-    let (m, n) = (a.rows, b.n);
-    assert_eq!(a.cols, b.k, "inner sizes of a matrix product");
+unsafe fn run(a: Mat, b: Right, first: usize, out: Out, start: Start, threads: usize) {
+    let (m, (k, n)) = (a.rows, b.sizes());
+    assert_eq!(a.cols, k, "inner sizes of a matrix product");
     a.check();
     let panels = n.div_ceil(NR).saturating_sub(first);
     if m == 0 || panels == 0 {
         return;
     }
-    // Row chunks first; columns are cut too where there are too few rows to keep every thread busy.
-    let chunk = MC.min(m.div_ceil(threads).next_multiple_of(MR));
-    let chunks = m.div_ceil(chunk);
-    let cuts = (2 * threads).div_ceil(chunks).min(panels).max(1);
-    let cuts = if threads == 1 { 1 } else { cuts };
+    let cut = Cut::new(m, panels, threads);
     let task = |t: usize| {
-        let (i0, cut) = (t / cuts * chunk, t % cuts);
-        let columns = first + panels * cut / cuts..first + panels * (cut + 1) / cuts;
+        let (rows, columns) = cut.task(t);
+        let columns = first + columns.start..first + columns.end;
         // SAFETY: this rectangle lies inside C, and no other task has it.
-        unsafe { rectangle(a, b, i0, chunk.min(m - i0), columns, &out, start) };
+        unsafe { rectangle(a, b, rows, columns, &out, start) };
     };
     if threads == 1 {
-        (0..chunks * cuts).for_each(task);
+        (0..cut.tasks()).for_each(task);
     } else {
-        (0..chunks * cuts).into_par_iter().with_max_len(1).for_each(task);
+        (0..cut.tasks()).into_par_iter().with_max_len(1).for_each(task);
+    }
+}
+
+/// How C is cut into rectangles of nearly one size, a multiple of as many as there are threads where it is large enough.
+struct Cut {
+    rows: usize,
+    /// Tiles of rows.
+    tiles: usize,
+    panels: usize,
+    /// Pieces of the rows, each at most `MC`, and of the panels.
+    down: usize,
+    across: usize,
+}
+
+impl Cut {
+    fn new(rows: usize, panels: usize, threads: usize) -> Self {
+        let down = rows.div_ceil(MC);
+        let mut across = 1;
+        if threads > 1 {
+            // Where few rows are many tasks wide, a thread that comes late costs little.
+            across = (2 * threads).div_ceil(down);
+            while !(down * across).is_multiple_of(threads) && down * across < 8 * threads {
+                across += 1;
+            }
+        }
+        Self { rows, tiles: rows.div_ceil(MR), panels, down, across: across.min(panels) }
+    }
+
+    fn tasks(&self) -> usize {
+        self.down * self.across
+    }
+
+    /// The rows and panels of task `t`: all of a piece of the rows before the next one.
+    fn task(&self, t: usize) -> (Range<usize>, Range<usize>) {
+        let part = |of: usize, parts: usize, i: usize| of * i / parts..of * (i + 1) / parts;
+        let tiles = part(self.tiles, self.down, t / self.across);
+        let rows = tiles.start * MR..self.rows.min(tiles.end * MR);
+        (rows, part(self.panels, self.across, t % self.across))
     }
 }
 
@@ -265,25 +350,28 @@ fn write(row: &mut [MaybeUninit<f32>], from: &[f32]) {
     row.iter_mut().zip(from).for_each(|(x, y)| *x = MaybeUninit::new(*y));
 }
 
-/// Rows `i0..i0+rows` and the panels `columns` of C.
+/// Some rows and panels of C.
 ///
 /// # Safety
 /// As `run`, for this rectangle, which no other thread may touch.
-unsafe fn rectangle(a: Mat, b: &Packed, i0: usize, rows: usize, columns: Range<usize>, out: &Out, start: Start) {
-    let (from, to) = (columns.start * NR, b.n.min(columns.end * NR));
-    let zero = matches!(start, Start::Zero) && b.k > 0;
+unsafe fn rectangle(a: Mat, b: Right, rows: Range<usize>, columns: Range<usize>, out: &Out, start: Start) {
+    let (k, n) = b.sizes();
+    let (i0, rows) = (rows.start, rows.len());
+    let (from, to) = (columns.start * NR, n.min(columns.end * NR));
+    let zero = matches!(start, Start::Zero) && k > 0;
     if !zero && !matches!(start, Start::Accumulate) {
         for i in i0..i0 + rows {
             // SAFETY: the row lies inside this rectangle.
             let row = unsafe { std::slice::from_raw_parts_mut(out.data.add(i * out.ldc + from).cast(), to - from) };
-            begin(row, i, from, b.n, start);
+            begin(row, i, from, n, start);
         }
     }
     // Kept by the thread: what it packs has the same size again and again.
     thread_local!(static PACKED_A: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
-    let mut packed_a = PACKED_A.take();
-    for p0 in (0..b.k).step_by(KC) {
-        let kc = KC.min(b.k - p0);
+    thread_local!(static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
+    let (mut packed_a, mut packed_b) = (PACKED_A.take(), PANEL.take());
+    for p0 in (0..k).step_by(KC) {
+        let kc = KC.min(k - p0);
         // Rows of A that are contiguous in k are read in place; a transposed A is copied into tiles of MR rows.
         let in_place = a.cs == 1;
         if !in_place {
@@ -291,22 +379,46 @@ unsafe fn rectangle(a: Mat, b: &Packed, i0: usize, rows: usize, columns: Range<u
         }
         for panel in columns.clone() {
             let j0 = panel * NR;
-            let width = NR.min(b.n - j0);
-            for i in (0..rows).step_by(MR) {
-                let height = MR.min(rows - i);
+            let width = NR.min(n - j0);
+            let panel = match b {
+                Right::Packed(b) => b.panel(p0, panel),
+                Right::Plain(b) => packed_panel(b, p0..p0 + kc, j0, &mut packed_b),
+            };
+            let mut i = 0;
+            while i < rows {
+                let height = height(rows - i, in_place);
                 let (tile_a, rs, cs) =
                     if in_place { (&a.data[(i0 + i) * a.rs + p0..], a.rs, 1) } else { (&packed_a[i * kc..], 1, MR) };
-                let (a, b) = (tile_a.as_ptr(), b.panel(p0, panel).as_ptr());
+                let (a, b) = (tile_a.as_ptr(), panel.as_ptr());
                 // SAFETY: the tile lies inside this rectangle; `tile_a` holds `height` rows of `kc` (checked by
                 // `Mat::check` or packed just above).
                 unsafe {
                     let c = out.data.add((i0 + i) * out.ldc + j0);
                     Tile { a, rs, cs, b, k: kc, c, ldc: out.ldc }.run(height, width, zero && p0 == 0);
                 }
+                i += height;
             }
         }
     }
     PACKED_A.set(packed_a);
+    PANEL.set(packed_b);
+}
+
+/// The panel of these rows and of NR columns from `j0` on, in memory that is kept.
+fn packed_panel<'a>(b: Mat, rows: Range<usize>, j0: usize, memory: &'a mut Vec<f32>) -> &'a [f32] {
+    let size = rows.len() * NR;
+    memory.clear();
+    memory.reserve(size);
+    pack_panel(b, rows.start, j0, &mut memory.spare_capacity_mut()[..size]);
+    // SAFETY: `pack_panel` wrote all of them.
+    unsafe { memory.set_len(size) };
+    memory
+}
+
+/// Rows of the next tile where this many are left: 13 are better two tiles of 7 and 6 than of 12 and 1, for a tile of one
+/// row waits for each of its additions. Packed tiles have MR rows throughout.
+fn height(left: usize, in_place: bool) -> usize {
+    if in_place && left < 3 * MR { left.div_ceil(left.div_ceil(MR)) } else { MR.min(left) }
 }
 
 /// Tiles of MR rows, in each k-major.
@@ -315,10 +427,12 @@ fn pack_rows(a: Mat, i0: usize, rows: usize, p0: usize, kc: usize, out: &mut Vec
     if out.len() < size {
         out.resize(size, 0.0);
     }
-    for (t, tile) in out[..size].chunks_exact_mut(MR * kc).enumerate() {
-        let height = MR.min(rows - t * MR);
-        for (p, column) in tile.chunks_exact_mut(MR).enumerate() {
-            let at = (i0 + t * MR) * a.rs + (p0 + p) * a.cs;
+    // Down k first: of a transpose one row after the other is read from end to end.
+    for p in 0..kc {
+        for (t, from) in (0..rows).step_by(MR).enumerate() {
+            let height = MR.min(rows - from);
+            let column = &mut out[(t * kc + p) * MR..][..MR];
+            let at = (i0 + from) * a.rs + (p0 + p) * a.cs;
             if a.rs == 1 && height == MR {
                 column.copy_from_slice(&a.data[at..at + MR]);
                 continue;

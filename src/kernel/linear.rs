@@ -2,10 +2,11 @@
 //! accumulators of W and b.
 
 use super::elementwise::add;
-use super::gemm::{Mat, Packed, Start, matmul, product};
+use super::gemm::{Mat, Packed, Start, matmul, product, product_packed};
 use super::host;
 use super::op::Operation;
-use super::tape::{Grads, Side, Sink, Tape, Var};
+use super::packs::Side;
+use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -159,10 +160,21 @@ impl Operation<3> for LinearAdd {
 fn multiply(tape: &Tape, x: &Var, w: &Var, layout: Layout, start: Start) -> Result<Tensor> {
     let n = x.value.dim(0)?;
     let (inputs, outputs) = layout.sizes(w.tensor()?.dims2()?);
-    let packed =
-        tape.packed(w, Side::Forward, || Ok(Packed::new(layout.mat(&host::read(w.tensor()?)?, inputs, outputs))))?;
-    let x = host::read(x.tensor()?)?;
-    host::tensor(product(Mat::new(&x, n, inputs), &packed, start), &[n, outputs])
+    let (x, numbers) = (host::read(x.tensor()?)?, host::read(w.tensor()?)?);
+    let y = by_weight(tape, w, Side::Forward, (Mat::new(&x, n, inputs), layout.mat(&numbers, inputs, outputs)), start)?;
+    host::tensor(y, &[n, outputs])
+}
+
+/// a · b where b is made of the weight w, by its packed copy where that is kept.
+fn by_weight(tape: &Tape, w: &Var, side: Side, (a, b): (Mat, Mat), start: Start) -> Result<Vec<f32>> {
+    let fill = |packed: &mut Packed| {
+        packed.fill(b);
+        Ok(())
+    };
+    Ok(match tape.packed(w, side, fill)? {
+        Some(packed) => product_packed(a, &packed, start),
+        None => product(a, b, start),
+    })
 }
 
 /// What a product keeps of its operands.
@@ -186,10 +198,10 @@ impl Operands {
         let dy = host::read(dy)?;
         let dy = Mat::new(&dy, n, outputs);
         if self.to.needs_grad() {
-            let packed = grads.tape().packed(&self.w, Side::Backward, || {
-                Ok(Packed::new(layout.mat(&host::read(self.w.tensor()?)?, inputs, outputs).t()))
-            })?;
-            grads.add_owned(self.to, host::tensor(product(dy, &packed, Start::Zero), &[n, inputs])?)?;
+            let numbers = host::read(self.w.tensor()?)?;
+            let operands = (dy, layout.mat(&numbers, inputs, outputs).t());
+            let dx = by_weight(grads.tape(), &self.w, Side::Backward, operands, Start::Zero)?;
+            grads.add_owned(self.to, host::tensor(dx, &[n, inputs])?)?;
         }
         if let Some(x) = &self.x {
             let x = host::read(x)?;

@@ -1,7 +1,7 @@
 //! Linear → log-probability: log softmax(logits/temperature) at given tokens, and the entropy, without ever holding
 //! more than a chunk of the `[N, V]` logits, forward or backward. The logits are h·Wᵀ, soft-capped where the head asks.
 
-use super::gemm::{Mat, Packed, Start, matmul, product};
+use super::gemm::{Mat, Packed, Start, matmul, product_packed};
 use super::host;
 use super::op::{Operation, tensors};
 use super::simd::{exp, simd};
@@ -229,7 +229,7 @@ impl<'a> Chunk<'a> {
     }
 
     pub(super) fn logits(&self) -> Vec<f32> {
-        let mut logits = product(self.hidden(), &self.packed, Start::Zero);
+        let mut logits = product_packed(self.hidden(), &self.packed, Start::Zero);
         if let Some(by) = self.softcap {
             host::for_rows(&mut logits, 1, |_, block| cap(block, by));
         }

@@ -6,6 +6,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod awake;
 pub mod decode;
 pub mod device;
 pub mod divergence;
@@ -19,6 +20,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod logprob;
 pub mod op;
+pub mod packs;
 pub mod peak;
 pub mod quantised;
 pub mod rms_norm;

@@ -9,13 +9,13 @@ use super::form::{self, Routine};
 use super::gemm::Packed;
 pub use super::gradients::ParameterGrads;
 use super::host;
+use super::packs::{Packs, Side};
 use super::value::Value;
 use crate::error::{Error, Result};
 use crate::gpu::{Array, DType};
 use candle_core::Tensor;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Where a value's gradient goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +112,7 @@ pub struct Tape {
     plain: bool,
     compute: DType,
     packs: Arc<Packs>,
+    decoding: bool,
     stop: Stop,
 }
 
@@ -125,6 +126,7 @@ impl Tape {
             plain: false,
             compute: DType::F32,
             packs,
+            decoding: false,
             stop: Stop::default(),
         }
     }
@@ -137,6 +139,12 @@ impl Tape {
     /// Runs every operation as its plain composition, also where a fused one exists.
     pub fn plain(mut self) -> Self {
         self.plain = true;
+        self
+    }
+
+    /// For passes that decode answers: they read every weight for a few tokens, again and again.
+    pub fn decoding(mut self) -> Self {
+        self.decoding = true;
         self
     }
 
@@ -191,13 +199,15 @@ impl Tape {
         Var { value, slot: Slot::Activation(id), index: None }
     }
 
-    /// The packed form of a weight that takes part in `pack`, kept while the model's version lasts.
-    pub fn packed(&self, w: &Var, side: Side, pack: impl FnOnce() -> Result<Packed>) -> Result<Arc<Packed>> {
+    /// The packed copy of a weight, which `fill` makes where it is kept; `None` where it is not.
+    pub(super) fn packed(
+        &self,
+        w: &Var,
+        side: Side,
+        fill: impl FnOnce(&mut Packed) -> Result<()>,
+    ) -> Result<Option<Arc<Packed>>> {
         self.stop.check()?;
-        match w.index {
-            Some(index) => self.packs.get(index, side, pack),
-            None => Ok(Arc::new(pack()?)),
-        }
+        w.index.map_or(Ok(None), |index| self.packs.get((index, side), self.decoding, fill))
     }
 
     pub fn packs(&self) -> Arc<Packs> {
@@ -351,60 +361,4 @@ fn add_into(sum: &Tensor, x: &Tensor) -> Result<()> {
             block.iter_mut().zip(x).for_each(|(s, x)| *s += x);
         });
     })
-}
-
-/// Which product a packed weight serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
-    /// x · Wᵀ
-    Forward,
-    /// dy · W
-    Backward,
-}
-
-/// Says only whether copies are kept: the numbers are the weights' own.
-impl std::fmt::Debug for Packs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Packs").field("keep", &self.keep).finish_non_exhaustive()
-    }
-}
-
-/// Packed copies of one version of a model's weights, made when first needed.
-pub struct Packs {
-    /// Models with more bytes of weights than this are packed anew for every product, to save memory.
-    keep: bool,
-    packed: Mutex<BTreeMap<(usize, Side), Arc<Packed>>>,
-}
-
-impl Packs {
-    /// For a model with this many numbers.
-    pub fn new(parameters: usize) -> Arc<Self> {
-        Arc::new(Self { keep: Self::keeps(parameters), packed: Mutex::new(BTreeMap::new()) })
-    }
-
-    /// Whether the copies of a model with this many numbers are kept.
-    pub fn keeps(parameters: usize) -> bool {
-        const MOST: usize = 64 << 20;
-        parameters <= MOST
-    }
-
-    /// A new store that still has the copies of the parameters for which `keep` holds: those that did not change.
-    pub fn renewed(&self, keep: impl Fn(usize) -> bool) -> Arc<Packs> {
-        let packed = self.packed.lock().expect("no panic while packing");
-        let kept = packed.iter().filter(|((index, _), _)| keep(*index)).map(|(key, copy)| (*key, copy.clone()));
-        Arc::new(Self { keep: self.keep, packed: Mutex::new(kept.collect()) })
-    }
-
-    fn get(&self, index: usize, side: Side, pack: impl FnOnce() -> Result<Packed>) -> Result<Arc<Packed>> {
-        if !self.keep {
-            return Ok(Arc::new(pack()?));
-        }
-        let mut packed = self.packed.lock().expect("no panic while packing");
-        if let Some(found) = packed.get(&(index, side)) {
-            return Ok(found.clone());
-        }
-        let made = Arc::new(pack()?);
-        packed.insert((index, side), made.clone());
-        Ok(made)
-    }
 }

@@ -5,7 +5,6 @@ use super::attention::{Heads, attention};
 use super::decode::{KeyValues, attend_row};
 use super::divergence::{Reference, linear_kl};
 use super::elementwise::{Columns, Gelu, columns};
-use super::gemm::{Mat, Packed};
 use super::gradients::ParameterGrads;
 use super::linear::{Layout, linear};
 use super::logprob::{Found, LmHead, Targets, linear_logprob};
@@ -13,7 +12,8 @@ use super::op::Operation;
 use super::rotary::{Scaling, frequencies};
 use super::segments::{Segment, Segments};
 use super::softcap::softcap;
-use super::tape::{Packs, Side, Tape, Var};
+use super::packs::Packs;
+use super::tape::{Tape, Var};
 use super::value::Value;
 use crate::tensor::rng::Key;
 use candle_core::{DType, Device, Tensor};
@@ -260,20 +260,6 @@ fn frequencies_equal_the_reference() {
     assert_eq!(frequencies(4, 100.0, &Scaling::None), [1.0, 0.1]);
     let factors = Scaling::Factors { factors: vec![2.0, 4.0], magnitude: 1.5 };
     assert_eq!((frequencies(4, 100.0, &factors), factors.magnitude()), (vec![0.5, 0.025], 1.5));
-}
-
-#[test]
-fn renewed_packs_hold_the_copies_of_what_did_not_change() {
-    let pack = |x: f32| Ok(Packed::new(Mat::new(&[x], 1, 1)));
-    let refuse = || panic!("a kept copy is packed again");
-    let w = random(&[1, 1], Key::new(1));
-    let tape = Tape::forward_only(Packs::new(1));
-    let vars = [0, 1].map(|i| tape.parameter(&w, i, false));
-    let copies = vars.clone().map(|v| tape.packed(&v, Side::Forward, || pack(1.0)).expect("packed"));
-    let renewed = Tape::forward_only(tape.packs().renewed(|index| index == 0));
-    assert!(Arc::ptr_eq(&renewed.packed(&vars[0], Side::Forward, refuse).expect("packed"), &copies[0]));
-    assert!(!Arc::ptr_eq(&renewed.packed(&vars[1], Side::Forward, || pack(2.0)).expect("packed"), &copies[1]));
-    assert!(Arc::ptr_eq(&tape.packed(&vars[1], Side::Forward, refuse).expect("packed"), &copies[1]));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub use weights::SaveDtype;
 
 use crate::error::{Error, Result};
 use crate::gpu::{DType, Place};
-use crate::kernel::tape::Packs;
+use crate::kernel::packs::Packs;
 use crate::kernel::value::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -178,7 +178,7 @@ impl Model {
     fn still(&self, count: usize, adapter: Option<Adapter>) -> Result<Arc<Self>> {
         let parameters = self.parameters[..count].iter().map(Parameter::still).collect::<Result<_>>()?;
         let still = self.parts(parameters, adapter).with(None);
-        *still.packs.lock().unwrap_or_else(PoisonError::into_inner) = self.packs().renewed(|i| !self.trains(i));
+        *still.packs.lock().unwrap_or_else(PoisonError::into_inner) = self.packs().shared(|i| !self.trains(i));
         Ok(Arc::new(still))
     }
 

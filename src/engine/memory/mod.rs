@@ -8,7 +8,7 @@
 mod device;
 
 use crate::kernel::logprob::chunk_bytes;
-use crate::kernel::tape::Packs;
+use crate::kernel::packs::Keep;
 use crate::model::trunk::{Block, Linear, Projection, QkNorm, Slot};
 use crate::model::{Adapter, Config, Head, Trunk};
 
@@ -20,8 +20,8 @@ const NUMBER: u64 = 4;
 pub struct Memory {
     /// Parameters, an adapter's included.
     pub weights: u64,
-    /// Copies of the weights in the order that products read them. Small models keep all of them, large ones have one
-    /// at a time.
+    /// Copies of the weights in the order that products read them: a small model keeps all of them, a larger one those
+    /// that decoding reads, one of more than 2 GiB none, but packs them one at a time.
     pub packed: u64,
     pub gradients: u64,
     /// Both moments of AdamW.
@@ -119,9 +119,14 @@ impl Sizes {
         }
     }
 
-    /// In packed copies, where products read the maps in that many ways.
+    /// In packed copies, where products read the maps in that many ways; a large model's second way is packed a map at
+    /// a time.
     fn packed(&self, ways: u64) -> u64 {
-        if Packs::keeps(self.parameters as usize) { ways * self.maps + self.head } else { self.largest }
+        match Keep::of(self.parameters as usize) {
+            Keep::All => ways * self.maps + self.head,
+            Keep::Decoding => self.maps + self.head + (ways - 1) * self.largest,
+            Keep::Nothing => self.largest,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::request::{AdamwOptions, State};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Array, DType, Place};
 use crate::kernel::adamw::{Rule, Update};
+use crate::kernel::awake::awake;
 use crate::kernel::device::adamw::Step;
 use crate::kernel::form::Routine;
 use crate::kernel::value::Value;
@@ -61,7 +62,7 @@ impl Adamw {
     fn update(&mut self, place: usize, m: &ModelGrads, rule: &Rule) -> Result<()> {
         match (m.model.arena(), m.grads.arena()) {
             (Some(weights), Some(grad)) => self.update_arena(place, weights, grad, rule)?,
-            _ => self.update_each(place, m, rule)?,
+            _ => awake(m.model.place(), || self.update_each(place, m, rule))?,
         }
         m.model.bump_version();
         Ok(())

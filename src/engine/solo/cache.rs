@@ -48,7 +48,7 @@ impl Prompts {
             let ids: Arc<[u32]> = prompts[from..to].iter().flat_map(|p| p.iter().copied()).collect();
             let positions: Vec<u32> = lengths.iter().flat_map(|&n| 0..n as u32).collect();
             let segments = Arc::new(Segments::separate(&lengths)?);
-            let mut tape = settings.tape(network.packs(), network.compute(), false);
+            let mut tape = settings.tape(network.packs(), network.compute(), false).decoding();
             let attend = &mut |tape: &mut Tape, layer: usize, [q, k, v]: [Var; 3]| {
                 parts[layer].push([k.value.clone(), v.value.clone()]);
                 attention(tape, &q, &k, &v, &segments, network.heads(layer))

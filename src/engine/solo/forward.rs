@@ -12,6 +12,7 @@ use crate::engine::memory::Memory;
 use crate::engine::settings::Settings;
 use crate::error::Result;
 use crate::kernel::attention::attention;
+use crate::kernel::awake::awake;
 use crate::kernel::divergence::linear_kl;
 use crate::kernel::elementwise::gather;
 use crate::kernel::gradients::ParameterGrads;
@@ -96,7 +97,7 @@ impl Passes {
             return Ok(found);
         }
         check_for(rows, model)?;
-        let forward = Arc::new(self.run(model, rows, temperature)?);
+        let forward = Arc::new(awake(model.place(), || self.run(model, rows, temperature))?);
         let mut live = locked(&self.live);
         live.retain(|f| f.strong_count() > 0);
         live.push(Arc::downgrade(&forward));

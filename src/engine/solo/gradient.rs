@@ -6,6 +6,7 @@ use super::forward::Forward;
 use crate::engine::handle::inside;
 use crate::engine::request::Upstream;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::kernel::awake::awake;
 use crate::kernel::gradients::ParameterGrads;
 use crate::model::Model;
 use std::collections::BTreeMap;
@@ -52,7 +53,8 @@ pub(super) fn backward(upstream: &[Upstream]) -> Result<Vec<ModelGrads>> {
                 models.len() - 1
             }
         };
-        pass.forward.backward(&pass.planes, &mut models[at].1)?;
+        let grads = &mut models[at].1;
+        awake(model.place(), || pass.forward.backward(&pass.planes, grads))?;
     }
     models.into_iter().map(|(model, grads)| ModelGrads::checked(model, grads)).collect()
 }

@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::gpu::{DType, Place};
 use crate::kernel::attention::Heads;
-use crate::kernel::tape::{Packs, Tape, Var};
+use crate::kernel::packs::Packs;
+use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
 use crate::model::decoder::{Attend, Decoder};
 use crate::model::{Model, Tokenizer};

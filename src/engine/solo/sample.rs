@@ -11,6 +11,7 @@ use crate::engine::request::{SampleOptions, SampleRequest, Samples};
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DType, Place};
+use crate::kernel::awake::awake;
 use crate::kernel::softmax::Scored;
 use crate::kernel::tape::Tape;
 use crate::kernel::value::Value;
@@ -81,7 +82,7 @@ pub(super) fn sample(network: &dyn Network, request: &SampleRequest, settings: &
     }
     let mut answers = Vec::with_capacity(rows);
     for wave in run.waves(rows)? {
-        answers.extend(run.decode(&prompts, wave, key)?);
+        answers.extend(awake(network.place(), || run.decode(&prompts, wave, key))?);
     }
     Ok(run.collect(answers, &prompts, &request.model))
 }
@@ -128,7 +129,7 @@ impl Run<'_> {
             .collect();
         let prefix = Prompts::prefill(self.network, &unique, self.settings)?;
         let heads = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer)).collect();
-        let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false);
+        let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false).decoding();
         let mut cache =
             tape.run(Caching { prompts: &prefix, heads, rows: wave.len(), most: self.options.max_tokens })?;
         let mut answers: Vec<Answer> = Vec::with_capacity(wave.len());
@@ -151,7 +152,7 @@ impl Run<'_> {
                 active.iter().map(|&a| *answers[a].tokens.last().expect("a token was chosen")).collect();
             let position = |&a: &usize| (prompts[answers[a].prompt].len() + answers[a].tokens.len() - 1) as u32;
             let positions: Vec<u32> = active.iter().map(position).collect();
-            let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false);
+            let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false).decoding();
             let attend = &mut |tape: &mut Tape, layer: usize, qkv| cache.attend(tape, layer, qkv);
             let hidden = self.network.hidden(&mut tape, ids, &positions, attend)?;
             let logits = self.logits(&mut tape, &hidden.value)?;

@@ -4,7 +4,8 @@
 use crate::gpu::{DType, Gpu};
 use crate::kernel::entries_tests::carried;
 use crate::kernel::linear::{Layout, linear, linear_add, linear_f32};
-use crate::kernel::tape::{Packs, ParameterGrads, Tape, Var};
+use crate::kernel::packs::Packs;
+use crate::kernel::tape::{ParameterGrads, Tape, Var};
 use crate::kernel::tests::random;
 use crate::kernel::value::Value;
 use crate::tensor::rng::Key;
