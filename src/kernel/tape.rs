@@ -14,8 +14,8 @@ use super::value::Value;
 use crate::error::{Error, Result};
 use crate::gpu::{Array, DType};
 use candle_core::Tensor;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where a value's gradient goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
