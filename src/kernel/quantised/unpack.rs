@@ -45,22 +45,28 @@ fn number(code: u32, scale: f32, offset: f32) -> f32 {
 
 simd! {
     fn affine(offset: Offset, halves: &[[u16; NR]], factors: Option<&[[i8; NR]]>, out: &mut Affine) {
-        out.scale = scaled(&halves[0], factors.map(|f| &f[0]));
-        out.offset = match offset {
-            Offset::Centre(code) => out.scale.map(|scale| -f32::from(code) * scale),
-            Offset::Minimum => scaled(&halves[1], factors.map(|f| &f[1])),
-            Offset::Minus => scaled(&halves[1], factors.map(|f| &f[1])).map(|minimum| -minimum),
+        scaled(&halves[0], factors.map(|f| &f[0]), &mut out.scale);
+        let times = match offset {
+            Offset::Centre(code) => {
+                let code = f32::from(code);
+                out.offset.iter_mut().zip(&out.scale).for_each(|(x, scale)| *x = -code * scale);
+                return;
+            }
+            Offset::Minimum => 1.0,
+            Offset::Minus => -1.0,
         };
+        scaled(&halves[1], factors.map(|f| &f[1]), &mut out.offset);
+        out.offset.iter_mut().for_each(|x| *x *= times);
     }
 }
 
+// Loops over numbers in place here and below: `map` of an array is a function of its own, without wide instructions.
 #[inline(always)]
-fn scaled(halves: &[u16; NR], factors: Option<&[i8; NR]>) -> [f32; NR] {
-    let mut x = halves.map(|h| half(u32::from(h)));
+fn scaled(halves: &[u16; NR], factors: Option<&[i8; NR]>, out: &mut [f32; NR]) {
+    out.iter_mut().zip(halves).for_each(|(x, h)| *x = half(u32::from(*h)));
     if let Some(factors) = factors {
-        x.iter_mut().zip(factors).for_each(|(x, f)| *x *= f32::from(*f));
+        out.iter_mut().zip(factors).for_each(|(x, f)| *x *= f32::from(*f));
     }
-    x
 }
 
 /// The number that an f16's bits stand for.
@@ -111,33 +117,41 @@ widths! {
 
 #[inline(always)]
 fn planes<const LOW: usize, const HIGH: usize>(words: &[Words], affine: &Affine, rows: Range<usize>, out: &mut [f32]) {
-    for (p, out) in rows.clone().zip(out[rows.start * NR..].chunks_exact_mut(NR)) {
-        let low = fields::<LOW>(words, p);
-        let high = if HIGH > 0 { fields::<HIGH>(&words[LOW..], p) } else { [0; NR] };
-        for (j, x) in out.iter_mut().enumerate() {
-            *x = number(low[j] | high[j] << LOW, affine.scale[j], affine.offset[j]);
+    let per_word = 32 / LOW;
+    for p0 in rows.step_by(per_word) {
+        let low = &words[p0 / per_word].0;
+        for s in 0..per_word {
+            let (p, out) = (p0 + s, row(out, p0 + s));
+            for (j, x) in out.iter_mut().enumerate() {
+                let mut code = (low[j] >> (s * LOW)) & ((1 << LOW) - 1);
+                if HIGH > 0 {
+                    code |= ((words[LOW + p * HIGH / 32].0[j] >> (p * HIGH % 32)) & ((1 << HIGH) - 1)) << LOW;
+                }
+                *x = number(code, affine.scale[j], affine.offset[j]);
+            }
         }
     }
 }
 
-/// Field number p of every column.
+/// Row p of a panel.
 #[inline(always)]
-fn fields<const BITS: usize>(words: &[Words], p: usize) -> [u32; NR] {
-    words[p * BITS / 32].0.map(|word| (word >> (p * BITS % 32)) & ((1 << BITS) - 1))
+fn row(panel: &mut [f32], p: usize) -> &mut [f32; NR] {
+    (&mut panel[p * NR..(p + 1) * NR]).try_into().expect("NR numbers")
 }
 
 simd! {
     fn f16(words: &[Words], out: &mut [f32]) {
-        for (p, out) in out.chunks_exact_mut(NR).enumerate() {
-            out.iter_mut().zip(fields::<16>(words, p)).for_each(|(x, h)| *x = half(h));
+        for p in 0..STEP {
+            row(out, p).iter_mut().zip(&words[p / 2].0).for_each(|(x, h)| *x = half((h >> (p % 2 * 16)) & 0xffff));
         }
     }
 }
 
 simd! {
     fn bf16(words: &[Words], out: &mut [f32]) {
-        for (p, out) in out.chunks_exact_mut(NR).enumerate() {
-            out.iter_mut().zip(fields::<16>(words, p)).for_each(|(x, h)| *x = f32::from_bits(h << 16));
+        for p in 0..STEP {
+            let number = |h: &u32| f32::from_bits(h >> (p % 2 * 16) << 16);
+            row(out, p).iter_mut().zip(&words[p / 2].0).for_each(|(x, h)| *x = number(h));
         }
     }
 }
