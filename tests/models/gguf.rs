@@ -497,13 +497,16 @@ fn a_script_asks_a_judge() {
          let verdicts = generate(judge, asked, #{{ max_tokens: 3, greedy: true }});\n\
          let again = generate(judge, asked, #{{ max_tokens: 3, greedy: true }});\n\
          let same = token_mean(abs(logprob(judge, b) - logprob(policy.frozen(), b)), b.mask);\n\
+         let held = memory(judge, b);\n\
+         let plain = memory(policy.frozen(), b).weights;\n\
+         let size = held.weights >= plain && held.weights < 2 * plain && held.packed == 0;\n\
          [verdicts.rows, verdicts.id, verdicts.columns(), verdicts.text == again.text, same.item() < 1e-4,\n\
-          b.old_logprob.shape == logprob(judge, b).shape, judge.to_string().contains(\"qwen2, F32\")]",
+          b.old_logprob.shape == logprob(judge, b).shape, judge.to_string().contains(\"qwen2, F32\"), size]",
         written.path.display(),
         fixtures().join("models/qwen2").display()
     );
     let host = host();
     let out = to_json(&host.eval(&Source { label: "judge.rhai".into(), text }).unwrap_or_else(|e| panic!("{e:?}")));
     let columns = ["finished", "id", "length", "mask", "old_logprob", "prompt", "text"];
-    assert_eq!(out, serde_json::json!([4, [0, 1, 2, 3], columns, true, true, true, true]));
+    assert_eq!(out, serde_json::json!([4, [0, 1, 2, 3], columns, true, true, true, true, true]));
 }

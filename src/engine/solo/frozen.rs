@@ -54,6 +54,13 @@ impl Network for Frozen {
     }
 }
 
+/// What a frozen model holds to score `rows`, by name, in bytes: its weights, in the file's bits.
+pub(super) fn held(model: &Frozen, rows: &Rows) -> Result<Vec<(&'static str, u64)>> {
+    let sizes = model.sizes();
+    check_rows(rows, sizes.vocabulary, sizes.context)?;
+    Ok(vec![("weights", model.bytes), ("packed", 0), ("gradients", 0), ("moments", 0), ("activations", 0)])
+}
+
 /// log π(token) of every completion token under a frozen model, `[B,T]` row-major in nats; cells past a row's end are 0.
 ///
 /// # Errors

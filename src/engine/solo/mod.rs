@@ -231,6 +231,9 @@ impl Engine for Solo {
     }
 
     fn memory(&self, model: &ModelHandle, rows: &Rows) -> Result<Vec<(&'static str, u64)>> {
-        forward::held(&*Self::model(model)?, rows, &self.settings)
+        match model.held().downcast_ref::<Frozen>() {
+            Some(frozen) => frozen::held(frozen, rows),
+            None => forward::held(&*Self::model(model)?, rows, &self.settings),
+        }
     }
 }

@@ -29,6 +29,8 @@ pub struct Frozen {
     /// What is known of it without its weights; the model is read as this.
     pub info: ModelInfo,
     pub decoder: Decoder<Quantised>,
+    /// What its weights take in memory.
+    pub bytes: u64,
 }
 
 impl std::ops::Deref for Frozen {
@@ -69,10 +71,11 @@ impl Frozen {
         };
         stretch(&mut file, Arc::make_mut(&mut trunk))?;
         let dim = trunk.blocks[0].heads.dim;
-        let mut tensors = Tensors { file: &mut file, architecture, dim };
+        let mut tensors = Tensors { file: &mut file, architecture, dim, bytes: 0 };
         let decoder = Decoder::build(trunk, &mut tensors)?;
+        let bytes = tensors.bytes;
         file.finish()?;
-        Ok(Self { info, decoder })
+        Ok(Self { info, decoder, bytes })
     }
 }
 

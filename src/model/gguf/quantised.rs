@@ -32,6 +32,11 @@ impl Quantised {
         Self { weight: Arc::new(Matrix::pack(kept, [inputs, outputs], read)), bias }
     }
 
+    /// What it takes in memory.
+    fn bytes(&self) -> u64 {
+        (self.weight.bytes() + self.bias.as_ref().map_or(0, |bias| 4 * bias.elem_count())) as u64
+    }
+
     fn product(&self, tape: &mut Tape, x: &Var, addend: Addend) -> Result<Var> {
         tape.stop().check()?;
         Ok(tape.constant(tape.run(Product { x: &x.value, weight: &self.weight, addend })?))
@@ -65,6 +70,15 @@ pub struct Tensors<'a> {
     pub architecture: &'a Architecture,
     /// Numbers of a head.
     pub dim: usize,
+    /// What the maps and norms made so far take in memory.
+    pub bytes: u64,
+}
+
+impl Tensors<'_> {
+    fn counted(&mut self, map: Quantised) -> Quantised {
+        self.bytes += map.bytes();
+        map
+    }
 }
 
 impl Source for Tensors<'_> {
@@ -85,16 +99,17 @@ impl Source for Tensors<'_> {
         let bias = format!("{}.bias", linear.name);
         let biased = linear.bias || self.file.has(&bias);
         let bias = biased.then(|| self.file.plain(&bias, &dims[..1], order)).transpose()?;
-        Ok(Quantised::new(&weight, dims, bias))
+        Ok(self.counted(Quantised::new(&weight, dims, bias)))
     }
 
     fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<Quantised> {
         let dims = [rows, width];
         let weight = self.file.stored(&format!("{name}.weight"), &dims, None)?;
-        Ok(Quantised::new(&weight, dims, None))
+        Ok(self.counted(Quantised::new(&weight, dims, None)))
     }
 
     fn norm(&mut self, name: &str, width: usize, biased: bool) -> Result<NormWeights> {
+        self.bytes += 4 * width as u64 * if biased { 2 } else { 1 };
         let mut plain = |kind: &str| self.file.plain(&format!("{name}.{kind}"), &[width], None).map(Weight::constant);
         Ok(NormWeights { weight: plain("weight")?, bias: biased.then(|| plain("bias")).transpose()? })
     }

@@ -96,10 +96,14 @@ fn measuring(reg: &mut Registry) {
     reg.function("score", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| {
         measure(call, model, &b, Measure::Score)
     });
-    reg.function("memory", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| -> Result<Map> {
-        let held = call.session.engine().memory(&model, b.require_rows("memory")?)?;
-        Ok(held.into_iter().map(|(name, bytes)| (name.into(), (bytes as usize).write())).collect())
-    });
+    reg.function("memory", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| memory(call, &model, &b));
+    reg.form(["model", "b"], |call: &Call, Frozen(model): Frozen, b: Batch| memory(call, &model, &b));
+}
+
+/// Bytes by what holds them.
+fn memory(call: &Call<'_>, model: &ModelHandle, b: &Batch) -> Result<Map> {
+    let held = call.session.engine().memory(model, b.require_rows("memory")?)?;
+    Ok(held.into_iter().map(|(name, bytes)| (name.into(), (bytes as usize).write())).collect())
 }
 
 fn optimizing(reg: &mut Registry) {
