@@ -3,6 +3,7 @@
 //!
 //! Owns packing, blocking and threads; the innermost tile is `tile.rs`'s. No other device, no differentiation.
 
+use super::awake::each;
 use super::tile::{MR, NR, Tile};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -293,7 +294,7 @@ unsafe fn run(a: Mat, b: Right, first: usize, out: Out, start: Start, threads: u
     if threads == 1 {
         (0..cut.tasks()).for_each(task);
     } else {
-        (0..cut.tasks()).into_par_iter().with_max_len(1).for_each(task);
+        each(cut.tasks(), task);
     }
 }
 
@@ -313,8 +314,8 @@ impl Cut {
         let down = rows.div_ceil(MC);
         let mut across = 1;
         if threads > 1 {
-            // Where few rows are many tasks wide, a thread that comes late costs little.
-            across = (2 * threads).div_ceil(down);
+            // Of few rows many narrow tasks: a thread that comes late, or is held up, costs little.
+            across = (if down == 1 { 8 } else { 2 } * threads).div_ceil(down);
             while !(down * across).is_multiple_of(threads) && down * across < 8 * threads {
                 across += 1;
             }

@@ -2,6 +2,7 @@
 //!
 //! Owns no arithmetic.
 
+use super::awake::{each_block, each_pair};
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use rayon::prelude::*;
@@ -78,7 +79,7 @@ pub fn for_rows<T: Send>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]
     if out.len() <= CHUNK {
         return f(0, out);
     }
-    out.par_chunks_mut(rows * width).enumerate().for_each(|(i, block)| f(i * rows, block));
+    each_block(out, rows * width, |i, block| f(i * rows, block));
 }
 
 fn rows_per_block(width: usize) -> usize {
@@ -100,8 +101,8 @@ pub fn make_rows2(rows: usize, width: usize, f: impl Fn(usize, &mut [f32], &mut 
     let n = rows * width;
     let (mut a, mut b) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let size = (rows_per_block(width) * width).max(1);
-    let pairs = a.spare_capacity_mut()[..n].par_chunks_mut(size).zip(b.spare_capacity_mut()[..n].par_chunks_mut(size));
-    pairs.enumerate().for_each(|(i, (a, b))| f(i * rows_per_block(width), cleared(a), cleared(b)));
+    let pair = |i: usize, a: &mut [_], b: &mut [_]| f(i * rows_per_block(width), cleared(a), cleared(b));
+    each_pair((&mut a.spare_capacity_mut()[..n], size), (&mut b.spare_capacity_mut()[..n], size), pair);
     // SAFETY: the blocks cover n numbers of each, and each was cleared.
     unsafe {
         a.set_len(n);

@@ -7,6 +7,7 @@ use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::kernel::attention::{Heads, attention, attention_over};
+use crate::kernel::awake::each_pair;
 use crate::kernel::decode::{KeyValues, attend_row};
 use crate::kernel::device::decode::{DeviceKeyValues, DeviceRows};
 use crate::kernel::elementwise::gather;
@@ -16,7 +17,6 @@ use crate::kernel::segments::{Segments, before_window, skip};
 use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
 use candle_core::Tensor;
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -121,6 +121,9 @@ struct HostCache {
     rows: Vec<HostRow>,
 }
 
+/// Rows that one thread attends to at a time.
+const ROWS: usize = 4;
+
 struct HostRow {
     prompt: usize,
     layers: Vec<KeyValues>,
@@ -161,17 +164,21 @@ impl Cache for HostCache {
         let mut out = vec![0.0; self.rows.len() * query];
         let (q, k, v) = (host::read(q.tensor()?)?, host::read(k.tensor()?)?, host::read(v.tensor()?)?);
         let (q, k, v): (&[f32], &[f32], &[f32]) = (&q, &k, &v);
-        let task = |scores: &mut Vec<f32>, ((i, row), out): ((usize, &mut HostRow), &mut [f32])| {
-            let own = &mut row.layers[layer];
-            own.extend(&k[i * key..(i + 1) * key], &v[i * key..(i + 1) * key]);
-            attend_row(&q[i * query..(i + 1) * query], &[&prompts[row.prompt][layer], own], heads, out, scores);
+        let some = |block: usize, rows: &mut [HostRow], out: &mut [f32]| {
+            let mut scores = Vec::new();
+            for ((row, out), i) in rows.iter_mut().zip(out.chunks_exact_mut(query)).zip(block * ROWS..) {
+                let own = &mut row.layers[layer];
+                own.extend(&k[i * key..(i + 1) * key], &v[i * key..(i + 1) * key]);
+                attend_row(
+                    &q[i * query..(i + 1) * query],
+                    &[&prompts[row.prompt][layer], own],
+                    heads,
+                    out,
+                    &mut scores,
+                );
+            }
         };
-        self.rows
-            .par_iter_mut()
-            .enumerate()
-            .zip(out.par_chunks_mut(query))
-            .with_min_len(4)
-            .for_each_init(Vec::new, task);
+        each_pair((&mut self.rows, ROWS), (&mut out, ROWS * query), some);
         Ok(tape.constant(host::tensor(out, &[self.rows.len(), query])?))
     }
 }
