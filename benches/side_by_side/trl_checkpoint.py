@@ -10,19 +10,9 @@ START = time.perf_counter()
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-
-class Clock(TrainerCallback):
-    def __init__(self):
-        self.steps = []
-
-    def on_step_begin(self, *_, **__):
-        self.begun = time.perf_counter()
-
-    def on_step_end(self, *_, **__):
-        self.steps.append(time.perf_counter() - self.begun)
+from clock import Clock
 
 
 def main():

@@ -10,8 +10,10 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
+
+from clock import Clock
 
 # Prompts, answers to each, prompt tokens, answer tokens (exactly, or at most), vocabulary, layers, whether exactly.
 SHAPES = {
@@ -35,17 +37,6 @@ def tokenizer(characters):
     inner.pre_tokenizer, inner.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
     special = dict(pad_token="<pad>", eos_token="<eos>", bos_token="<bos>")
     return PreTrainedTokenizerFast(tokenizer_object=inner, padding_side="left", **special)
-
-
-class Clock(TrainerCallback):
-    def __init__(self):
-        self.steps = []
-
-    def on_step_begin(self, *_, **__):
-        self.begun = time.perf_counter()
-
-    def on_step_end(self, *_, **__):
-        self.steps.append(time.perf_counter() - self.begun)
 
 
 def main():

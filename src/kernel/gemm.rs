@@ -1,61 +1,23 @@
 //! f32 matrix products on the CPU whose every element is summed over k in one fixed order, whatever the number
 //! of rows, columns or threads: a row decoded alone has the same bits as in a batch.
 //!
-//! Owns packing, blocking and threads; the innermost tile is `tile.rs`'s. No other device, no differentiation.
+//! Owns blocking and threads; packing is `packed.rs`'s, the innermost tile `tile.rs`'s. No other device, no
+//! differentiation.
 
 use super::awake::each;
+use super::packed::{KC, pack_rows, packed_panel, write};
+pub use super::packed::{Mat, Packed};
 use super::tile::{MR, NR, Tile};
-use rayon::prelude::*;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Depth of one block: a packed panel of it (KC × NR floats) stays in the first-level cache.
-const KC: usize = 256;
 /// Rows of A that one task walks over a panel of B.
 const MC: usize = 20 * MR;
 /// Below this many multiplications a product runs on the calling thread, unless it reads at least `READ` numbers of B:
 /// a row or two against a large weight is not much to compute, but long to read.
 const SERIAL: usize = 400_000;
 const READ: usize = 100_000;
-
-/// A matrix in memory: element (i, j) is `data[i * rs + j * cs]`.
-#[derive(Clone, Copy)]
-pub struct Mat<'a> {
-    pub data: &'a [f32],
-    pub rows: usize,
-    pub cols: usize,
-    pub rs: usize,
-    pub cs: usize,
-}
-
-impl<'a> Mat<'a> {
-    /// Row-major `[rows, cols]`.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols)
-    }
-
-    /// Rows `stride` floats apart.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
-        let mat = Self { data, rows, cols, rs: stride, cs: 1 };
-        mat.check();
-        mat
-    }
-
-    /// The transpose: the same memory.
-    pub fn t(self) -> Self {
-        Self { rows: self.cols, cols: self.rows, rs: self.cs, cs: self.rs, ..self }
-    }
-
-    fn check(&self) {
-        let last = if self.rows == 0 || self.cols == 0 {
-            0
-        } else {
-            (self.rows - 1) * self.rs + (self.cols - 1) * self.cs + 1
-        };
-        assert!(last <= self.data.len(), "matrix reaches past its data");
-    }
-}
 
 /// What the sum over k starts from.
 #[derive(Clone, Copy)]
@@ -67,113 +29,6 @@ pub enum Start<'a> {
     Rows(&'a [f32]),
     /// What C holds already.
     Accumulate,
-}
-
-/// B `[k, n]` in the order in which the tiles read it: blocks of KC rows, in each panels of NR columns.
-pub struct Packed {
-    k: usize,
-    n: usize,
-    data: Vec<f32>,
-}
-
-impl Packed {
-    pub fn new(b: Mat) -> Self {
-        let mut packed = Self::scratch();
-        packed.fill(b);
-        packed
-    }
-
-    /// An empty one, to be filled again and again without new memory.
-    pub const fn scratch() -> Self {
-        Self { k: 0, n: 0, data: Vec::new() }
-    }
-
-    /// An empty one of `k` rows (at most one block deep) whose columns come one by one: a cache of keys.
-    pub fn growing(k: usize) -> Self {
-        assert!(k <= KC, "a growing matrix is one block deep");
-        Self { k, n: 0, data: Vec::new() }
-    }
-
-    /// Adds a column to a growing matrix.
-    pub fn push_column(&mut self, column: &[f32]) {
-        assert_eq!(column.len(), self.k, "length of a column");
-        let j = self.n % NR;
-        if j == 0 {
-            self.data.resize((self.n + NR) * self.k, 0.0);
-        }
-        let panel = &mut self.data[(self.n - j) * self.k..];
-        column.iter().enumerate().for_each(|(p, x)| panel[p * NR + j] = *x);
-        self.n += 1;
-    }
-
-    /// Takes the numbers of `b`, in the memory that it has where they fit.
-    pub fn fill(&mut self, b: Mat) {
-        self.fill_on(b, b.rows * b.cols >= SERIAL / 4);
-    }
-
-    fn fill_on(&mut self, b: Mat, parallel: bool) {
-        (self.k, self.n) = (b.rows, b.cols);
-        let panels = self.n.div_ceil(NR);
-        let size = self.k * panels * NR;
-        self.data.clear();
-        self.data.reserve(size);
-        let blocks = self.data.spare_capacity_mut()[..size].chunks_mut((KC * panels * NR).max(1)).enumerate();
-        for (block, out) in blocks {
-            let (p0, kc) = (block * KC, out.len() / (panels * NR).max(1));
-            let fill = |(panel, out): (usize, &mut [MaybeUninit<f32>])| pack_panel(b, p0, panel * NR, out);
-            if parallel {
-                out.par_chunks_mut(kc * NR).enumerate().for_each(fill);
-            } else {
-                out.chunks_mut(kc * NR).enumerate().for_each(fill);
-            }
-        }
-        // SAFETY: the panels of all blocks cover `size` numbers, and `pack_panel` wrote each of theirs.
-        unsafe { self.data.set_len(size) };
-    }
-
-    #[cfg(test)]
-    pub fn numbers(&self) -> &[f32] {
-        &self.data
-    }
-
-    pub fn rows(&self) -> usize {
-        self.k
-    }
-
-    pub fn cols(&self) -> usize {
-        self.n
-    }
-
-    /// Panel `panel` of the block that starts at row `p0`, `[kc, NR]`.
-    fn panel(&self, p0: usize, panel: usize) -> &[f32] {
-        let panels = self.n.div_ceil(NR);
-        let kc = KC.min(self.k - p0);
-        let at = p0 * panels * NR + panel * kc * NR;
-        &self.data[at..at + kc * NR]
-    }
-}
-
-/// Writes the numbers of one panel: as many rows as `out` holds from row `p0` on, NR columns from `j0` on.
-fn pack_panel(b: Mat, p0: usize, j0: usize, out: &mut [MaybeUninit<f32>]) {
-    let width = NR.min(b.cols - j0);
-    if b.cs == 1 {
-        for (p, row) in out.chunks_exact_mut(NR).enumerate() {
-            let at = (p0 + p) * b.rs + j0;
-            write(&mut row[..width], &b.data[at..at + width]);
-            row[width..].fill(MaybeUninit::new(0.0));
-        }
-        return;
-    }
-    if width < NR {
-        out.fill(MaybeUninit::new(0.0));
-    }
-    let kc = out.len() / NR;
-    for j in 0..width {
-        let column = &b.data[(j0 + j) * b.cs..];
-        for p in 0..kc {
-            out[p * NR + j] = MaybeUninit::new(column[(p0 + p) * b.rs]);
-        }
-    }
 }
 
 /// B of a product.
@@ -188,7 +43,7 @@ impl Right<'_> {
     /// (k, n)
     fn sizes(&self) -> (usize, usize) {
         match self {
-            Self::Packed(b) => (b.k, b.n),
+            Self::Packed(b) => (b.rows(), b.cols()),
             Self::Plain(b) => (b.rows, b.cols),
         }
     }
@@ -299,7 +154,7 @@ unsafe fn run(a: Mat, b: Right, first: usize, out: Out, start: Start, threads: u
 }
 
 /// How C is cut into rectangles of nearly one size, a multiple of as many as there are threads where it is large enough.
-struct Cut {
+pub(super) struct Cut {
     rows: usize,
     /// Tiles of rows.
     tiles: usize,
@@ -310,7 +165,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(rows: usize, panels: usize, threads: usize) -> Self {
+    pub(super) fn new(rows: usize, panels: usize, threads: usize) -> Self {
         let down = rows.div_ceil(MC);
         let mut across = 1;
         if threads > 1 {
@@ -323,12 +178,12 @@ impl Cut {
         Self { rows, tiles: rows.div_ceil(MR), panels, down, across: across.min(panels) }
     }
 
-    fn tasks(&self) -> usize {
+    pub(super) fn tasks(&self) -> usize {
         self.down * self.across
     }
 
     /// The rows and panels of task `t`: all of a piece of the rows before the next one.
-    fn task(&self, t: usize) -> (Range<usize>, Range<usize>) {
+    pub(super) fn task(&self, t: usize) -> (Range<usize>, Range<usize>) {
         let part = |of: usize, parts: usize, i: usize| of * i / parts..of * (i + 1) / parts;
         let tiles = part(self.tiles, self.down, t / self.across);
         let rows = tiles.start * MR..self.rows.min(tiles.end * MR);
@@ -345,10 +200,6 @@ fn begin(row: &mut [MaybeUninit<f32>], i: usize, j0: usize, n: usize, start: Sta
         Start::Zero => row.fill(MaybeUninit::new(0.0)),
         Start::Accumulate => {}
     }
-}
-
-fn write(row: &mut [MaybeUninit<f32>], from: &[f32]) {
-    row.iter_mut().zip(from).for_each(|(x, y)| *x = MaybeUninit::new(*y));
 }
 
 /// Some rows and panels of C.
@@ -405,44 +256,10 @@ unsafe fn rectangle(a: Mat, b: Right, rows: Range<usize>, columns: Range<usize>,
     PANEL.set(packed_b);
 }
 
-/// The panel of these rows and of NR columns from `j0` on, in memory that is kept.
-fn packed_panel<'a>(b: Mat, rows: Range<usize>, j0: usize, memory: &'a mut Vec<f32>) -> &'a [f32] {
-    let size = rows.len() * NR;
-    memory.clear();
-    memory.reserve(size);
-    pack_panel(b, rows.start, j0, &mut memory.spare_capacity_mut()[..size]);
-    // SAFETY: `pack_panel` wrote all of them.
-    unsafe { memory.set_len(size) };
-    memory
-}
-
 /// Rows of the next tile where this many are left: 13 are better two tiles of 7 and 6 than of 12 and 1, for a tile of one
 /// row waits for each of its additions. Packed tiles have MR rows throughout.
 fn height(left: usize, in_place: bool) -> usize {
     if in_place && left < 3 * MR { left.div_ceil(left.div_ceil(MR)) } else { MR.min(left) }
-}
-
-/// Tiles of MR rows, in each k-major.
-fn pack_rows(a: Mat, i0: usize, rows: usize, p0: usize, kc: usize, out: &mut Vec<f32>) {
-    let size = rows.next_multiple_of(MR) * kc;
-    if out.len() < size {
-        out.resize(size, 0.0);
-    }
-    // Down k first: of a transpose one row after the other is read from end to end.
-    for p in 0..kc {
-        for (t, from) in (0..rows).step_by(MR).enumerate() {
-            let height = MR.min(rows - from);
-            let column = &mut out[(t * kc + p) * MR..][..MR];
-            let at = (i0 + from) * a.rs + (p0 + p) * a.cs;
-            if a.rs == 1 && height == MR {
-                column.copy_from_slice(&a.data[at..at + MR]);
-                continue;
-            }
-            for (i, x) in column[..height].iter_mut().enumerate() {
-                *x = a.data[at + i * a.rs];
-            }
-        }
-    }
 }
 
 #[cfg(test)]

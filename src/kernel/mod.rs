@@ -20,6 +20,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod logprob;
 pub mod op;
+mod packed;
 pub mod packs;
 pub mod peak;
 pub mod quantised;

@@ -12,7 +12,7 @@ use candle_transformers::models::{quantized_llama, quantized_qwen2, quantized_qw
 use rhopo::data::{Content as Words, Prompt, Prompts};
 use rhopo::engine::{Engine, Measure, SampleOptions, SampleRequest, Samples, Settings, Solo};
 use rhopo::error::{Error, Result};
-use rhopo::model::gguf::Frozen;
+use rhopo::model::gguf::{FORMATS, Frozen};
 use rhopo::model::rows::{Row, Rows};
 use rhopo::script::lang::loader::Source;
 use rhopo::script::lang::value::to_json;
@@ -196,21 +196,6 @@ fn quantised_files_score_as_candles_decoders_do_with_their_numbers() {
     }
 }
 
-const QUANTISED: [GgmlDType; 12] = [
-    GgmlDType::F16,
-    GgmlDType::BF16,
-    GgmlDType::Q4_0,
-    GgmlDType::Q4_1,
-    GgmlDType::Q5_0,
-    GgmlDType::Q5_1,
-    GgmlDType::Q8_0,
-    GgmlDType::Q2K,
-    GgmlDType::Q3K,
-    GgmlDType::Q4K,
-    GgmlDType::Q5K,
-    GgmlDType::Q6K,
-];
-
 #[test]
 fn quantised_files_score_as_their_own_numbers_in_f32() {
     let rows = ragged_rows(2, 2, 384, Key::new(6));
@@ -219,7 +204,7 @@ fn quantised_files_score_as_their_own_numbers_in_f32() {
         if tied {
             gguf.tensors.remove("output.weight");
         }
-        for format in QUANTISED {
+        for format in FORMATS.into_iter().filter(|format| *format != GgmlDType::F32) {
             let model = write(&gguf, format).open();
             let own = scores(&model, &rows, &solo());
             let reference = scores(&write(&gguf.rounded(format), GgmlDType::F32).open(), &rows, &solo());

@@ -6,18 +6,17 @@
 use super::matrix::Matrix;
 use super::unpack::STEP;
 use crate::error::{Error, Kind, Result};
+use crate::kernel::awake::each;
 use crate::kernel::form::Routine;
+use crate::kernel::gemm::Cut;
 use crate::kernel::host;
 use crate::kernel::tile::{MR, NR, Tile};
 use crate::kernel::value::Value;
 use candle_core::Tensor;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Depth to which a panel is unpacked at a time: it stays in half of the first-level cache.
 const DEPTH: usize = 4 * STEP;
-/// Rows of x that one task walks over an unpacked panel.
-const ROWS: usize = 20 * MR;
 /// Below this many multiplications a product runs on the calling thread.
 const SERIAL: usize = 400_000;
 /// What unpacking a number costs, in multiplications.
@@ -89,21 +88,17 @@ pub(super) fn multiply(x: &[f32], w: &Matrix, out: &mut [f32], zero: bool) {
         return;
     }
     let threads = if (m + UNPACKING) * n * k < SERIAL { 1 } else { rayon::current_num_threads() };
-    let chunk = ROWS.min(m.div_ceil(threads).next_multiple_of(MR));
-    // With one chunk of rows, or few, columns are cut too.
-    let (chunks, panels) = (m.div_ceil(chunk), n.div_ceil(NR));
-    let cuts = if threads == 1 { 1 } else { (2 * threads).div_ceil(chunks).min(panels) };
+    let cut = Cut::new(m, n.div_ceil(NR), threads);
     let out = Out(out.as_mut_ptr());
     let task = |t: usize| {
-        let (i0, cut) = (t / cuts * chunk, t % cuts);
-        let rows = i0..m.min(i0 + chunk);
+        let (rows, panels) = cut.task(t);
         // SAFETY: the rectangle lies inside the result, and no other task has it.
-        unsafe { rectangle(x, w, rows, panels * cut / cuts..panels * (cut + 1) / cuts, &out, zero) };
+        unsafe { rectangle(x, w, rows, panels, &out, zero) };
     };
     if threads == 1 {
-        (0..chunks * cuts).for_each(task);
+        (0..cut.tasks()).for_each(task);
     } else {
-        (0..chunks * cuts).into_par_iter().with_max_len(1).for_each(task);
+        each(cut.tasks(), task);
     }
 }
 

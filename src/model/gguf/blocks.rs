@@ -150,25 +150,10 @@ fn six(block: &[u8], out: &mut Column) {
 mod tests {
     use super::*;
     use crate::kernel::quantised::Matrix;
+    use crate::model::gguf::FORMATS;
     use crate::tensor::rng::Key;
     use candle_core::quantized::ggml_file::qtensor_from_ggml;
     use candle_core::{Device, Tensor};
-
-    const FORMATS: [GgmlDType; 13] = [
-        GgmlDType::F32,
-        GgmlDType::F16,
-        GgmlDType::BF16,
-        GgmlDType::Q4_0,
-        GgmlDType::Q4_1,
-        GgmlDType::Q5_0,
-        GgmlDType::Q5_1,
-        GgmlDType::Q8_0,
-        GgmlDType::Q2K,
-        GgmlDType::Q3K,
-        GgmlDType::Q4K,
-        GgmlDType::Q5K,
-        GgmlDType::Q6K,
-    ];
 
     /// Blocks of random bytes hold every code and factor; where a scale is infinite there is nothing to compare.
     #[test]

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 4] = b"GGUF";
 /// Formats that are read.
-const FORMATS: [GgmlDType; 13] = [
+pub const FORMATS: [GgmlDType; 13] = [
     GgmlDType::F32,
     GgmlDType::F16,
     GgmlDType::BF16,

@@ -11,6 +11,7 @@ mod quantised;
 mod tokens;
 mod walk;
 
+pub use file::FORMATS;
 pub use quantised::Quantised;
 
 use super::decoder::Decoder;
