@@ -94,6 +94,14 @@ impl Terminal {
         }
     }
 
+    /// Presses Ctrl-D at the prompt; returns the exit code. Between an answer and the next prompt the terminal would
+    /// take the key itself, so the prompt is waited for.
+    pub fn leave(&mut self, within: Duration) -> u32 {
+        self.settle();
+        self.press('\u{4}');
+        self.wait(within)
+    }
+
     /// The exit code.
     pub fn wait(&mut self, within: Duration) -> u32 {
         let begun = Instant::now();

@@ -120,8 +120,7 @@ fn keys_complete_and_search() {
     t.press('\u{3}');
     t.answer("6 * 7000", "42000");
     // Ctrl-D leaves.
-    t.press('\u{4}');
-    assert_eq!(t.wait(SOON), 0);
+    assert_eq!(t.leave(SOON), 0);
 }
 
 #[test]
