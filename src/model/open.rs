@@ -176,7 +176,10 @@ impl Checkpoint {
             (Adaptation::Stored(dir), None) => task_head(&read_json(&dir.join(ADAPTER_CONFIG))?),
             (_, head) => head,
         };
-        let config = head.map_or_else(|| Ok(stored.clone()), |head| stored.clone().with_head(head))?;
+        let mut config = head.map_or_else(|| Ok(stored.clone()), |head| stored.clone().with_head(head))?;
+        if self.weights.is_some() && !options.random && begun_from(&stored, &config).is_some() {
+            config.notes.push("the value head begins as the stored score head".into());
+        }
         let adapter = match &options.adaptation {
             Adaptation::None => None,
             Adaptation::New(lora) => Some(Adapter::new(lora, &config, &name)?),
@@ -250,17 +253,36 @@ fn add_adapter(
     Ok(())
 }
 
+/// A score head reads a row at its last token, a value head at every token: the one's weight, by name, and the other's,
+/// which begins as it is. A critic so starts as the reward model that it foresees (Ouyang et al. 2022, arXiv:2203.02155,
+/// section C.4).
+fn begun_from(stored: &Config, config: &Config) -> Option<(String, String)> {
+    let weight = |config: &Config| format!("{}.weight", config.head_name());
+    (stored.head == Head::Score && config.head == Head::Value).then(|| (weight(stored), weight(config)))
+}
+
 /// The stored numbers of every parameter of `config`; none for those of a new head.
 fn read_weights(source: &Source, stored: &Config, config: &Config) -> Result<Vec<Option<Vec<f32>>>> {
     let names =
         |parameters: Vec<(String, Vec<usize>)>| parameters.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     // A stored head of the same name but of another kind is not this model's head.
-    let (new, old) = match stored.head == config.head {
+    let (mut new, mut old) = match stored.head == config.head {
         true => (Vec::new(), Vec::new()),
         false => (names(config.head_parameters()), names(stored.head_parameters())),
     };
+    let begun = begun_from(stored, config);
+    if let Some((from, to)) = &begun {
+        new.retain(|name| name != to);
+        old.retain(|name| name != from);
+    }
     let all = config.parameters();
-    let wanted = Wanted::all(all.iter().filter(|(name, _)| !new.contains(name)).cloned());
+    let stored_as = |name: &String| match &begun {
+        Some((from, to)) if name == to => from.clone(),
+        _ => name.clone(),
+    };
+    let wanted = Wanted::all(
+        all.iter().filter(|(name, _)| !new.contains(name)).map(|(name, shape)| (stored_as(name), shape.clone())),
+    );
     let naming = Naming { ignored: old, ..Naming::of(stored) };
     let values = match source {
         Source::Folder(dir) => weights::read(dir, &wanted, &naming)?,

@@ -51,6 +51,28 @@ pub(super) fn weighted_sum(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) 
     mul(&out, &weights(&out, rows)).with_tokens(false).sum(None).unwrap()
 }
 
+/// A critic begins as the reward model: at the end of a row it foresees what that model gives, in families whose heads
+/// have one name and in those whose have two.
+#[test]
+fn a_value_head_begins_as_the_stored_score_head() {
+    for (name, base) in [("qwen2-score", "qwen2"), ("gpt2-score", "gpt2")] {
+        let dir = fixtures().join("heads").join(name);
+        let (engine, rows) = (Solo::new(Settings::default()), rows(base));
+        let judge = Arc::new(Model::load(&dir, &Place::Host).unwrap());
+        let scores = measure(&judge, &rows, &engine).to_rows().unwrap();
+        let options = OpenOptions { head: Some(Head::Value), ..OpenOptions::new(Key::new(1)) };
+        let critic = Arc::new(Model::open(&dir.display().to_string(), &options, &Place::Host).unwrap());
+        assert_eq!(critic.notes, ["the value head begins as the stored score head"]);
+        // The value before a token is read at the token before it: here at what was the row's last.
+        let ended = rows.iter().map(|row| Row::new([&*row.prompt, &*row.completion].concat(), [1]));
+        let values = measure(&critic, &Rows::new(ended.collect()), &engine).to_rows().unwrap();
+        assert_eq!(values.concat(), scores.concat(), "{name}");
+        // A new one where weights are drawn, or where the stored head is no score.
+        let drawn = OpenOptions { random: true, ..options };
+        assert!(Model::open(&dir.display().to_string(), &drawn, &Place::Host).unwrap().notes.is_empty());
+    }
+}
+
 #[test]
 fn classification_checkpoints_give_the_references_numbers() {
     for (name, base) in

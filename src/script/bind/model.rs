@@ -45,7 +45,7 @@ options! {
         /// a folder with an adapter in PEFT's layout, to be trained on
         adapter: Option<String>,
         /// `value` (a number per token) or `score` (a number per row) in place of the language-model head; the stored
-        /// one, or a new one
+        /// one, or a new one. A value head begins as the stored score head
         head: Option<Head>,
         /// random weights instead of the stored ones
         random: bool = false,
