@@ -296,6 +296,7 @@ simd! {
 
 simd! {
     fn dot(a: &[f32], b: &[f32]) -> f32 {
+        let b = &b[..a.len()];
         sum_by(a.len(), |i| a[i] * b[i])
     }
 }

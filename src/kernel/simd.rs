@@ -87,11 +87,16 @@ pub fn sums_by<const N: usize>(n: usize, f: impl Fn(usize) -> [f32; N]) -> [f32;
     let whole = n / LANES * LANES;
     let mut i = 0;
     while i < whole {
+        // A loop that computes and one that adds: in one the compiler leaves the lanes in memory, and goes one by one.
+        let mut terms = [[0.0f32; LANES]; N];
         for l in 0..LANES {
+            // SAFETY: whole lanes end at n at the latest. Where `f` reads a slice of n numbers, nothing is left to check.
+            unsafe { std::hint::assert_unchecked(i + l < n) };
             let x = f(i + l);
-            for (lanes, x) in lanes.iter_mut().zip(x) {
-                lanes[l] += x;
-            }
+            terms.iter_mut().zip(x).for_each(|(terms, x)| terms[l] = x);
+        }
+        for (lanes, terms) in lanes.iter_mut().zip(&terms) {
+            lanes.iter_mut().zip(terms).for_each(|(lane, x)| *lane += x);
         }
         i += LANES;
     }

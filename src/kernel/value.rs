@@ -2,16 +2,34 @@
 //!
 //! Owns the sum of the two kinds and what holds for both; forms of operations take one kind apart.
 
+use super::host::{self, Host};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Array, DType, Place};
 use candle_core::{Device, Tensor};
 use half::bf16;
+use std::ops::Deref;
 
 /// Numbers in the host's memory or in a device's.
 #[derive(Debug, Clone)]
 pub enum Value {
     Host(Tensor),
     Device(Array),
+}
+
+/// The numbers of a value.
+pub enum Numbers<'a> {
+    Held(Host<'a>),
+    Copied(Vec<f32>),
+}
+
+impl Deref for Numbers<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Held(numbers) => numbers,
+            Self::Copied(numbers) => numbers,
+        }
+    }
 }
 
 impl From<Tensor> for Value {
@@ -103,6 +121,19 @@ impl Value {
     pub fn dim(&self, i: usize) -> Result<usize> {
         let dims = self.dims();
         dims.get(i).copied().ok_or_else(|| Error::new(Kind::Internal, format!("no dimension {i} of {dims:?}")))
+    }
+
+    /// The numbers, row-major, as f32, read where they lie if they are so; a device is waited for.
+    ///
+    /// # Errors
+    /// A device that has failed.
+    pub fn numbers(&self) -> Result<Numbers<'_>> {
+        match self {
+            Self::Host(t) if t.dtype() == candle_core::DType::F32 && t.is_contiguous() => {
+                Ok(Numbers::Held(host::read(t)?))
+            }
+            _ => Ok(Numbers::Copied(self.to_vec()?)),
+        }
     }
 
     /// The numbers, row-major, as f32; a device is waited for.

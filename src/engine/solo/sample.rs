@@ -11,13 +11,12 @@ use crate::engine::request::{SampleOptions, SampleRequest, Samples};
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DType, Place};
-use crate::kernel::awake::awake;
+use crate::kernel::awake::{awake, each_block};
 use crate::kernel::softmax::Scored;
 use crate::kernel::tape::Tape;
 use crate::kernel::value::Value;
 use crate::model::rows::{MOST_ROWS, Record, Row, Rows};
 use crate::tensor::rng::Key;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -140,12 +139,11 @@ impl Run<'_> {
             answers.push(Answer { prompt, key, tokens: Vec::new(), seen: Vec::new(), finished: false });
             cache.push(unique);
         }
-        let logits = self.logits(&mut tape, &prefix.last)?;
-        // Every answer starts from its prompt's logits.
-        let width = logits.len() / unique.len();
-        let start: Vec<f32> = at.iter().flat_map(|&u| &logits[u * width..(u + 1) * width]).copied().collect();
+        let logits = self.network.logits(&mut tape, &prefix.last)?;
         let mut active: Vec<usize> = (0..answers.len()).collect();
-        self.choose(&mut answers, &mut active, start, &mut *cache)?;
+        // Every answer starts from its prompt's logits.
+        self.choose(&mut answers, &mut active, (&logits, &at), &mut *cache)?;
+        let each: Vec<usize> = (0..answers.len()).collect();
         while !active.is_empty() {
             self.settings.check()?;
             let ids: Arc<[u32]> =
@@ -155,33 +153,32 @@ impl Run<'_> {
             let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false).decoding();
             let attend = &mut |tape: &mut Tape, layer: usize, qkv| cache.attend(tape, layer, qkv);
             let hidden = self.network.hidden(&mut tape, ids, &positions, attend)?;
-            let logits = self.logits(&mut tape, &hidden.value)?;
-            self.choose(&mut answers, &mut active, logits, &mut *cache)?;
+            let logits = self.network.logits(&mut tape, &hidden.value)?;
+            let rows = &each[..active.len()];
+            self.choose(&mut answers, &mut active, (&logits, rows), &mut *cache)?;
         }
         Ok(answers)
     }
 
-    /// `[rows, V]`, row-major.
-    fn logits(&self, tape: &mut Tape, hidden: &Value) -> Result<Vec<f32>> {
-        self.network.logits(tape, hidden)?.to_vec()
-    }
-
-    /// Chooses a token for each active answer, then lets those that ended leave.
+    /// Chooses a token for each active answer by its row of the logits, then lets those that ended leave.
     fn choose(
         &self,
         answers: &mut [Answer],
         active: &mut Vec<usize>,
-        logits: Vec<f32>,
+        (logits, rows): (&Value, &[usize]),
         cache: &mut dyn Cache,
     ) -> Result<()> {
-        let width = logits.len() / active.len();
-        let picks: Vec<(u32, Scored)> = logits
-            .par_chunks(width)
-            .zip(&*active)
-            .map(|(logits, &a)| self.choice.pick(logits, answers[a].key.uniform(answers[a].tokens.len() as u64)))
-            .collect();
+        let width = logits.dim(1)?;
+        let numbers = logits.numbers()?;
+        let numbers: &[f32] = &numbers;
+        let mut picks: Vec<Option<(u32, Scored)>> = vec![None; active.len()];
+        each_block(&mut picks, 1, |i, pick| {
+            let answer = &answers[active[i]];
+            let logits = &numbers[rows[i] * width..(rows[i] + 1) * width];
+            pick[0] = Some(self.choice.pick(logits, answer.key.uniform(answer.tokens.len() as u64)));
+        });
         let mut keep = Vec::with_capacity(active.len());
-        for (&a, (token, scored)) in active.iter().zip(picks) {
+        for (&a, (token, scored)) in active.iter().zip(picks.into_iter().flatten()) {
             if !scored.logprob().is_finite() {
                 return Err(Error::new(
                     Kind::NotFinite,
