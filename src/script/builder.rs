@@ -60,6 +60,8 @@ impl HostBuilder {
         limits::bound(&mut engine);
         engine.set_strict_variables(self.strict);
         free_words(&mut engine);
+        // Otherwise the language compares a text with a number by itself, and says false.
+        engine.set_fast_operators(false);
         let usage = limits::count(&mut engine, &session, &self.limits);
         print_through(&mut engine, &session);
         engine.set_module_resolver(Resolver(loader.clone()));

@@ -19,6 +19,7 @@ pub mod reduce;
 pub mod rng;
 pub mod shape;
 pub mod simd;
+mod statistics;
 pub mod tape;
 pub(crate) mod value;
 
@@ -30,4 +31,5 @@ pub(crate) mod large_tests;
 pub use candle_core::{DType, Device};
 pub(crate) use create::count;
 pub use elementwise::Op;
+pub use statistics::randint;
 pub use value::Tensor;

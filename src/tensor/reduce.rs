@@ -262,16 +262,22 @@ impl Tensor {
         over_all(&SUM, self)
     }
 
-    fn reduce(&self, op: &'static LaneOp, name: &str, axis: Option<i64>) -> Result<Tensor> {
-        if self.is_tokens() {
-            return Err(per_token(name, self.dims()));
-        }
-        if self.is_empty() {
-            return Err(Error::value(format!("`{name}` of an empty tensor of shape {}", shape::show(self.dims()))));
-        }
+    pub(super) fn reduce(&self, op: &'static LaneOp, name: &str, axis: Option<i64>) -> Result<Tensor> {
+        self.countable(name)?;
         match axis {
             Some(axis) => along(op, name, self, axis),
             None => over_all(op, self),
+        }
+    }
+}
+
+impl Tensor {
+    /// Whether every cell counts, and there is one.
+    pub(super) fn countable(&self, name: &str) -> Result<()> {
+        match self.is_empty() {
+            _ if self.is_tokens() => Err(per_token(name, self.dims())),
+            true => Err(Error::value(format!("`{name}` of an empty tensor of shape {}", shape::show(self.dims())))),
+            false => Ok(()),
         }
     }
 }
@@ -340,12 +346,12 @@ fn share_extreme<const K: usize>(g: [f64; K], x: &[[f64; K]], best: [f64; K], gr
 
 /// A number for each of the lanes beside each other.
 #[inline(always)]
-fn each<const K: usize>(f: impl Fn(usize) -> f64) -> [f64; K] {
+pub(super) fn each<const K: usize>(f: impl Fn(usize) -> f64) -> [f64; K] {
     std::array::from_fn(f)
 }
 
 #[inline(always)]
-fn fill<const K: usize>(cells: &mut [[f64; K]], f: impl Fn(usize) -> [f64; K] + Sync) {
+pub(super) fn fill<const K: usize>(cells: &mut [[f64; K]], f: impl Fn(usize) -> [f64; K] + Sync) {
     change(cells, |i, _| f(i));
 }
 
@@ -360,7 +366,7 @@ fn change<const K: usize>(cells: &mut [[f64; K]], f: impl Fn(usize, [f64; K]) ->
 
 /// The cells of each lane folded by `pick`, which may be cut anywhere: a long lane on all cores.
 #[inline(always)]
-fn fold<const K: usize>(x: &[[f64; K]], from: f64, pick: impl Fn(f64, f64) -> f64 + Sync) -> [f64; K] {
+pub(super) fn fold<const K: usize>(x: &[[f64; K]], from: f64, pick: impl Fn(f64, f64) -> f64 + Sync) -> [f64; K] {
     if x.len() <= BLOCK {
         return x.iter().fold([from; K], |best, x| each(|k| pick(best[k], x[k])));
     }

@@ -12,7 +12,7 @@ use crate::ui::out;
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
@@ -22,8 +22,8 @@ const INTERRUPTED: u8 = 130;
 /// Options of `rhopo test`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TestArgs {
-    /// Files, or folders that hold some
-    #[arg(value_name = "PATH", default_value = ".")]
+    /// Files, folders that hold some, or scripts known by name
+    #[arg(value_name = "PATH|NAME", default_value = ".")]
     pub paths: Vec<PathBuf>,
     /// Only tests whose name holds this
     #[arg(long, value_name = "TEXT")]
@@ -69,12 +69,19 @@ impl Runner {
     fn all(&self, args: &TestArgs) -> Result<u8, Diagnostic> {
         let begun = Instant::now();
         let (mut passed, mut failed) = (0, Vec::new());
-        for file in args.paths.iter().map(|path| testing::sources(path)).collect::<Result<Vec<_>, _>>()?.concat() {
-            let label = file.display().to_string();
+        for label in args.paths.iter().map(|path| self.labels(path)).collect::<Result<Vec<_>, _>>()?.concat() {
             let label = label.strip_prefix("./").unwrap_or(&label);
-            let source = self.loader.find(label)?;
             let wanted = |name: &String| args.only.as_ref().is_none_or(|only| name.contains(only));
-            let tests: Vec<String> = testing::tests(&self.host(), &source)?.into_iter().filter(wanted).collect();
+            let found = self.loader.find(label).map_err(Diagnostic::from);
+            let tests: Vec<String> = match found.and_then(|source| testing::tests(&self.host(), &source)) {
+                Ok(tests) => tests.into_iter().filter(wanted).collect(),
+                Err(e) => {
+                    out::line(&format!("{label}\n  FAIL  it has tests, and none can be run"));
+                    failed.push(format!("  {label}"));
+                    report(&e, &self.loader);
+                    continue;
+                }
+            };
             if !tests.is_empty() {
                 out::line(label);
             }
@@ -101,6 +108,15 @@ impl Runner {
         }
         out::line(&format!("{passed} passed, {} failed in {:.1} s", failed.len(), begun.elapsed().as_secs_f64()));
         Ok(u8::from(!failed.is_empty()))
+    }
+
+    /// The files that a path is or holds; else the script that is known by this name.
+    fn labels(&self, path: &Path) -> Result<Vec<String>, Diagnostic> {
+        let name = path.display().to_string();
+        match testing::sources(path) {
+            Ok(files) => Ok(files.iter().map(|file| file.display().to_string()).collect()),
+            Err(e) => self.loader.find(&name).map(|source| vec![source.label]).map_err(|_| e.into()),
+        }
     }
 
     fn one(&self, label: &str, test: &str) -> Result<(), Diagnostic> {

@@ -37,3 +37,23 @@ fn every_example_runs() {
         assert!(failed.is_empty(), "{}", failed.join("\n"));
     });
 }
+
+/// What stands between fences of `rhai` on a page.
+fn blocks(page: &str) -> Vec<String> {
+    let inside = page.split("```rhai\n").skip(1);
+    inside.map(|rest| rest.split("```").next().unwrap_or_default().to_string()).collect()
+}
+
+#[test]
+fn every_example_of_the_guide_for_python_runs() {
+    on_a_large_stack(|| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/rhai-for-python.md");
+        let blocks = blocks(&std::fs::read_to_string(path).expect("a page"));
+        assert!(blocks.len() >= 7, "{}", blocks.len());
+        for text in blocks {
+            let loader = Loader::new(None);
+            let source = loader.keep("rhai-for-python.md".into(), text);
+            host(None, &loader).run(&source).unwrap_or_else(|e| panic!("{}", render(&e, &loader, false)));
+        }
+    });
+}

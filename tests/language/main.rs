@@ -12,3 +12,4 @@ mod reserved;
 mod stdlib;
 mod stdlib_schedule;
 mod tensor_scripts;
+mod texts;

@@ -104,7 +104,7 @@ fn errors_name_what_was_found() {
             "`tensor` takes numbers and nested arrays of numbers, found the string \"a\" at [0][1]",
         ),
         ("tensor([1]) == \"a\"", "`==` takes tensors and numbers, found the string \"a\""),
-        ("[1] > tensor([1])", "`>` takes tensors and numbers, found an array"),
+        ("[\"a\"] > tensor([1])", "`>`: a must be a tensor, or an array of numbers, found an array"),
         ("tensor([1]) + ()", "`+` takes tensors and numbers, found nothing"),
         (
             "zeros([2, -1])",

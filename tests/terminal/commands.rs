@@ -77,6 +77,20 @@ fn test_says_which_hold_and_shows_why_others_do_not() {
 }
 
 #[test]
+fn test_goes_on_after_a_broken_file_and_takes_a_scripts_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("a.rhai"), "fn test_a() { let x = [1; }\n").expect("written");
+    fs::write(dir.path().join("b.rhai"), "fn test_b() { assert(true); }\n").expect("written");
+    well(dir.path(), &["definitions", "."]);
+    let said = rhopo(dir.path(), &["test"]);
+    assert!(said.code == 1 && said.out.contains("ok    test_b"), "{}", said.out);
+    assert!(said.err.contains("syntax error") && said.out.contains("1 passed, 1 failed"), "{}\n{}", said.out, said.err);
+    assert!(!said.err.contains(".d.rhai"), "{}", said.err);
+    assert!(well(dir.path(), &["test", "b"]).contains("1 passed"), "by its name");
+    assert!(rhopo(dir.path(), &["test", "none"]).err.contains("none"), "there is no such file");
+}
+
+#[test]
 fn check_prints_findings_for_people_and_for_editors() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("own.rhai"), "let x = 1.0;\nprint(sigmiod(x));\n").expect("written");

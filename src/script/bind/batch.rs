@@ -1,5 +1,6 @@
 //! Batches in scripts: columns and mini-batches. Rows from texts are `encode`'s.
 
+use super::convert;
 use super::encode::AnyPrompts;
 use crate::data::{self, Batch, Column, stored};
 use crate::error::{Error, Result};
@@ -146,41 +147,16 @@ fn read_column(name: &str, value: &Dynamic, device: &Device) -> Result<Column> {
         ))
         .hint("one entry per row: a tensor [B,1] or [B,T], or an array of B entries"));
     };
-    if items.iter().all(|item| number(item).is_some()) {
-        let values: Vec<f64> = items.iter().filter_map(number).collect();
-        return Ok(Column::Tensor(on(values, &[items.len(), 1], device)?));
+    if let Some(tensor) = convert::rows(&format!("the column `{name}`"), &items, device)? {
+        return Ok(Column::Tensor(tensor));
     }
-    if let Some(rows) = numbers_by_row(&items) {
-        let width = rows.first().map_or(0, Vec::len);
-        if let Some(i) = rows.iter().position(|row| row.len() != width) {
-            let found = rows[i].len();
-            return Err(Error::shape(format!(
-                "the column `{name}` is ragged: row 0 has {width} numbers, row {i} has {found}"
-            ))
-            .hint("pad the shorter rows; the mask says what counts"));
-        }
-        return Ok(Column::Tensor(on(rows.concat(), &[rows.len(), width], device)?));
-    }
-    if let Some(item) = items.iter().find(|item| item.is::<Tensor>() || number(item).is_some()) {
+    if let Some(item) =
+        items.iter().find(|item| item.is::<Tensor>() || item.is_int() || item.is_float() || item.is_bool())
+    {
         let what = format!("the column `{name}` is an array of different things, among them {}", describe(item));
         return Err(
             Error::value(what).hint("give numbers only, or texts or maps only; tensors are joined by concat or stack")
         );
     }
     Ok(Column::List(Arc::new(items.iter().map(to_json).collect::<Vec<Value>>())))
-}
-
-fn on(values: Vec<f64>, dims: &[usize], device: &Device) -> Result<Tensor> {
-    Tensor::from_vec(values.into_iter().map(|x| x as f32).collect(), dims, device)
-}
-
-/// A number; true and false count as 1 and 0.
-fn number(value: &Dynamic) -> Option<f64> {
-    let int = value.as_int().ok().map(|i| i as f64);
-    int.or_else(|| value.as_float().ok()).or_else(|| value.as_bool().ok().map(|b| f64::from(u8::from(b))))
-}
-
-/// All entries as arrays of numbers, or none.
-fn numbers_by_row(items: &Array) -> Option<Vec<Vec<f64>>> {
-    items.iter().map(|row| row.as_array_ref().ok()?.iter().map(number).collect()).collect()
 }

@@ -22,11 +22,38 @@ impl FromScript for Operand {
     fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
         match value.try_cast_result::<Tensor>() {
             Ok(tensor) => Ok(Self::Tensor(tensor)),
-            Err(value) => number(&value).or(truth(&value)).map(Self::Number).ok_or_else(|| {
-                Error::value(format!("`{}` takes tensors and numbers, found {}", place.function, describe(&value)))
-            }),
+            Err(value) => match number(&value).or(truth(&value)) {
+                Some(x) => Ok(Self::Number(x)),
+                None if value.is_array() => <Tensor as FromScript>::read(value, place).map(Self::Tensor),
+                None => {
+                    let found = describe(&value);
+                    Err(Error::value(format!("`{}` takes tensors and numbers, found {found}", place.function)))
+                }
+            },
         }
     }
+}
+
+/// An array as the tensor of a batch's rows: of numbers `[B,1]`, of arrays of numbers `[B,T]`; nothing of anything else.
+/// `what` is what errors call it.
+pub(super) fn rows(what: &str, items: &Array, device: &Device) -> Result<Option<Tensor>> {
+    let plain = |value: &Dynamic| number(value).or(truth(value));
+    if let Some(values) = items.iter().map(plain).collect::<Option<Vec<f64>>>() {
+        return on(values, &[items.len(), 1], device).map(Some);
+    }
+    let row = |row: &Dynamic| row.as_array_ref().ok()?.iter().map(plain).collect::<Option<Vec<f64>>>();
+    let Some(rows) = items.iter().map(row).collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let width = rows.first().map_or(0, Vec::len);
+    if let Some(i) = rows.iter().position(|row| row.len() != width) {
+        let found = rows[i].len();
+        return Err(Error::shape(format!("{what} is ragged: row 0 has {width} numbers, row {i} has {found}"))
+            .hint("pad the shorter rows; the mask says what counts"));
+    }
+    on(rows.concat(), &[rows.len(), width], device).map(Some)
+}
+
+fn on(values: Vec<f64>, dims: &[usize], device: &Device) -> Result<Tensor> {
+    Tensor::from_vec(values.into_iter().map(|x| x as f32).collect(), dims, device)
 }
 
 impl IntoScript for Operand {

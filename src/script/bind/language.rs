@@ -4,8 +4,7 @@ use crate::error::{Error, Result};
 use crate::run::Session;
 use crate::script::lang::native::{Call, FromScript, Number, Place, Registry, Typed};
 use crate::script::lang::value::to_json;
-use crate::tensor::memory;
-use rhai::{Dynamic, FLOAT, INT, ImmutableString, Map};
+use rhai::{Dynamic, FLOAT, INT, Map};
 use std::any::TypeId;
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,6 @@ pub fn register(reg: &mut Registry) {
     reg.hidden("sleep", ["seconds"], |call: &Call, seconds: Seconds| sleep(call.session, seconds.0));
     // A function in the map is named and not looked into: it may hold the map itself.
     reg.hidden("to_json", ["map"], |map: Map| to_json(&Dynamic::from(map)).to_string());
-    reg.hidden("replace", ["from", "to"], |text: &mut ImmutableString, from: ImmutableString, to: ImmutableString| {
-        replace(text, &from, &to)
-    });
 }
 
 /// A time, of the two types that the language's own function takes.
@@ -48,17 +44,5 @@ fn sleep(session: &Session, seconds: FLOAT) -> Result<()> {
         session.check()?;
         std::thread::sleep(left.min(NAP));
     }
-    Ok(())
-}
-
-/// In place, as the language does it; the length is known before the memory is taken.
-fn replace(text: &mut ImmutableString, from: &str, to: &str) -> Result<()> {
-    let found = if from.is_empty() { text.chars().count() + 1 } else { text.matches(from).count() };
-    let more = (to.len() as u64).saturating_mul(found as u64);
-    memory::room(more)?;
-    if more > crate::script::lang::limits::STRING_SIZE as u64 {
-        return Err(Error::value(format!("replace: {found} replacements make the text too long")));
-    }
-    *text = text.replace(from, to).into();
     Ok(())
 }

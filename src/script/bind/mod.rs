@@ -1,6 +1,7 @@
 //! What scripts can call, one file per part; `pages/` says what each function means. Each only converts and delegates.
 
 pub mod args;
+pub mod arrays;
 pub mod assert;
 pub mod batch;
 pub mod chat;
@@ -12,6 +13,7 @@ pub mod encode;
 pub mod engine;
 pub mod frozen;
 pub mod language;
+pub mod maps;
 pub mod model;
 pub mod plot;
 pub mod rl;
@@ -19,6 +21,7 @@ pub mod run;
 pub mod script;
 pub mod task;
 pub mod tensor;
+pub mod texts;
 
 use crate::run::Session;
 use crate::script::lang::functions::CallStack;
@@ -30,6 +33,9 @@ use std::rc::Rc;
 pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, calls: &CallStack) {
     language::register(reg);
     register_numbers(reg);
+    texts::register(reg.page(include_str!("pages/texts.md")));
+    arrays::register(reg.page(include_str!("pages/arrays.md")));
+    maps::register(reg.page(include_str!("pages/maps.md")));
     reg.page(include_str!("pages/models.md"));
     model::register(reg);
     chat::register(reg);

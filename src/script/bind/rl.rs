@@ -58,6 +58,7 @@ fn divergences(reg: &mut Registry) {
 type Grouped = fn(&Tensor, usize) -> Result<Tensor>;
 
 fn groups(reg: &mut Registry) {
+    reg.function("group_mean", ["x", "n"], |x: Tensor, n: usize| rl::group_mean(&x, n));
     let all: [(&str, Grouped); 4] = [
         ("advantage::group", advantage::group),
         ("advantage::group_center", advantage::group_center),

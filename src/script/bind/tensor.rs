@@ -8,13 +8,26 @@ use crate::error::{Error, Kind, Result};
 use crate::run::Stream;
 use crate::script::lang::native::{Call, FromScript, Handle, IntoScript, Number, Place, Registry, Typed};
 use crate::tensor::rng::Key;
-use crate::tensor::{DType, Device, Op, Tensor, ops, shape, tape};
+use crate::tensor::{DType, Device, Op, Tensor, ops, randint, shape, tape};
 use rhai::{Array, Dynamic, FLOAT, INT, ImmutableString};
 use std::any::TypeId;
 
 impl Handle for Tensor {
     const NAME: &'static str = "Tensor";
     const RECEIVER: &'static str = "x";
+
+    fn also() -> Vec<TypeId> {
+        vec![TypeId::of::<Array>()]
+    }
+
+    fn of_other(value: &Dynamic, place: Place<'_>) -> Result<Option<Self>> {
+        let Ok(items) = value.as_array_ref() else { return Ok(None) };
+        let what = format!("`{}`: {}", place.function, place.name);
+        match convert::rows(&what, &items, &Device::Cpu)? {
+            Some(read) => Ok(Some(read)),
+            None => Err(place.wrong("a tensor, or an array of numbers", value)),
+        }
+    }
 }
 
 pub fn register(reg: &mut Registry) {
@@ -47,6 +60,13 @@ fn create(reg: &mut Registry) {
             draw(&shape.0, call.session.key(Stream::Rand), &call.session.device())
         });
     }
+    reg.function("randint", ["shape", "low", "high"], |call: &Call, shape: Dims, low: INT, high: INT| {
+        randint(&shape.0, low..high, call.session.key(Stream::Rand), &call.session.device())
+    });
+    reg.form(["low", "high"], |call: &Call, low: INT, high: INT| -> Result<INT> {
+        let drawn = randint(&[], low..high, call.session.key(Stream::Rand), &call.session.device())?;
+        Ok(drawn.item()? as INT)
+    });
 }
 
 fn read(reg: &mut Registry) {
@@ -118,10 +138,12 @@ fn operators(reg: &mut Registry) {
     for op in ops::BINARY {
         reg.operator(op.name, &pairs(), move |a: Operand, b: Operand| both(op, a, b));
     }
-    reg.hidden("-", ["x"], |x: Tensor| ops::NEG.on(&x));
-    reg.hidden("+", ["x"], |x: Tensor| x);
-    reg.hidden("+", ["a", "b"], |a: ImmutableString, b: Tensor| format!("{a}{b}"));
-    reg.hidden("+", ["a", "b"], |a: Tensor, b: ImmutableString| format!("{a}{b}"));
+    // For tensors alone: a text and an array together are a text, and what `-` makes of an array is Rhai's to say.
+    let (tensor, text) = (TypeId::of::<Tensor>(), TypeId::of::<ImmutableString>());
+    reg.hidden_on("-", ["x"], &[[tensor]], |x: Tensor| ops::NEG.on(&x));
+    reg.hidden_on("+", ["x"], &[[tensor]], |x: Tensor| x);
+    reg.hidden_on("+", ["a", "b"], &[[text, tensor]], |a: ImmutableString, b: Tensor| format!("{a}{b}"));
+    reg.hidden_on("+", ["a", "b"], &[[tensor, text]], |a: Tensor, b: ImmutableString| format!("{a}{b}"));
     for op in ops::COMPARE {
         match op.name {
             "==" | "!=" => reg.operator(op.name, &pairs(), move |a: Compared, b: Compared| -> Result<Answer> {
@@ -177,11 +199,21 @@ type Reduction = fn(&Tensor, Option<i64>) -> Result<Tensor>;
 type Lane = fn(&Tensor, i64) -> Result<Tensor>;
 
 fn reductions(reg: &mut Registry) {
-    let all: [(&str, Reduction); 4] =
-        [("sum", Tensor::sum), ("mean", Tensor::mean), ("std", Tensor::std), ("variance", Tensor::variance)];
+    let all: [(&str, Reduction); 6] = [
+        ("sum", Tensor::sum),
+        ("mean", Tensor::mean),
+        ("std", Tensor::std),
+        ("variance", Tensor::variance),
+        ("prod", Tensor::prod),
+        ("logsumexp", Tensor::logsumexp),
+    ];
     for (name, reduce) in all {
         reg.function(name, ["x", "axis"], move |x: Tensor, axis: Option<INT>| reduce(&x, axis));
     }
+    reg.function("quantile", ["x", "q", "axis"], |x: Tensor, q: Number, axis: Option<INT>| x.quantile(q.0, axis));
+    // Of an array `sort` is the language's.
+    reg.function_on("sort", ["x"], &[[TypeId::of::<Tensor>()]], |x: Tensor| x.sort(-1));
+    reg.form(["x", "axis"], |x: Tensor, axis: INT| x.sort(axis));
     let lanes: [(&str, Lane); 4] = [
         ("softmax", Tensor::softmax),
         ("log_softmax", Tensor::log_softmax),

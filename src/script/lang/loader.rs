@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::run::access::Access;
+use crate::script::lang::no_value;
 use rhai::{AST, Engine, EvalAltResult, FnNamespace, Module, ModuleResolver, Position, Scope, Shared};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -257,9 +258,12 @@ fn with_extension(name: &str) -> PathBuf {
     PathBuf::from(if name.ends_with(".rhai") { name.to_string() } else { format!("{name}.rhai") })
 }
 
-/// Compiles a source so that its errors carry its label.
+/// Compiles a source so that its errors carry its label. Refuses the value of what gives none.
 pub fn compile(engine: &Engine, source: &Source) -> Fallible<AST> {
     let mut ast = engine.compile(&source.text)?;
+    if let Some((e, pos)) = no_value::used(&ast) {
+        return Err(located(e, pos));
+    }
     ast.set_source(source.label.as_str());
     Ok(ast)
 }

@@ -3,8 +3,9 @@
 use crate::error::{Error, nearest};
 use crate::script::lang::loader::Loader;
 use crate::script::lang::native::Declaration;
+use crate::script::lang::python;
 use crate::script::lang::value::describe;
-use rhai::{Dynamic, EvalAltResult, ParseErrorType};
+use rhai::{Dynamic, EvalAltResult, ParseErrorType, Position};
 use std::collections::BTreeMap;
 
 /// What can be known about a script, for hints.
@@ -53,11 +54,11 @@ pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'
     use EvalAltResult as E;
     match e {
         // Strict checking finds it before the script runs, wherever it stands.
-        E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => variable(name, true, label, context),
-        E::ErrorParsing(kind, _) => syntax(kind),
+        E::ErrorParsing(ParseErrorType::VariableUndefined(name), at) => variable(name, *at, true, label, context),
+        E::ErrorParsing(kind, at) => syntax(kind, *at, label, context),
         E::ErrorRuntime(token, _) | E::ErrorTerminated(token, _) => thrown(token),
-        E::ErrorVariableNotFound(name, _) => variable(name, in_function, label, context),
-        E::ErrorFunctionNotFound(signature, _) => function(signature, context),
+        E::ErrorVariableNotFound(name, at) => variable(name, *at, in_function, label, context),
+        E::ErrorFunctionNotFound(signature, _) => function(signature, label, context),
         E::ErrorPropertyNotFound(name, _) => property(name, context),
         E::ErrorModuleNotFound(name, _) => module(name, context),
         E::ErrorMismatchDataType(want, found, _) => mismatch(want, found),
@@ -67,6 +68,10 @@ pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'
         E::ErrorFor(_) => Message::new("`for` needs something to go through, such as an array or `run.steps(n)`", None),
         E::ErrorAssignmentToConstant(name, _) => {
             Message::new(format!("`{name}` is a constant"), None).here("it cannot be changed")
+        }
+        E::ErrorNonPureMethodCallOnConstant(name, _) if name.chars().all(|c| c.is_alphanumeric() || c == '_') => {
+            let message = format!("`{name}` cannot be called on a constant, which it would change");
+            Message::new(message, Some(format!("call it on a copy: let copy = …; copy.{name}(…)")))
         }
         E::ErrorArithmetic(text, _) => Message::new(lower(text), None),
         E::ErrorStackOverflow(_) => Message::new(
@@ -96,8 +101,12 @@ fn bare(e: &EvalAltResult) -> String {
     }
 }
 
-fn syntax(kind: &ParseErrorType) -> Message {
+fn syntax(kind: &ParseErrorType, at: Position, label: &str, context: &Context<'_>) -> Message {
+    let text = context.loader.text(label).unwrap_or_default();
+    let line = at.line().and_then(|line| text.lines().nth(line - 1));
+    let known = line.zip(at.position()).and_then(|(line, column)| python::syntax(line, column));
     let hint = match kind {
+        _ if known.is_some() => known.map(str::to_string),
         ParseErrorType::Reserved(word) => {
             Some(format!("`{word}` is a reserved word of the language: choose another name"))
         }
@@ -125,7 +134,7 @@ fn is_custom(value: &Dynamic) -> bool {
     value.type_name().contains("::")
 }
 
-fn variable(name: &str, in_function: bool, label: &str, context: &Context<'_>) -> Message {
+fn variable(name: &str, at: Position, in_function: bool, label: &str, context: &Context<'_>) -> Message {
     let text = context.loader.text(label).unwrap_or_default();
     let declared = |word| text.split([';', '\n', '{', '}']).filter_map(move |part| declared(part, word));
     let hint = match in_function {
@@ -135,9 +144,19 @@ fn variable(name: &str, in_function: bool, label: &str, context: &Context<'_>) -
         true if declared("const").any(|known| known == name) => {
             Some(format!("inside a function a constant is written `global::{name}`"))
         }
-        _ => did_you_mean(name, declared("let").chain(declared("const"))),
+        _ => did_you_mean(name, declared("let").chain(declared("const")))
+            .or_else(|| python::variable(name))
+            .or_else(|| is_assigned(name, at, &text).then(|| format!("declare it first: let {name} = …"))),
     };
     Message::new(format!("there is no variable `{name}`"), hint).here("not known here")
+}
+
+/// Whether `=` stands behind the name at a place.
+fn is_assigned(name: &str, at: Position, text: &str) -> bool {
+    let line = at.line().and_then(|line| text.lines().nth(line - 1)).unwrap_or_default();
+    let behind: String = line.chars().skip(at.position().map_or(0, |column| column - 1)).collect();
+    let rest = behind.strip_prefix(name).unwrap_or_default().trim_start();
+    rest.starts_with('=') && !rest.starts_with("==")
 }
 
 /// `let x = 1` declares `x`.
@@ -148,12 +167,12 @@ fn declared<'a>(statement: &'a str, word: &str) -> Option<&'a str> {
 }
 
 /// `signature` is Rhai's: `seq_maen (Tensor, Tensor)`, `kl::k9 (Tensor)`.
-fn function(signature: &str, context: &Context<'_>) -> Message {
+fn function(signature: &str, label: &str, context: &Context<'_>) -> Message {
     let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
     let types = plain_types(types.strip_suffix(')').unwrap_or(types));
     if !name.chars().any(|c| c.is_alphanumeric()) {
         let message = format!("`{name}` is not defined for ({types})");
-        return Message::new(message, None).here("these do not go together");
+        return Message::new(message, operands(name, &types)).here("these do not go together");
     }
     let own = context.functions.iter().filter(|(known, _)| known == name).map(|(_, signature)| signature.clone());
     let native = context.docs.iter().filter(|doc| doc.path() == name || doc.name == name);
@@ -164,8 +183,35 @@ fn function(signature: &str, context: &Context<'_>) -> Message {
             .here("called with other arguments");
     }
     let names = context.docs.iter().map(Declaration::path);
-    let hint = did_you_mean(name, names.chain(context.functions.iter().map(|(name, _)| name.clone())));
+    let text = context.loader.text(label).unwrap_or_default();
+    let signatures = context.functions.iter().map(|(_, signature)| signature.as_str());
+    let hint = match python::holds_a_closure(name, &text, signatures) {
+        true => Some(format!("a closure in a variable is called by `{name}.call(…)`")),
+        false => python::function(name)
+            .or_else(|| did_you_mean(name, names.chain(context.functions.iter().map(|(name, _)| name.clone())))),
+    };
     Message::new(format!("there is no function `{name}({types})`"), hint).here("not known")
+}
+
+/// What to do about an operator between these types.
+fn operands(sign: &str, types: &str) -> Option<String> {
+    let (a, b) = types.split_once(", ")?;
+    let is_text = |kind: &str| ["string", "char"].contains(&kind);
+    let is_number = |kind: &str| ["int", "float"].contains(&kind);
+    let hint = match sign {
+        _ if (is_text(a) && is_number(b)) || (is_number(a) && is_text(b)) => match sign {
+            "%" => "values go into a text between backquotes: `n is ${n}`",
+            "*" => "a text is repeated by a loop, or by \"\".pad(n, part)",
+            _ => {
+                "a text is never equal to a number: text.parse_float() (or parse_int()) makes one of it, x.to_string() a text"
+            }
+        },
+        "+" | "-" | "*" | "/" | "**" if a == "array" || b == "array" => {
+            "make a tensor of the numbers: tensor(list); `+` between two lists puts one behind the other"
+        }
+        _ => return None,
+    };
+    Some(hint.to_string())
 }
 
 fn property(name: &str, context: &Context<'_>) -> Message {

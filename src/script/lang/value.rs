@@ -31,6 +31,7 @@ pub fn describe(value: &Dynamic) -> String {
         "f64" => format!("the float {value}"),
         "bool" => format!("{value}"),
         "string" => format!("the string {value:?}"),
+        "char" => format!("the letter {value}"),
         "array" => "an array".into(),
         "map" => "a map".into(),
         "Fn" => "a function".into(),

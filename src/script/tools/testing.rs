@@ -12,7 +12,10 @@ const PREFIX: &str = "test_";
 /// Folders that hold no sources: what runs leave, and what Cargo builds.
 const PASSED_OVER: [&str; 2] = ["runs", "target"];
 
-/// The Rhai files that `path` is or holds, sorted; hidden folders and those of runs are passed over.
+/// What `rhopo definitions` writes for editors: declarations without bodies.
+const DEFINITIONS: &str = ".d.rhai";
+
+/// The Rhai files that `path` is or holds, sorted; hidden folders, those of runs, and definition files are passed over.
 ///
 /// # Errors
 /// No such path, or one that cannot be read.
@@ -32,7 +35,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         if files::is_folder(&path) && !files::is_link(&path) && !name.starts_with('.') && !PASSED_OVER.contains(&&*name)
         {
             collect(&path, found)?;
-        } else if files::is_file(&path) && path.extension().is_some_and(|extension| extension == "rhai") {
+        } else if files::is_file(&path) && name.ends_with(".rhai") && !name.ends_with(DEFINITIONS) {
             found.push(path);
         }
     }
@@ -89,7 +92,7 @@ mod tests {
     #[test]
     fn files_are_found_below_a_folder_but_not_in_runs() {
         let dir = tempfile::tempdir().expect("a folder");
-        for name in ["b.rhai", "sub/a.rhai", "runs/x/script.rhai", ".hidden/c.rhai", "notes.txt"] {
+        for name in ["b.rhai", "sub/a.rhai", "runs/x/script.rhai", ".hidden/c.rhai", "notes.txt", "rhopo.d.rhai"] {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(path, "").expect("written");

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
     Function,
+    /// A method that changes what it is called on, which must be no constant.
+    InPlace,
     Getter,
     Setter,
     Index,
@@ -32,7 +34,7 @@ impl Slot {
     /// How Rhai is told of it.
     pub fn registration(&self) -> FuncRegistration {
         match self.binding {
-            Binding::Function => FuncRegistration::new(self.name).in_internal_namespace(),
+            Binding::Function | Binding::InPlace => FuncRegistration::new(self.name).in_internal_namespace(),
             Binding::Getter => FuncRegistration::new_getter(self.name),
             Binding::Setter => FuncRegistration::new_setter(self.name),
             Binding::Index => FuncRegistration::new_index_getter(),

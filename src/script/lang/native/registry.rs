@@ -3,10 +3,10 @@
 //! (`overload.rs`).
 
 use super::body::{Body, Call, Signature};
-use super::declaration::{Declaration, Form, Shape};
+use super::declaration::{Declaration, Form, Param, Presence, Shape};
 use super::overload::{Binding, Overloads, Slot, products};
 use super::page::{self, Section};
-use super::value::Handle;
+use super::value::{Handle, Receiver};
 use crate::error::{Error, Kind, Result};
 use crate::run::Session;
 use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, RhaiFunc, Shared};
@@ -121,11 +121,42 @@ impl Registry {
         self.declare(Shape::Call, path, names, Some(&lists(types)), body);
     }
 
+    /// A method that changes the value it is called on: a constant has none.
+    pub fn in_place<M, const N: usize>(&mut self, name: &'static str, names: [&'static str; N], body: impl Body<M, N>) {
+        self.declare_as(Binding::InPlace, Shape::Call, name, names, None, body);
+    }
+
+    /// A method of a `T` that the language has itself and that stays as it is: parameters with their types (`start?` may be
+    /// left out), and the type of the result.
+    pub fn of_the_language<T: Receiver>(
+        &mut self,
+        name: &'static str,
+        params: &[(&'static str, &'static str)],
+        returns: &str,
+    ) {
+        let param = |(name, kind): &(&'static str, &'static str)| match name.strip_suffix('?') {
+            Some(name) => Param { presence: Presence::Optional, ..Param::needed(name, *kind) },
+            None => Param::needed(*name, *kind),
+        };
+        let receiver = Some(Param::needed(T::RECEIVER, T::NAME));
+        let form = Form { receiver, params: params.iter().map(param).collect(), returns: returns.into() };
+        self.describe("", name, Shape::Call, form);
+    }
+
     /// Another form of what was declared last.
     pub fn form<M, const N: usize>(&mut self, names: [&'static str; N], body: impl Body<M, N>) {
+        self.form_as(Binding::Function, names, body);
+    }
+
+    /// Another form of a method that was declared last, which changes the value as well.
+    pub fn form_in_place<M, const N: usize>(&mut self, names: [&'static str; N], body: impl Body<M, N>) {
+        self.form_as(Binding::InPlace, names, body);
+    }
+
+    fn form_as<M, const N: usize>(&mut self, binding: Binding, names: [&'static str; N], body: impl Body<M, N>) {
         let Some(last) = self.declarations.len().checked_sub(1) else { return };
         let Declaration { module, name, .. } = self.declarations[last];
-        let slot = Slot { module, name, binding: Binding::Function, declaration: Some(last) };
+        let slot = Slot { module, name, binding, declaration: Some(last) };
         let form = self.register(slot, names, None, body);
         self.declarations[last].forms.push(form);
     }
@@ -133,6 +164,18 @@ impl Registry {
     /// What has no page: how values print, and functions of the language that are bound anew.
     pub fn hidden<M, const N: usize>(&mut self, name: &'static str, names: [&'static str; N], body: impl Body<M, N>) {
         self.register(Slot { module: "", name, binding: Binding::Function, declaration: None }, names, None, body);
+    }
+
+    /// The same for these types alone.
+    pub fn hidden_on<M, const N: usize>(
+        &mut self,
+        name: &'static str,
+        names: [&'static str; N],
+        types: &[[TypeId; N]],
+        body: impl Body<M, N>,
+    ) {
+        let slot = Slot { module: "", name, binding: Binding::Function, declaration: None };
+        self.register(slot, names, Some(&lists(types)), body);
     }
 
     fn declare<M, const N: usize>(
@@ -143,26 +186,37 @@ impl Registry {
         only: Option<&[Vec<TypeId>]>,
         body: impl Body<M, N>,
     ) {
-        let (module, name) = path.split_once("::").unwrap_or(("", path));
         let binding = match shape {
             Shape::Call | Shape::Infix => Binding::Function,
             Shape::Property => Binding::Getter,
             Shape::Index | Shape::Column => Binding::Index,
             Shape::SetColumn => Binding::SetIndex,
         };
+        self.declare_as(binding, shape, path, names, only, body);
+    }
+
+    fn declare_as<M, const N: usize>(
+        &mut self,
+        binding: Binding,
+        shape: Shape,
+        path: &'static str,
+        names: [&'static str; N],
+        only: Option<&[Vec<TypeId>]>,
+        body: impl Body<M, N>,
+    ) {
+        let (module, name) = path.split_once("::").unwrap_or(("", path));
         let slot = Slot { module, name, binding, declaration: Some(self.declarations.len()) };
         let mut form = self.register(slot, names, only, body);
         if matches!(shape, Shape::Column | Shape::SetColumn) {
             form.params.remove(0); // the column's own name, which stands behind the point
         }
-        let mut found = Declaration {
-            topic: self.topic.clone(),
-            module,
-            name,
-            shape,
-            forms: vec![form],
-            section: Section::default(),
-        };
+        self.describe(module, name, shape, form);
+    }
+
+    /// A declaration with the page's section on it.
+    fn describe(&mut self, module: &'static str, name: &'static str, shape: Shape, form: Form) {
+        let (topic, section) = (self.topic.clone(), Section::default());
+        let mut found = Declaration { topic, module, name, shape, forms: vec![form], section };
         let title = found.heading();
         match self.sections.remove(&title) {
             Some(section) => found.section = section,
@@ -198,7 +252,7 @@ impl Registry {
             }
             let (func, has_context, is_volatile) = (erased.clone(), true, true);
             // What sets something must not be called on a constant.
-            let is_pure = !matches!(slot.binding, Binding::Setter | Binding::SetIndex);
+            let is_pure = !matches!(slot.binding, Binding::Setter | Binding::SetIndex | Binding::InPlace);
             let func = match is_method {
                 true => RhaiFunc::Method { func, has_context, is_pure, is_volatile },
                 false => RhaiFunc::Pure { func, has_context, is_pure, is_volatile },

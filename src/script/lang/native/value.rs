@@ -18,6 +18,19 @@ pub trait Handle: Clone + 'static {
     const NAME: &'static str;
     /// What signatures of its methods call it: `task` of `task.prompts(n)`.
     const RECEIVER: &'static str;
+
+    /// Types of the language that are read as one where one is an argument.
+    fn also() -> Vec<TypeId> {
+        Vec::new()
+    }
+
+    /// A value of such a type; nothing where it is of another.
+    ///
+    /// # Errors
+    /// One that does not stand for anything.
+    fn of_other(_value: &Dynamic, _place: Place<'_>) -> Result<Option<Self>> {
+        Ok(None)
+    }
 }
 
 /// A value that has methods, which may change it in place.
@@ -34,6 +47,16 @@ impl<T: Handle> Receiver for T {
 impl Receiver for ImmutableString {
     const NAME: &'static str = "string";
     const RECEIVER: &'static str = "text";
+}
+
+impl Receiver for Array {
+    const NAME: &'static str = "array";
+    const RECEIVER: &'static str = "list";
+}
+
+impl Receiver for Map {
+    const NAME: &'static str = "map";
+    const RECEIVER: &'static str = "map";
 }
 
 impl<T: Handle> Typed for T {
@@ -124,11 +147,14 @@ impl<T: FromScript> Argument for Option<T> {
 
 impl<T: Handle> FromScript for T {
     fn dispatch() -> Vec<TypeId> {
-        vec![TypeId::of::<T>()]
+        std::iter::once(TypeId::of::<T>()).chain(T::also()).collect()
     }
 
     fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
-        exactly(value, place)
+        match T::of_other(&value, place)? {
+            Some(read) => Ok(read),
+            None => exactly(value, place),
+        }
     }
 }
 

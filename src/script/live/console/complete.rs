@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(of("seq_me"), ["seq_mean"]);
         assert_eq!(of("los"), ["loss"]);
         assert_eq!(of("kl::k"), ["k1", "k2", "k3"]);
-        assert_eq!(of("cfg.c"), ["clip"]);
+        assert_eq!(of("cfg.c"), ["clip", "contains"]);
         assert!(of("batch_a.").contains(&"reward".into()) && of("batch_a.").contains(&"minibatches".into()));
         assert!(!of("batch_a.").contains(&"steps".into()), "that is a run's");
         assert_eq!(of("sample(policy, p, #{ max_"), ["max_tokens"]);

@@ -6,6 +6,7 @@ use crate::script::host::Host;
 use crate::script::lang::loader::Source;
 use crate::script::lang::messages::did_you_mean;
 use crate::script::lang::native::{Declaration, Form, Opt};
+use crate::script::lang::python;
 use rhai::{AST, Expr, FnCallExpr, Ident, Position, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +20,8 @@ pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
     let known = known(host, source, ast);
     let mut found = Vec::new();
     expressions(ast, &mut |expr| match expr {
-        Expr::FnCall(call, pos) => found.extend(examine(host, source, &known, call, 0, *pos)),
-        Expr::MethodCall(call, pos) => found.extend(examine(host, source, &known, call, 1, *pos)),
+        Expr::FnCall(call, pos) => found.extend(examine(host, (source, ast), &known, call, 0, *pos)),
+        Expr::MethodCall(call, pos) => found.extend(examine(host, (source, ast), &known, call, 1, *pos)),
         _ => {}
     });
     found
@@ -52,7 +53,7 @@ fn known(host: &Host, source: &Source, ast: &AST) -> Arities {
 /// `own` is 1 for a method, whose object is an argument as well.
 fn examine(
     host: &Host,
-    source: &Source,
+    (source, ast): (&Source, &AST),
     known: &Arities,
     call: &FnCallExpr,
     own: usize,
@@ -68,7 +69,11 @@ fn examine(
     let finding = |message: String, hint: Option<String>| Some(Finding::at(&source.label, pos, message, hint));
     let given = call.args.len();
     let Some(takes) = known.get(&name) else {
-        return finding(format!("there is no function `{name}`"), did_you_mean(&name, known.keys()));
+        let hint = match is_variable(source, ast, &name) {
+            true => Some(format!("a closure in a variable is called by `{name}.call(…)`")),
+            false => python::function(&name).or_else(|| did_you_mean(&name, known.keys())),
+        };
+        return finding(format!("there is no function `{name}`"), hint);
     };
     if !takes.contains(&(given + own)) {
         let takes: Vec<String> = takes.iter().filter_map(|n| n.checked_sub(own)).map(|n| n.to_string()).collect();
@@ -81,6 +86,11 @@ fn examine(
         let hint = did_you_mean(&key, &known).unwrap_or_else(|| format!("it takes {}", known.join(", ")));
         Finding::at(&source.label, pos, message, Some(hint))
     })
+}
+
+fn is_variable(source: &Source, ast: &AST, name: &str) -> bool {
+    let signatures: Vec<String> = ast.iter_functions().map(|f| f.to_string()).collect();
+    python::holds_a_closure(name, &source.text, signatures.iter().map(String::as_str))
 }
 
 /// The first key of a call's option map that no form takes, and what they take.
