@@ -35,6 +35,12 @@ impl Phase {
     pub fn floor(&self, machine: &Machine) -> f64 {
         self.work.iter().map(|work| work.seconds(machine)).sum()
     }
+
+    /// The limit that most of the floor comes from.
+    pub fn limit(&self, machine: &Machine) -> &'static str {
+        let reading: f64 = self.work.iter().filter(|work| work.reads(machine)).map(|work| work.seconds(machine)).sum();
+        if reading > self.floor(machine) / 2.0 { "reading" } else { "multiply-adds" }
+    }
 }
 
 /// The phases of one step.

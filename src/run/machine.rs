@@ -44,6 +44,11 @@ impl Machine {
         let (operations, reading) = (self.operations.max(other.operations), self.reading.max(other.reading));
         Self { operations, reading, ..self }
     }
+
+    /// Whether two measurements agree to a tenth in multiply-adds, as they do where nothing else is busy.
+    pub fn is_close_to(&self, other: &Self) -> bool {
+        (self.operations / other.operations).ln().abs() < 0.1
+    }
 }
 
 fn operations() -> f64 {
@@ -85,6 +90,7 @@ mod tests {
         let of = |operations, reading| Machine { operations, reading, threads: 1, instructions: "portable" };
         let best = of(2.0, 5.0).or_better(of(3.0, 4.0));
         assert_eq!((best.operations, best.reading), (3.0, 5.0));
+        assert!(of(2.0, 1.0).is_close_to(&of(2.1, 9.0)) && !of(2.0, 1.0).is_close_to(&of(1.0, 1.0)));
     }
 
     #[test]

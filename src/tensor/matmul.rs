@@ -31,7 +31,8 @@ impl Tensor {
         let products = [batch, m, k, n].iter().try_fold(1u64, |all, d| all.checked_mul(*d as u64));
         if products.is_none_or(|products| products > MOST_PRODUCTS) {
             let (a, b) = (shape::show(self.dims()), shape::show(other.dims()));
-            return Err(Error::value(format!("`matmul` of shapes {a} and {b} is too large for a script's tensors")));
+            return Err(Error::value(format!("`matmul` of shapes {a} and {b} is too large for a script's tensors"))
+                .hint("at most 2^33 multiply-adds, like [2048,2048] by [2048,2048]"));
         }
         count(&dims)?;
         let shape = Product { batch, m, k, n };

@@ -13,6 +13,10 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use std::process::ExitCode;
 
 /// Options of `rhopo bench`.
+///
+/// The floor of a phase is the shortest time that the machine allows: for each pass the longer of its multiply-adds at
+/// their peak and its bytes at the pace of memory. Beside it stand the share of that which was reached, and which of the
+/// two counts most. Tokens per second are those of answers. docs/performance.md explains it further.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BenchArgs {
     /// A shape of work
@@ -47,18 +51,27 @@ fn measure(args: &BenchArgs) -> Result<()> {
     let shape = SHAPES.iter().find(|shape| shape.name == args.shape).expect("one of the possible values");
     threads(args.threads)?;
     let place = device::parse(&args.device)?;
+    out::line(&format!("{}, a GRPO step with reference log-probs: {}", shape.name, shape.about));
     let before = place.is_host().then(Machine::measure);
+    out::line(&match &before {
+        Some(machine) => limits(machine),
+        None => "limits     those of a GPU are measured by `rhopo gpu check ceilings`".to_string(),
+    });
     let mut bench = Bench::new(*shape, &place, engine::local(Settings::at(&place)))?;
-    out::line(&format!("{}: {}, one GRPO step with reference log-probs", shape.name, shape.about));
     for _ in 0..2 {
         bench.step()?;
     }
     let timings = (0..args.steps).map(|_| bench.step()).collect::<Result<Vec<_>>>()?;
-    // Another program may have been busy during one of the two.
-    let machine = before.map(|before| before.or_better(Machine::measure()));
-    out::line(&match &machine {
-        Some(machine) => limits(machine),
-        None => "limits     those of a GPU are measured by `rhopo gpu check ceilings`".to_string(),
+    let machine = before.map(|before| {
+        let after = Machine::measure();
+        let best = before.or_better(after);
+        if !before.is_close_to(&after) {
+            out::line(&limits(&best));
+            out::line(
+                "           the higher of two measurements that differ: another program was busy, and shares are low",
+            );
+        }
+        best
     });
     let tokens = median(timings.iter().map(|t| t.tokens as f64));
     out::line(&format!("tokens     {tokens:>8} of answers in a step"));
@@ -76,30 +89,31 @@ fn measure(args: &BenchArgs) -> Result<()> {
 fn limits(machine: &Machine) -> String {
     let Machine { operations, reading, threads, instructions } = machine;
     let (operations, reading) = (operations / 1e9, reading / 1e9);
+    let threads = format!("{threads} thread{}", if *threads == 1 { "" } else { "s" });
     format!(
-        "limits     {operations:.1} GFLOP/s of f32 multiply-adds, {reading:.1} GB/s of reading ({threads} threads, {instructions})"
+        "limits     {operations:.1} GFLOP/s of f32 multiply-adds, {reading:.1} GB/s of reading ({threads}, {instructions})"
     )
 }
 
 /// A phase of all steps, with the answer tokens of each: median seconds, what they lie between, tokens per second; then
-/// the shortest time that the machine allows, and which share of its limits was reached.
+/// the shortest time that the machine allows, which share of its limits was reached, and the limit that counts most.
 fn line(name: &str, phases: &[(Phase, usize)], machine: Option<&Machine>) -> String {
-    let mut seconds: Vec<f64> = phases.iter().map(|(phase, _)| phase.elapsed.as_secs_f64()).collect();
+    let seconds = || phases.iter().map(|(phase, _)| phase.elapsed.as_secs_f64());
     let rate = median(phases.iter().map(|(phase, tokens)| *tokens as f64 / phase.elapsed.as_secs_f64()));
-    seconds.sort_by(f64::total_cmp);
-    let (middle, least, most) = (seconds[seconds.len() / 2], seconds[0], seconds[seconds.len() - 1]);
+    let (middle, least, most) = (median(seconds()), seconds().fold(f64::MAX, f64::min), seconds().fold(0.0, f64::max));
+    let between = format!("({least:.3} to {most:.3})");
     let floor = machine.map_or_else(String::new, |machine| {
         let floor = median(phases.iter().map(|(phase, _)| phase.floor(machine)));
-        let share = median(phases.iter().map(|(phase, _)| phase.floor(machine) / phase.elapsed.as_secs_f64()));
-        format!("  floor {floor:>8.3} s  {:>3.0} %", 100.0 * share)
+        let limit = phases[0].0.limit(machine);
+        format!("  floor {floor:>8.3} s  {:>3.0} %  {limit}", 100.0 * floor / middle)
     });
-    format!("{name:<10} {middle:>8.3} s   ({least:.3} to {most:.3})  {rate:>9.0} tokens/s{floor}")
+    format!("{name:<10} {middle:>8.3} s   {between:<18} {rate:>7.0} tokens/s{floor}")
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
 }
 
 #[cfg(test)]
@@ -118,8 +132,11 @@ mod tests {
         let machine = Machine { operations: 3e9, reading: 1e10, threads: 2, instructions: "avx2" };
         assert_eq!(
             line("update", &phases, Some(&machine)),
-            "update        4.000 s   (2.500 to 5.000)          2 tokens/s  floor    1.500 s   38 %"
+            "update        4.000 s   (2.500 to 5.000)         2 tokens/s  floor    1.500 s   38 %  multiply-adds"
         );
+        // Of an even number of steps the share belongs to the printed median as well.
+        assert!(line("update", &phases[..2], Some(&machine)).contains("3.250 s"));
+        assert!(line("update", &phases[..2], Some(&machine)).contains(" 46 %"));
         assert!(line("update", &phases, None).ends_with("tokens/s"));
         assert_eq!(
             limits(&machine),

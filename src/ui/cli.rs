@@ -26,7 +26,8 @@ struct Cli {
 }
 
 const ENVIRONMENT: &str = "Environment:
-  RHOPO_SIMD=portable|avx2|avx512  narrower vectors than this processor's widest; the results have the same bits
+  RHOPO_SIMD=portable|avx2|avx512  narrower vectors than this processor's widest: the same bits, later;
+                                   portable is for tests, it multiplies and adds in software
   RHOPO_HISTORY=FILE               what was typed at prompts
   RHOPO_CUDA=FOLDER[:FOLDER]       where NVIDIA's libraries are (see `rhopo gpu info --help`)";
 

@@ -126,7 +126,7 @@ fn tell(press: Press, bar: &ProgressBar) {
             let pause = if asks() { ", p pauses after the step instead" } else { "" };
             bar.suspend(|| out::note(&format!("ending after this step; Ctrl-C again stops at once{pause}")));
         }
-        Press::AtOnce => bar.suspend(|| out::note("stopping")),
+        Press::AtOnce => bar.suspend(|| out::note("stopping; Ctrl-C again leaves without saving")),
         Press::Leave => std::process::exit(INTERRUPTED.into()),
     }
 }

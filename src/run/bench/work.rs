@@ -40,6 +40,11 @@ impl Work {
     pub fn seconds(&self, machine: &Machine) -> f64 {
         (self.operations / machine.operations).max(self.bytes / machine.reading)
     }
+
+    /// Whether reading takes longer than multiplying.
+    pub fn reads(&self, machine: &Machine) -> bool {
+        self.bytes / machine.reading > self.operations / machine.operations
+    }
 }
 
 /// A forward pass of all rows, each prompt once.
