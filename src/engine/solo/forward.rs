@@ -3,12 +3,13 @@
 //!
 //! A `Forward` is one model at one version on some rows at one temperature; its planes (log-prob, entropy, divergences)
 //! share one forward and one backward pass. Where the rows were sampled by that very model, the sampler's record is the
-//! planes, and nothing runs before a gradient is asked for. Owns micro-batches and the memory of activations.
+//! planes, and nothing runs before a gradient is asked for. Owns micro-batches and which activations are held; how many
+//! fit is `room.rs`'s.
 
 use super::divergence::{self, Divergence};
 use super::pack::{Measured, Pack, micro_batches};
+use super::room::{Room, measured};
 use super::rows::check_for;
-use crate::engine::memory::Memory;
 use crate::engine::settings::Settings;
 use crate::error::Result;
 use crate::kernel::attention::attention;
@@ -22,7 +23,7 @@ use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
 use crate::model::decoder::Decoder;
 use crate::model::rows::{Row, Rows};
-use crate::model::{Config, Head, Model};
+use crate::model::{Head, Model};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -172,7 +173,7 @@ impl Forward {
 
     /// Runs every micro-batch for the planes; activations are kept while they fit.
     fn compute(&mut self) -> Result<()> {
-        let (mut room, mut passes, mut outs) = (self.room()?, Vec::new(), Vec::new());
+        let (mut room, mut passes, mut outs) = (Room::of(&self.model, &self.settings)?, Vec::new(), Vec::new());
         for (i, range) in self.micro.iter().enumerate() {
             self.settings.check()?;
             let Some(pack) = self.pack(range.clone())? else {
@@ -200,7 +201,7 @@ impl Forward {
     /// Runs what fits of a recorded forward's micro-batches and keeps it, as `compute` would have: for a divergence, whose
     /// values must be computed now.
     fn hold(&self, passes: &mut [Option<Pass>]) -> Result<()> {
-        let mut room = self.room()?;
+        let mut room = Room::of(&self.model, &self.settings)?;
         for (i, (range, held)) in self.micro.iter().zip(passes).enumerate() {
             self.settings.check()?;
             match held {
@@ -212,11 +213,6 @@ impl Forward {
             }
         }
         Ok(())
-    }
-
-    fn room(&self) -> Result<Room> {
-        let most = if self.model.trainable() { most_kept(&self.model, &self.settings)? } else { 0 };
-        Ok(Room { left: most, per_token: Memory::of(&self.model).activations_per_token })
     }
 
     fn pack(&self, range: Range<usize>) -> Result<Option<Pack>> {
@@ -381,56 +377,5 @@ impl Pass {
         let head = Decoder::new(model)?.head(&self.tape);
         let reference = divergence::hidden(reference, &self.pack, settings)?;
         linear_kl(&mut self.tape, &self.scored, &head, &reference, &self.pack.targets)
-    }
-}
-
-/// What is left of the bytes for activations.
-struct Room {
-    left: u64,
-    per_token: u64,
-}
-
-impl Room {
-    /// Whether the activations of a micro-batch still fit; if so they take their part.
-    fn take(&mut self, pack: &Pack) -> bool {
-        let left = self.left.checked_sub(pack.ids.len() as u64 * self.per_token).filter(|_| self.left > 0);
-        self.left = left.unwrap_or(self.left);
-        left.is_some()
-    }
-}
-
-/// Bytes of activations that a pass keeps at most. On a device they leave room for what a step makes: gradients, and the
-/// first step the moments.
-fn most_kept(model: &Model, settings: &Settings) -> Result<u64> {
-    let Memory { gradients, moments, .. } = Memory::of(model);
-    settings.keep(model.place(), gradients + if model.version() == 0 { moments } else { 0 })
-}
-
-/// What a step of `model` over `rows` holds, by name, in bytes; a frozen model has no gradients, moments, activations.
-pub(super) fn held(model: &Model, rows: &Rows, settings: &Settings) -> Result<Vec<(&'static str, u64)>> {
-    check_for(rows, model)?;
-    let (memory, measured, most) = (Memory::of(model), measured(&model.config), most_kept(model, settings)?);
-    let mut activations = 0;
-    for range in micro_batches(rows, settings.token_budget, measured, settings.share_prefixes) {
-        let Some(pack) = Pack::new(rows, range, measured, 1.0, settings.share_prefixes)? else { continue };
-        let bytes = pack.ids.len() as u64 * memory.activations_per_token;
-        // What does not fit is computed again, a micro-batch at a time.
-        let fits = activations + bytes <= most;
-        activations = if fits { activations + bytes } else { activations.max(bytes) };
-    }
-    let Memory { weights, packed, gradients, moments, .. } = memory;
-    Ok(vec![
-        ("weights", weights),
-        ("packed", packed),
-        ("gradients", gradients),
-        ("moments", moments),
-        ("activations", activations),
-    ])
-}
-
-fn measured(config: &Config) -> Measured {
-    match config.head {
-        Head::Lm | Head::Value => Measured::States,
-        Head::Score => Measured::Last(config.unscored),
     }
 }

@@ -11,6 +11,7 @@ mod frozen;
 mod gradient;
 mod network;
 pub mod pack;
+mod room;
 mod rows;
 mod sample;
 
@@ -233,7 +234,7 @@ impl Engine for Solo {
     fn memory(&self, model: &ModelHandle, rows: &Rows) -> Result<Vec<(&'static str, u64)>> {
         match model.held().downcast_ref::<Frozen>() {
             Some(frozen) => frozen::held(frozen, rows),
-            None => forward::held(&*Self::model(model)?, rows, &self.settings),
+            None => room::held(&*Self::model(model)?, rows, &self.settings),
         }
     }
 }
