@@ -4,6 +4,7 @@
 //!
 //! Work is cut by tree and key head; each piece sums in an order of its own, so threads never change the bits.
 
+use super::awake::map_each;
 use super::gemm::{Mat, Packed, Start, matmul_serial};
 use super::host;
 use super::op::{Operation, tensors};
@@ -13,7 +14,6 @@ use super::softcap::{self, cap, uncap};
 use super::tape::{Grads, Tape, Var};
 use crate::error::Result;
 use candle_core::{D, Tensor};
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -199,8 +199,7 @@ fn forward([q, k, v]: [&Tensor; 3], segments: &Segments, heads: Heads) -> Result
     let (q, k, v) = (host::read(q)?, host::read(k)?, host::read(v)?);
     let pieces = pieces(segments, heads);
     let group = heads.group();
-    let done: Vec<(Vec<f32>, Vec<f32>)> =
-        pieces.par_iter().map(|piece| piece_forward(&q, &k, &v, piece, heads)).collect();
+    let done: Vec<(Vec<f32>, Vec<f32>)> = map_each(pieces.len(), |i| piece_forward(&q, &k, &v, &pieces[i], heads));
     let out = join(segments, heads, group * heads.dim, |piece| &done[piece].0);
     let lse = join(segments, heads, group, |piece| &done[piece].1); // [N, heads]
     Ok((host::tensor(out, &[n, heads.query * heads.dim])?, lse))
@@ -313,7 +312,7 @@ fn backward(saved: &Saved, dy: &Tensor, segments: &Segments, heads: Heads) -> Re
         lse: &saved.lse,
     };
     let pieces = pieces(segments, heads);
-    let done: Vec<[Vec<f32>; 3]> = pieces.par_iter().map(|piece| piece_backward(&saved, piece, heads)).collect();
+    let done: Vec<[Vec<f32>; 3]> = map_each(pieces.len(), |i| piece_backward(&saved, &pieces[i], heads));
     let group = heads.group() * heads.dim;
     let dq = host::tensor(join(segments, heads, group, |piece| &done[piece][0]), &[n, heads.query * heads.dim])?;
     let dk = host::tensor(join(segments, heads, heads.dim, |piece| &done[piece][1]), &[n, heads.key * heads.dim])?;

@@ -67,6 +67,13 @@ pub fn each_block<T: Send>(of: &mut [T], size: usize, part: impl Fn(usize, &mut 
     each(blocks.count(), |i| part(i, unsafe { blocks.get(i) }));
 }
 
+/// What `part` gives for every number below `parts`, in their order.
+pub fn map_each<T: Send>(parts: usize, part: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let mut found: Vec<Option<T>> = (0..parts).map(|_| None).collect();
+    each_block(&mut found, 1, |i, found| found[0] = Some(part(i)));
+    found.into_iter().map(|found| found.expect("every part was run")).collect()
+}
+
 /// As `each_block`, with the blocks of two slices that have as many.
 pub fn each_pair<T: Send, U: Send>(
     (a, a_size): (&mut [T], usize),

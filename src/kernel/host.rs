@@ -2,10 +2,9 @@
 //!
 //! Owns no arithmetic.
 
-use super::awake::{each_block, each_pair};
+use super::awake::{each_block, each_pair, map_each};
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
-use rayon::prelude::*;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
@@ -122,7 +121,7 @@ pub fn make_parts(sizes: &[usize], f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<
         parts.push(part);
         rest = after;
     }
-    parts.into_par_iter().enumerate().for_each(|(i, part)| f(i, cleared(part)));
+    each_block(&mut parts, 1, |i, part| f(i, cleared(part[0])));
     // SAFETY: the parts cover n numbers, and each was cleared.
     unsafe { data.set_len(n) };
     data
@@ -143,8 +142,7 @@ pub fn sum_rows(into: &mut [f32], rows: usize, f: impl Fn(std::ops::Range<usize>
         f(i * ROWS..rows.min((i + 1) * ROWS), &mut sum);
         sum
     };
-    let parts: Vec<Vec<f32>> = (0..rows.div_ceil(ROWS)).into_par_iter().map(part).collect();
-    for part in parts {
+    for part in map_each(rows.div_ceil(ROWS), part) {
         for (x, y) in into.iter_mut().zip(part) {
             *x += y;
         }

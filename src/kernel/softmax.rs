@@ -3,7 +3,7 @@
 //! Owns the one order in which a row is summed: blocks of `COLUMNS`, in each the lanes of `simd`. Whoever holds a whole
 //! row (`softmax`) and whoever sees its blocks one after the other (`Running`) come to the same bits.
 
-use super::awake::each_block;
+use super::awake::map_each;
 use super::simd::{exp, max, simd, sums_by};
 
 /// Logits of a block.
@@ -85,9 +85,7 @@ pub fn of_blocks<T: Send>(row: &[f32], f: impl Fn(usize, &[f32]) -> T + Sync) ->
     if row.len() < SHARED * COLUMNS {
         return row.chunks(COLUMNS).enumerate().map(|(i, block)| f(i, block)).collect();
     }
-    let mut found: Vec<Option<T>> = row.chunks(COLUMNS).map(|_| None).collect();
-    each_block(&mut found, 1, |i, found| found[0] = Some(f(i, &row[i * COLUMNS..row.len().min((i + 1) * COLUMNS)])));
-    found.into_iter().map(|found| found.expect("every block was gone through")).collect()
+    map_each(row.len().div_ceil(COLUMNS), |i| f(i, &row[i * COLUMNS..row.len().min((i + 1) * COLUMNS)]))
 }
 
 simd! {

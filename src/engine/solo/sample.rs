@@ -11,7 +11,7 @@ use crate::engine::request::{SampleOptions, SampleRequest, Samples};
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DType, Place};
-use crate::kernel::awake::{awake, each_block};
+use crate::kernel::awake::{awake, map_each};
 use crate::kernel::softmax::Scored;
 use crate::kernel::tape::Tape;
 use crate::kernel::value::Value;
@@ -171,14 +171,13 @@ impl Run<'_> {
         let width = logits.dim(1)?;
         let numbers = logits.numbers()?;
         let numbers: &[f32] = &numbers;
-        let mut picks: Vec<Option<(u32, Scored)>> = vec![None; active.len()];
-        each_block(&mut picks, 1, |i, pick| {
+        let picks = map_each(active.len(), |i| {
             let answer = &answers[active[i]];
             let logits = &numbers[rows[i] * width..(rows[i] + 1) * width];
-            pick[0] = Some(self.choice.pick(logits, answer.key.uniform(answer.tokens.len() as u64)));
+            self.choice.pick(logits, answer.key.uniform(answer.tokens.len() as u64))
         });
         let mut keep = Vec::with_capacity(active.len());
-        for (&a, (token, scored)) in active.iter().zip(picks.into_iter().flatten()) {
+        for (&a, (token, scored)) in active.iter().zip(picks) {
             if !scored.logprob().is_finite() {
                 return Err(Error::new(
                     Kind::NotFinite,
