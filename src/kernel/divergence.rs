@@ -5,16 +5,16 @@
 //! The second distribution is a constant: gradients flow to h and W alone. Where both are the same numbers, value and
 //! gradient are exactly 0.
 
-use super::gemm::{Mat, Start, matmul};
+use super::awake::each_pair;
+use super::gemm::{Mat, Packed, Start, matmul, matmul_packed};
 use super::host;
-use super::logprob::{LmHead, Targets, chunks, plain_logits};
-use super::op::{Operation, tensors};
+use super::logprob::{LmHead, Logits, ROWS, Targets, plain_logits};
+use super::op::Operation;
 use super::simd::{exp, max, simd, sum_by};
-use super::tape::{Grads, Stop, Tape, Var};
+use super::tape::{Grads, Tape, Var};
 use super::value::Value;
 use crate::error::Result;
 use candle_core::{D, Tensor};
-use rayon::prelude::*;
 
 /// The reference's side: h′ `[U,H′]` and W′ `[V,H′]`.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl Operation<4> for LinearKl {
     type Saved = ([Var; 4], Vec<Stats>);
 
     fn host(&self, tape: &Tape, inputs: [&Var; 4]) -> Result<(Tensor, Self::Saved)> {
-        let stats = self.forward(tensors(inputs)?, tape.stop())?;
+        let stats = self.forward(tape, inputs)?;
         // Rounding may leave a divergence just below 0; a NaN stays one.
         let value = |&row: &u32| if stats[row as usize].kl < 0.0 { 0.0 } else { stats[row as usize].kl };
         let y: Vec<f32> = self.targets.rows.iter().map(value).collect();
@@ -55,37 +55,47 @@ impl Operation<4> for LinearKl {
     fn backward(&self, (inputs, stats): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
         let mut upstream = vec![0.0; stats.len()];
         self.targets.rows.iter().zip(&*host::read(dy)?).for_each(|(&row, dy)| upstream[row as usize] += dy);
-        let [hv, wv, other, head] = inputs;
-        let ((rows, width), other_width) = (hv.value.dims2()?, other.value.dim(1)?);
+        let [hv, wv, other_hv, other_wv] = inputs;
+        let (rows, width) = hv.value.dims2()?;
         let (hidden, weight) = (host::read(hv.tensor()?)?, host::read(wv.tensor()?)?);
-        let (other, head) = (host::read(other.tensor()?)?, host::read(head.tensor()?)?);
+        let (other_hidden, other_weight) = (host::read(other_hv.tensor()?)?, host::read(other_wv.tensor()?)?);
+        let own = Logits::new(grads.tape(), &hidden, (wv, &weight), self.softcap)?;
+        let other = Logits::new(grads.tape(), &other_hidden, (other_wv, &other_weight), self.other)?;
         let scale = (1.0 / self.targets.temperature) as f32;
         let mut dh = vec![0.0; rows * width];
-        let others = chunks(&other, &head, other_width, self.other);
-        for (own, other) in chunks(&hidden, &weight, width, self.softcap).zip(others) {
-            grads.tape().stop().check()?;
-            let columns = own.columns.len();
-            let (mut dz, z) = (own.logits(), other.logits());
-            let capped = own.capped(&dz);
-            dz.par_chunks_mut(columns).zip(z.par_chunks(columns)).with_min_len(8).enumerate().for_each(
-                |(i, (row, other))| {
-                    let at = own.rows.start + i;
-                    match upstream[at] {
-                        0.0 => row.fill(0.0), // zero upstream stays zero, whatever the logits are
-                        g => logits_grad(row, other, scale, stats[at], g),
-                    }
-                },
-            );
-            own.uncap(&mut dz, &capped);
-            let dz = Mat::new(&dz, own.rows.len(), columns);
-            let part = &mut dh[own.rows.start * width..own.rows.end * width];
+        let [mut packed, mut other_packed, mut turned] = [const { Packed::scratch() }; 3];
+        let [mut dz, mut z] = [const { Vec::new() }; 2];
+        for columns in own.columns() {
+            let (own, other) = (own.block(columns.clone(), &mut packed), other.block(columns, &mut other_packed));
+            let n = own.columns.len();
             if hv.needs_grad() {
-                matmul(dz, own.weight(), part, width, Start::Accumulate);
+                turned.fill(own.weight());
             }
-            grads.accumulate(wv, |dw| {
-                let part = &mut dw[own.columns.start * width..own.columns.end * width];
-                matmul(dz.t(), own.hidden(), part, width, Start::Accumulate);
-            })?;
+            for (own_chunk, other) in own.chunks().zip(other.chunks()) {
+                grads.tape().stop().check()?;
+                own_chunk.logits(&mut dz);
+                other.logits(&mut z);
+                let capped = own_chunk.capped(&dz);
+                each_pair((&mut dz, ROWS * n), (&mut z, ROWS * n), |i, dz, z| {
+                    let rows = dz.chunks_exact_mut(n).zip(z.chunks_exact(n));
+                    for ((row, other), at) in rows.zip(own_chunk.rows.start + i * ROWS..) {
+                        match upstream[at] {
+                            0.0 => row.fill(0.0), // zero upstream stays zero, whatever the logits are
+                            g => logits_grad(row, other, scale, stats[at], g),
+                        }
+                    }
+                });
+                own_chunk.uncap(&mut dz, &capped);
+                let dz = Mat::new(&dz, own_chunk.rows.len(), n);
+                if hv.needs_grad() {
+                    let part = &mut dh[own_chunk.rows.start * width..own_chunk.rows.end * width];
+                    matmul_packed(dz, &turned, part, width, Start::Accumulate);
+                }
+                grads.accumulate(wv, |dw| {
+                    let part = &mut dw[own.columns.start * width..own.columns.end * width];
+                    matmul(dz.t(), own_chunk.hidden(), part, width, Start::Accumulate);
+                })?;
+            }
         }
         grads.add_owned(hv, host::tensor(dh, &[rows, width])?)
     }
@@ -104,22 +114,31 @@ impl Operation<4> for LinearKl {
 }
 
 impl LinearKl {
-    fn forward(&self, [h, w, other, head]: [&Tensor; 4], stop: &Stop) -> Result<Vec<Stats>> {
-        let ((rows, width), other_width) = (h.dims2()?, other.dim(1)?);
-        let (h, w, other, head) = (host::read(h)?, host::read(w)?, host::read(other)?, host::read(head)?);
+    fn forward(&self, tape: &Tape, [h, w, other_h, other_w]: [&Var; 4]) -> Result<Vec<Stats>> {
+        let rows = h.value.dim(0)?;
+        let (h, weight) = (host::read(h.tensor()?)?, host::read(w.tensor()?)?);
+        let (other_h, other_weight) = (host::read(other_h.tensor()?)?, host::read(other_w.tensor()?)?);
+        let own = Logits::new(tape, &h, (w, &weight), self.softcap)?;
+        let other = Logits::new(tape, &other_h, (other_w, &other_weight), self.other)?;
         let scale = (1.0 / self.targets.temperature) as f32;
         let begin = Running { top: f32::NEG_INFINITY, sum: 0.0 };
         let mut running = vec![Row { own: begin, other: begin, apart: 0.0 }; rows];
-        let others = chunks(&other, &head, other_width, self.other);
-        for (own, other) in chunks(&h, &w, width, self.softcap).zip(others) {
-            stop.check()?;
-            let columns = own.columns.len();
-            own.logits()
-                .par_chunks(columns)
-                .zip(other.logits().par_chunks(columns))
-                .zip(&mut running[own.rows.clone()])
-                .with_min_len(8)
-                .for_each(|((own, other), row)| absorb(own, other, scale, row));
+        let [mut packed, mut other_packed] = [const { Packed::scratch() }; 2];
+        let [mut z, mut other_z] = [const { Vec::new() }; 2];
+        for columns in own.columns() {
+            let (own, other) = (own.block(columns.clone(), &mut packed), other.block(columns, &mut other_packed));
+            let n = own.columns.len();
+            for (own, other) in own.chunks().zip(other.chunks()) {
+                tape.stop().check()?;
+                own.logits(&mut z);
+                other.logits(&mut other_z);
+                each_pair((&mut running[own.rows.clone()], ROWS), (&mut z, ROWS * n), |i, running, z| {
+                    let others = other_z[i * ROWS * n..].chunks_exact(n);
+                    for ((row, own), other) in running.iter_mut().zip(z.chunks_exact(n)).zip(others) {
+                        absorb(own, other, scale, row);
+                    }
+                });
+            }
         }
         let finish = |row: &Row| {
             let [lse, other] = [row.own, row.other].map(|side| side.top + side.sum.ln());
@@ -155,6 +174,7 @@ struct Row {
 simd! {
     fn absorb(own: &[f32], other: &[f32], scale: f32, row: &mut Row) {
         let n = own.len();
+        let other = &other[..n];
         let top = (max(own) * scale).max(row.own.top);
         let sum = sum_by(n, |i| exp(own[i] * scale - top));
         let apart = sum_by(n, |i| exp(own[i] * scale - top) * (own[i] * scale - other[i] * scale));

@@ -1,16 +1,19 @@
 //! Linear → log-probability: log softmax(logits/temperature) at given tokens, and the entropy, without ever holding
 //! more than a chunk of the `[N, V]` logits, forward or backward. The logits are h·Wᵀ, soft-capped where the head asks.
 
-use super::gemm::{Mat, Packed, Start, matmul, product_packed};
+use super::awake::{each_block, each_pair};
+use super::cut::MC;
+use super::gemm::{Columns, Mat, Packed, Start, matmul, matmul_packed, product_into};
 use super::host;
-use super::op::{Operation, tensors};
+use super::op::Operation;
+use super::packs::Side;
 use super::simd::{exp, simd};
 use super::softcap::{self, cap, uncap};
 use super::softmax::{COLUMNS, Running, Scored, Softmax};
-use super::tape::{Grads, Stop, Tape, Var};
+use super::tape::{Grads, Tape, Var};
+use super::tile::MR;
 use crate::error::Result;
 use candle_core::{D, Tensor};
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -44,6 +47,8 @@ impl Targets {
 
 /// Most numbers of a chunk (4 MiB of f32); it has as many columns as a block of a softmax at most.
 const NUMBERS: usize = 1 << 20;
+/// Rows of a chunk that one task handles between two products.
+pub(super) const ROWS: usize = 8;
 
 /// h `[U,H]` → `[P,2]`: for each pair the log-probability of its token and the entropy at its row (nats). What `found`
 /// holds is not computed again, and what is computed stays in it. (On the host; a device's kernels find their own.)
@@ -72,7 +77,7 @@ impl Operation<2> for LinearLogprob {
         let stats = match found.get() {
             Some(stats) => stats,
             None => {
-                let stats = self.forward(tensors(inputs)?, tape.stop())?;
+                let stats = self.forward(tape, inputs)?;
                 found.get_or_init(|| stats)
             }
         };
@@ -89,19 +94,27 @@ impl Operation<2> for LinearLogprob {
         let upstream = Upstream::new(&self.targets, &host::read(dy)?, stats.rows.len());
         let (rows, width) = hv.value.dims2()?;
         let (hidden, weight) = (host::read(hv.tensor()?)?, host::read(wv.tensor()?)?);
+        let logits = Logits::new(grads.tape(), &hidden, (wv, &weight), self.softcap)?;
         let mut dh = vec![0.0; rows * width];
-        for chunk in chunks(&hidden, &weight, width, self.softcap) {
-            grads.tape().stop().check()?;
-            let dz = chunk.logits_grad(stats, &upstream, &self.targets);
-            let dz = Mat::new(&dz, chunk.rows.len(), chunk.columns.len());
-            let part = &mut dh[chunk.rows.start * width..chunk.rows.end * width];
+        let (mut packed, mut turned, mut dz) = (Packed::scratch(), Packed::scratch(), Vec::new());
+        for columns in logits.columns() {
+            let block = logits.block(columns, &mut packed);
             if hv.needs_grad() {
-                matmul(dz, chunk.weight(), part, width, Start::Accumulate);
+                turned.fill(block.weight());
             }
-            grads.accumulate(wv, |dw| {
-                let part = &mut dw[chunk.columns.start * width..chunk.columns.end * width];
-                matmul(dz.t(), chunk.hidden(), part, width, Start::Accumulate);
-            })?;
+            for chunk in block.chunks() {
+                grads.tape().stop().check()?;
+                chunk.logits_grad(stats, &upstream, &self.targets, &mut dz);
+                let dz = Mat::new(&dz, chunk.rows.len(), block.columns.len());
+                if hv.needs_grad() {
+                    let part = &mut dh[chunk.rows.start * width..chunk.rows.end * width];
+                    matmul_packed(dz, &turned, part, width, Start::Accumulate);
+                }
+                grads.accumulate(wv, |dw| {
+                    let part = &mut dw[block.columns.start * width..block.columns.end * width];
+                    matmul(dz.t(), chunk.hidden(), part, width, Start::Accumulate);
+                })?;
+            }
         }
         grads.add_owned(hv, host::tensor(dh, &[rows, width])?)
     }
@@ -119,30 +132,35 @@ impl Operation<2> for LinearLogprob {
 }
 
 impl LinearLogprob {
-    fn forward(&self, [h, w]: [&Tensor; 2], stop: &Stop) -> Result<Stats> {
+    fn forward(&self, tape: &Tape, [h, w]: [&Var; 2]) -> Result<Stats> {
         let Self { targets, softcap, .. } = self;
-        let (rows, width) = h.dims2()?;
-        let (h, w) = (host::read(h)?, host::read(w)?);
+        let rows = h.value.dim(0)?;
+        let (h, numbers) = (host::read(h.tensor()?)?, host::read(w.tensor()?)?);
+        let logits = Logits::new(tape, &h, (w, &numbers), *softcap)?;
         let scale = (1.0 / targets.temperature) as f32;
         let mut running = vec![Running::START; rows];
         let mut target = vec![0.0; targets.len()];
-        for chunk in chunks(&h, &w, width, *softcap) {
-            stop.check()?;
-            let logits = chunk.logits();
-            logits
-                .par_chunks(chunk.columns.len())
-                .zip(&mut running[chunk.rows.clone()])
-                .with_min_len(8)
-                .for_each(|(row, running)| running.absorb(row, scale));
-            for (at, pair) in chunk.pairs(targets) {
-                target[pair] = logits[at] * scale;
+        let (mut packed, mut z) = (Packed::scratch(), Vec::new());
+        for columns in logits.columns() {
+            let block = logits.block(columns, &mut packed);
+            let n = block.columns.len();
+            for chunk in block.chunks() {
+                tape.stop().check()?;
+                chunk.logits(&mut z);
+                each_pair((&mut running[chunk.rows.clone()], ROWS), (&mut z, ROWS * n), |_, running, z| {
+                    running.iter_mut().zip(z.chunks_exact(n)).for_each(|(running, row)| running.absorb(row, scale));
+                });
+                for (at, pair) in chunk.pairs(targets) {
+                    target[pair] = z[at] * scale;
+                }
             }
         }
         Ok(Stats { rows: running.into_iter().map(Running::finish).collect(), target })
     }
 }
 
-/// Bytes that a chunk of the logits and the packed part of W for it take; of capped logits there are two.
+/// Bytes that a chunk of the logits and the part of W for it, packed for ∂h, take; of capped logits there are two. What the
+/// logits themselves read of W is the kept copy's, or as large once more where none is kept.
 pub fn chunk_bytes(vocabulary: usize, width: usize, capped: bool) -> u64 {
     4 * (NUMBERS * if capped { 2 } else { 1 } + COLUMNS.min(vocabulary) * width) as u64
 }
@@ -182,68 +200,104 @@ impl Upstream {
     }
 }
 
-/// A block of logits: some rows of h against some rows of W.
-pub(super) struct Chunk<'a> {
-    pub(super) rows: Range<usize>,
-    pub(super) columns: Range<usize>,
-    width: usize,
+/// The logits h·Wᵀ `[U,V]`, of which a chunk exists at a time: blocks of columns outside, rows inside. The cut depends on
+/// U and V alone, and changes no bit.
+pub(super) struct Logits<'a> {
     h: &'a [f32],
     w: &'a [f32],
+    width: usize,
     softcap: Option<f32>,
-    packed: Arc<Packed>,
+    /// The whole of W, where a copy is kept.
+    packed: Option<Arc<Packed>>,
 }
 
-/// Columns outside, rows inside: W is packed once for all rows. The cut depends on U and V alone.
-pub(super) fn chunks<'a>(
+impl<'a> Logits<'a> {
+    pub(super) fn new(
+        tape: &Tape,
+        h: &'a [f32],
+        (w, numbers): (&Var, &'a [f32]),
+        softcap: Option<f32>,
+    ) -> Result<Self> {
+        let (vocabulary, width) = w.value.dims2()?;
+        let fill = |packed: &mut Packed| {
+            packed.fill(Mat::new(numbers, vocabulary, width).t());
+            Ok(())
+        };
+        Ok(Self { h, w: numbers, width, softcap, packed: tape.packed(w, Side::Forward, fill)? })
+    }
+
+    /// The columns of each block, those of a block of a softmax.
+    pub(super) fn columns(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let vocabulary = self.w.len() / self.width;
+        (0..vocabulary).step_by(COLUMNS).map(move |from| from..(from + COLUMNS).min(vocabulary))
+    }
+
+    /// Some columns; where no copy of W is kept, its part for them is packed once, for all rows.
+    pub(super) fn block<'b>(&'b self, columns: Range<usize>, scratch: &'b mut Packed) -> Block<'b> {
+        let w = &self.w[columns.start * self.width..columns.end * self.width];
+        let packed = match &self.packed {
+            Some(all) => all.columns(columns.clone()),
+            None => {
+                scratch.fill(Mat::new(w, columns.len(), self.width).t());
+                scratch.all()
+            }
+        };
+        Block { h: self.h, w, width: self.width, softcap: self.softcap, columns, packed }
+    }
+}
+
+/// All rows of h against some rows of W.
+pub(super) struct Block<'a> {
+    pub(super) columns: Range<usize>,
     h: &'a [f32],
     w: &'a [f32],
     width: usize,
     softcap: Option<f32>,
-) -> impl Iterator<Item = Chunk<'a>> {
-    let (rows, vocabulary) = (h.len() / width, w.len() / width);
-    (0..vocabulary).step_by(COLUMNS).flat_map(move |from| {
-        let columns = from..(from + COLUMNS).min(vocabulary);
-        let part = Mat::new(&w[columns.start * width..columns.end * width], columns.len(), width);
-        let packed = Arc::new(Packed::new(part.t()));
-        let step = (NUMBERS / columns.len()).max(1);
-        (0..rows).step_by(step).map(move |from| Chunk {
-            rows: from..(from + step).min(rows),
-            columns: columns.clone(),
-            width,
-            h,
-            w,
-            softcap,
-            packed: packed.clone(),
-        })
-    })
+    packed: Columns<'a>,
+}
+
+impl Block<'_> {
+    pub(super) fn weight(&self) -> Mat<'_> {
+        Mat::new(self.w, self.columns.len(), self.width)
+    }
+
+    /// Chunks of nearly one size, in whole tiles, and where a block is as wide as can be in what one task walks over.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Chunk<'_>> {
+        let rows = self.h.len() / self.width;
+        let most = (NUMBERS / self.columns.len() / MC).max(1) * MC;
+        let step = rows.div_ceil(rows.div_ceil(most).max(1)).max(1).next_multiple_of(MR);
+        (0..rows).step_by(step).map(move |from| Chunk { block: self, rows: from..(from + step).min(rows) })
+    }
+}
+
+/// Some rows of a block.
+pub(super) struct Chunk<'a> {
+    pub(super) rows: Range<usize>,
+    block: &'a Block<'a>,
 }
 
 impl<'a> Chunk<'a> {
     pub(super) fn hidden(&self) -> Mat<'a> {
-        Mat::new(&self.h[self.rows.start * self.width..self.rows.end * self.width], self.rows.len(), self.width)
+        let Block { h, width, .. } = self.block;
+        Mat::new(&h[self.rows.start * width..self.rows.end * width], self.rows.len(), *width)
     }
 
-    pub(super) fn weight(&self) -> Mat<'a> {
-        let part = &self.w[self.columns.start * self.width..self.columns.end * self.width];
-        Mat::new(part, self.columns.len(), self.width)
-    }
-
-    pub(super) fn logits(&self) -> Vec<f32> {
-        let mut logits = product_packed(self.hidden(), &self.packed, Start::Zero);
-        if let Some(by) = self.softcap {
-            host::for_rows(&mut logits, 1, |_, block| cap(block, by));
+    /// Row-major, in place of what `logits` held.
+    pub(super) fn logits(&self, logits: &mut Vec<f32>) {
+        product_into(self.hidden(), self.block.packed, Start::Zero, logits);
+        if let Some(by) = self.block.softcap {
+            host::for_rows(logits, 1, |_, block| cap(block, by));
         }
-        logits
     }
 
     /// The logits that `uncapped` will need once the chunk's own are overwritten; nothing where they are not capped.
     pub(super) fn capped(&self, logits: &[f32]) -> Vec<f32> {
-        if self.softcap.is_some() { logits.to_vec() } else { Vec::new() }
+        if self.block.softcap.is_some() { logits.to_vec() } else { Vec::new() }
     }
 
     /// ∂loss/∂logits turned, in place, into the gradient of the products before the cap.
     pub(super) fn uncap(&self, dz: &mut [f32], capped: &[f32]) {
-        if let Some(by) = self.softcap {
+        if let Some(by) = self.block.softcap {
             host::for_rows(dz, 1, |at, block| uncap(block, &capped[at..at + block.len()], by));
         }
     }
@@ -253,32 +307,33 @@ impl<'a> Chunk<'a> {
         let from = targets.rows.partition_point(|&r| (r as usize) < self.rows.start);
         let to = targets.rows.partition_point(|&r| (r as usize) < self.rows.end);
         let (rows, tokens) = (targets.rows.clone(), targets.tokens.clone());
-        let (first, columns) = (self.rows.start, self.columns.clone());
+        let (first, columns) = (self.rows.start, self.block.columns.clone());
         (from..to).filter(move |&i| columns.contains(&(tokens[i] as usize))).map({
-            let (tokens, columns) = (targets.tokens.clone(), self.columns.clone());
+            let (tokens, columns) = (targets.tokens.clone(), self.block.columns.clone());
             move |i| ((rows[i] as usize - first) * columns.len() + tokens[i] as usize - columns.start, i)
         })
     }
 
-    /// ∂loss/∂(h·Wᵀ) of this chunk.
-    fn logits_grad(&self, stats: &Stats, upstream: &Upstream, targets: &Targets) -> Vec<f32> {
-        let mut z = self.logits();
-        let capped = self.capped(&z);
+    /// ∂loss/∂(h·Wᵀ) of this chunk, in place of what `z` held.
+    fn logits_grad(&self, stats: &Stats, upstream: &Upstream, targets: &Targets, z: &mut Vec<f32>) {
+        self.logits(z);
+        let capped = self.capped(z);
         let scale = (1.0 / targets.temperature) as f32;
-        let columns = self.columns.len();
-        z.par_chunks_mut(columns).with_min_len(8).enumerate().for_each(|(i, row)| {
-            let r = self.rows.start + i;
-            let [logprob, entropy] = upstream.rows[r];
-            if logprob == 0.0 && entropy == 0.0 {
-                return row.fill(0.0); // zero upstream stays zero, whatever the logits are
+        let columns = self.block.columns.len();
+        each_block(z, ROWS * columns, |i, rows| {
+            for (row, r) in rows.chunks_exact_mut(columns).zip(self.rows.start + i * ROWS..) {
+                let [logprob, entropy] = upstream.rows[r];
+                if logprob == 0.0 && entropy == 0.0 {
+                    row.fill(0.0); // zero upstream stays zero, whatever the logits are
+                } else {
+                    softmax_grad(row, scale, stats.rows[r], [logprob, entropy]);
+                }
             }
-            softmax_grad(row, scale, stats.rows[r], [logprob, entropy]);
         });
         for (at, pair) in self.pairs(targets) {
             z[at] += upstream.pairs[pair] * scale;
         }
-        self.uncap(&mut z, &capped);
-        z
+        self.uncap(z, &capped);
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod awake;
+mod cut;
 pub mod decode;
 pub mod device;
 pub mod divergence;
@@ -32,10 +33,13 @@ pub mod softcap;
 pub mod softmax;
 pub mod tape;
 mod tile;
+mod tiles;
 pub mod value;
 
 #[cfg(test)]
 mod entries_tests;
+#[cfg(test)]
+mod gemm_tests;
 #[cfg(test)]
 mod suite_tests;
 #[cfg(test)]

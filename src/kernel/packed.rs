@@ -2,13 +2,15 @@
 //!
 //! Owns packing; `gemm.rs` multiplies.
 
-use super::tile::{MR, NR};
-use rayon::prelude::*;
+use super::awake::each_block;
+use super::tile::NR;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Depth of one block: a packed panel of it (KC × NR floats) stays in the first-level cache.
 pub(super) const KC: usize = 256;
+/// Numbers of a cache line.
+const LINE: usize = 16;
 /// Numbers from which on packing is worth several threads.
 const PARALLEL: usize = 100_000;
 
@@ -101,11 +103,11 @@ impl Packed {
         let blocks = self.data.spare_capacity_mut()[..size].chunks_mut((KC * panels * NR).max(1)).enumerate();
         for (block, out) in blocks {
             let (p0, kc) = (block * KC, out.len() / (panels * NR).max(1));
-            let fill = |(panel, out): (usize, &mut [MaybeUninit<f32>])| pack_panel(b, p0, panel * NR, out);
+            let fill = |panel: usize, out: &mut [MaybeUninit<f32>]| pack_panel(b, p0, panel * NR, out);
             if parallel {
-                out.par_chunks_mut(kc * NR).enumerate().for_each(fill);
+                each_block(out, kc * NR, fill);
             } else {
-                out.chunks_mut(kc * NR).enumerate().for_each(fill);
+                out.chunks_mut(kc * NR).enumerate().for_each(|(panel, out)| fill(panel, out));
             }
         }
         // SAFETY: the panels of all blocks cover `size` numbers, and `pack_panel` wrote each of theirs.
@@ -125,12 +127,42 @@ impl Packed {
         self.n
     }
 
+    pub fn all(&self) -> Columns<'_> {
+        self.columns(0..self.n)
+    }
+
+    /// Some of its columns, whole panels of them.
+    pub fn columns(&self, range: Range<usize>) -> Columns<'_> {
+        let whole = |end: usize| end.is_multiple_of(NR) || end == self.n;
+        assert!(whole(range.start) && whole(range.end) && range.end <= self.n, "columns of a packed matrix");
+        Columns { of: self, first: range.start / NR, n: range.len() }
+    }
+}
+
+/// Columns of a packed matrix, read where they lie.
+#[derive(Clone, Copy)]
+pub struct Columns<'a> {
+    of: &'a Packed,
+    /// Panels before them.
+    first: usize,
+    n: usize,
+}
+
+impl<'a> Columns<'a> {
+    pub fn rows(&self) -> usize {
+        self.of.k
+    }
+
+    pub fn cols(&self) -> usize {
+        self.n
+    }
+
     /// Panel `panel` of the block that starts at row `p0`, `[kc, NR]`.
-    pub(super) fn panel(&self, p0: usize, panel: usize) -> &[f32] {
-        let panels = self.n.div_ceil(NR);
-        let kc = KC.min(self.k - p0);
-        let at = p0 * panels * NR + panel * kc * NR;
-        &self.data[at..at + kc * NR]
+    pub(super) fn panel(&self, p0: usize, panel: usize) -> &'a [f32] {
+        let Packed { k, n, data } = self.of;
+        let (panels, kc) = (n.div_ceil(NR), KC.min(k - p0));
+        let at = p0 * panels * NR + (self.first + panel) * kc * NR;
+        &data[at..at + kc * NR]
     }
 }
 
@@ -145,6 +177,10 @@ fn pack_panel(b: Mat, p0: usize, j0: usize, out: &mut [MaybeUninit<f32>]) {
     if b.cs == 1 {
         for (p, row) in out.chunks_exact_mut(NR).enumerate() {
             let at = (p0 + p) * b.rs + j0;
+            if width == NR {
+                write(row, &b.data[at..at + NR]);
+                continue;
+            }
             write(&mut row[..width], &b.data[at..at + width]);
             row[width..].fill(MaybeUninit::new(0.0));
         }
@@ -153,12 +189,27 @@ fn pack_panel(b: Mat, p0: usize, j0: usize, out: &mut [MaybeUninit<f32>]) {
     if width < NR {
         out.fill(MaybeUninit::new(0.0));
     }
-    let kc = out.len() / NR;
-    for j in 0..width {
-        let column = &b.data[(j0 + j) * b.cs..];
-        for p in 0..kc {
-            out[p * NR + j] = MaybeUninit::new(column[(p0 + p) * b.rs]);
+    // A line of each column after the other, into memory that stays in the first-level cache meanwhile.
+    let mut p = p0;
+    for out in out.chunks_mut(LINE * NR) {
+        match <&mut [_; LINE * NR]>::try_from(&mut *out) {
+            Ok(out) if b.rs == 1 => {
+                for j in 0..width {
+                    let line = &b.data[(j0 + j) * b.cs + p..][..LINE];
+                    for (i, x) in line.iter().enumerate() {
+                        out[i * NR + j] = MaybeUninit::new(*x);
+                    }
+                }
+            }
+            _ => {
+                for (i, row) in out.chunks_exact_mut(NR).enumerate() {
+                    for (j, x) in row[..width].iter_mut().enumerate() {
+                        *x = MaybeUninit::new(b.data[(j0 + j) * b.cs + (p + i) * b.rs]);
+                    }
+                }
+            }
         }
+        p += LINE;
     }
 }
 
@@ -171,27 +222,4 @@ pub(super) fn packed_panel<'a>(b: Mat, rows: Range<usize>, j0: usize, memory: &'
     // SAFETY: `pack_panel` wrote all of them.
     unsafe { memory.set_len(size) };
     memory
-}
-
-/// Tiles of MR rows, in each k-major.
-pub(super) fn pack_rows(a: Mat, i0: usize, rows: usize, p0: usize, kc: usize, out: &mut Vec<f32>) {
-    let size = rows.next_multiple_of(MR) * kc;
-    if out.len() < size {
-        out.resize(size, 0.0);
-    }
-    // Down k first: of a transpose one row after the other is read from end to end.
-    for p in 0..kc {
-        for (t, from) in (0..rows).step_by(MR).enumerate() {
-            let height = MR.min(rows - from);
-            let column = &mut out[(t * kc + p) * MR..][..MR];
-            let at = (i0 + from) * a.rs + (p0 + p) * a.cs;
-            if a.rs == 1 && height == MR {
-                column.copy_from_slice(&a.data[at..at + MR]);
-                continue;
-            }
-            for (i, x) in column[..height].iter_mut().enumerate() {
-                *x = a.data[at + i * a.rs];
-            }
-        }
-    }
 }

@@ -8,6 +8,9 @@ use crate::kernel::tile::NR;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
+/// Depth to which products unpack a panel at a time: it stays in half of the first-level cache.
+pub const DEPTH: usize = 4 * STEP;
+
 /// W `[k,n]` in panels of NR columns.
 pub struct Matrix {
     format: Format,
@@ -59,7 +62,7 @@ impl Matrix {
 
     /// Rows `p0..p0+rows` of a panel in f32, `[rows,NR]`: where they lie, or unpacked into `scratch`, which holds them
     /// rounded up to whole steps. p0 is a multiple of STEP.
-    pub(super) fn panel<'a>(&'a self, panel: usize, p0: usize, rows: usize, scratch: &'a mut [f32]) -> &'a [f32] {
+    pub fn panel<'a>(&'a self, panel: usize, p0: usize, rows: usize, scratch: &'a mut [f32]) -> &'a [f32] {
         let (panel, step) = (&self.panels[panel], self.format.bits());
         let at = p0 / STEP * step;
         let words = &panel.words[at..at + rows.div_ceil(STEP) * step];

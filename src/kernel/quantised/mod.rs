@@ -1,7 +1,7 @@
 //! Matrices kept in few bits, and products over them: the weights of frozen models.
 //!
-//! `format.rs` says what is kept of a number, `matrix.rs` where, `unpack.rs` what number it comes to; `product.rs`
-//! multiplies. Nothing here is differentiated.
+//! `format.rs` says what is kept of a number, `matrix.rs` where, `unpack.rs` what number it comes to; `product.rs` is what
+//! a decoder asks for, computed by `gemm.rs`. Nothing here is differentiated.
 
 mod format;
 mod matrix;
@@ -9,6 +9,7 @@ mod product;
 mod unpack;
 
 pub use format::{Blocks, Column, Format, Offset};
+pub(super) use matrix::DEPTH;
 pub use matrix::Matrix;
 pub use product::{Addend, Product};
 

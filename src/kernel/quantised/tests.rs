@@ -1,8 +1,7 @@
 //! Products over kept numbers against the plain matrix product of the same numbers, to the bit, and against f64.
 
-use super::product::multiply;
 use super::{Blocks, Column, Format, Matrix, Offset};
-use crate::kernel::gemm::{Mat, Start, matmul};
+use crate::kernel::gemm::{Mat, Start, matmul, product_quantised};
 use crate::kernel::simd::forced::at_every_level;
 use crate::tensor::rng::Key;
 use half::{bf16, f16};
@@ -110,9 +109,8 @@ fn products_have_the_bits_of_the_plain_product_for_any_rows_threads_and_instruct
             }
         }
         let all = |rows: std::ops::Range<usize>| {
-            let mut out = vec![0.0; rows.len() * n];
-            multiply(&x[rows.start * k..rows.end * k], &matrix, &mut out, true);
-            out
+            let x = Mat::new(&x[rows.start * k..rows.end * k], rows.len(), k);
+            product_quantised(x, &matrix, Start::Zero)
         };
         // The narrowest instructions are slow: what they are compared in is a few rows.
         for got in at_every_level(|_| all(0..13)) {
@@ -124,8 +122,7 @@ fn products_have_the_bits_of_the_plain_product_for_any_rows_threads_and_instruct
             assert_eq!(all(i..i + 1), want[i * n..(i + 1) * n], "{format:?} row {i} alone");
         }
         // Sums that start from what is there.
-        let mut out = want.clone();
-        multiply(&x, &matrix, &mut out, false);
+        let out = product_quantised(Mat::new(&x, m, k), &matrix, Start::Rows(&want));
         let mut twice = want.clone();
         matmul(Mat::new(&x, m, k), Mat::new(&plain, n, k).t(), &mut twice, n, Start::Accumulate);
         assert_eq!(out, twice, "{format:?} added to what is there");
