@@ -66,6 +66,12 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).expect("written");
     }
 
+    /// Sends what need not be text.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.settle();
+        self.keys.write_all(bytes).and_then(|()| self.keys.flush()).expect("written");
+    }
+
     pub fn press(&mut self, key: char) {
         self.keys(&key.to_string());
     }

@@ -3,6 +3,8 @@
 
 use crate::common::terminal::Terminal;
 use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -11,6 +13,42 @@ fn repl(dir: &std::path::Path) -> Terminal {
     let terminal = Terminal::start(dir, &["repl"]);
     terminal.expect("rhopo> ", SOON);
     terminal
+}
+
+#[test]
+fn bytes_that_are_no_text_do_not_end_the_session() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut t = repl(dir.path());
+    t.enter("let keep = 42;");
+    t.bytes(b"\"\xe9\"\r");
+    t.expect("what came is no text (UTF-8)", SOON);
+    t.bytes(b"\x03");
+    t.answer("keep + 1", "43");
+}
+
+/// What a pipe gives `rhopo repl`: its exit code, what it prints, and what it says.
+fn piped(input: &[u8]) -> (Option<i32>, String, String) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
+    command.arg("repl").current_dir(dir.path()).env("RHOPO_HISTORY", dir.path().join("history"));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("rhopo starts");
+    child.stdin.take().expect("a pipe").write_all(input).expect("written");
+    let done = child.wait_with_output().expect("it ends");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (done.status.code(), text(done.stdout), text(done.stderr))
+}
+
+#[test]
+fn a_pipe_that_breaks_off_is_told() {
+    let (code, out, _) = piped(b"40 + 2\n[1,\n2].len()\n");
+    assert_eq!((code, out.contains("42") && out.contains('2')), (Some(0), true), "{out}");
+    let (code, out, said) = piped(b"40 + 2\nlet a = [1,\n2,\n");
+    assert_eq!((code, out.contains("42")), (Some(1), true), "{out}");
+    assert!(said.contains("the input ends inside a bracket, a text or a comment"), "{said}");
+    let (code, out, said) = piped(b"40 + 2\n\"\xe9\"\n");
+    assert_eq!((code, out.contains("42")), (Some(1), true), "{out}");
+    assert!(said.contains("what came is no text (UTF-8)"), "{said}");
 }
 
 /// The whole of a first afternoon: model, samples, advantage, a loss, a step, a curve, an interruption, mistakes, and

@@ -11,6 +11,7 @@ use rustyline::hint::{Hinter, HistoryHinter};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 use std::borrow::Cow;
+use std::cell::Cell;
 
 /// Enough of a value for a list of variables.
 const VALUE: usize = 40;
@@ -31,11 +32,18 @@ pub struct LineHelper {
     known: Known,
     colours: bool,
     history: HistoryHinter,
+    /// Whether the lines read so far are the beginning of an input.
+    unfinished: Cell<bool>,
 }
 
 impl LineHelper {
     pub fn new(colours: bool) -> Self {
-        Self { known: Known::default(), colours, history: HistoryHinter {} }
+        Self { known: Known::default(), colours, history: HistoryHinter {}, unfinished: Cell::new(false) }
+    }
+
+    /// Whether reading stopped in the middle of an input.
+    pub fn unfinished(&self) -> bool {
+        self.unfinished.get()
     }
 
     /// Takes note of what there is now.
@@ -93,6 +101,7 @@ impl Validator for LineHelper {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let input = context.input();
         let unfinished = !input.trim_start().starts_with(':') && lex::unfinished(input);
+        self.unfinished.set(unfinished);
         Ok(if unfinished { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

@@ -3,6 +3,7 @@
 use super::commands::{self, Done};
 use super::draw::{draw, width};
 use super::line_helper::{LineHelper, Place};
+use crate::error::Error;
 use crate::files::{self, history};
 use crate::run::Verdict;
 use crate::script::lang::diagnostics::Diagnostic;
@@ -10,12 +11,12 @@ use crate::script::live::console::Repl;
 use crate::script::live::pause_loop::Frontend;
 use crate::ui::out;
 use crate::ui::terminal::{colours, report};
-use rustyline::Editor;
 use rustyline::config::{BellStyle, CompletionType, Config};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
+use rustyline::{Cmd, Editor, KeyEvent, Movement};
 use std::cell::{Cell, RefCell};
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 
 /// Entries that the history keeps.
@@ -48,6 +49,8 @@ impl Terminal {
             .max_history_size(HISTORY)?
             .build();
         let mut editor = Editor::with_config(config)?;
+        // What was typed goes, and what was typed ahead stays: an interruption of the editor would lose it.
+        editor.bind_sequence(KeyEvent::ctrl('c'), Cmd::Kill(Movement::WholeBuffer));
         editor.set_helper(Some(LineHelper::new(colours(&std::io::stdout()))));
         if let Some(path) = &self.history {
             history::load(editor.history_mut(), path);
@@ -67,7 +70,21 @@ impl Terminal {
             let line = match self.read(repl, place) {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
-                Err(_) => break,
+                Err(ReadlineError::Io(e)) if e.kind() == ErrorKind::InvalidData => {
+                    self.refuse(repl, Error::value("what came is no text (UTF-8)"));
+                    // What a person types next may be text again; the rest of a file is not.
+                    if std::io::stdin().is_terminal() {
+                        continue;
+                    }
+                    break;
+                }
+                Err(_) => {
+                    if self.unfinished() && !std::io::stdin().is_terminal() {
+                        let e = Error::value("the input ends inside a bracket, a text or a comment");
+                        self.refuse(repl, e.hint("close it: what is not whole is not run"));
+                    }
+                    break;
+                }
             };
             match (place, line.trim()) {
                 (_, "") => {}
@@ -107,6 +124,17 @@ impl Terminal {
             history::append(editor.history_mut(), path);
         }
         Ok(line)
+    }
+
+    /// Whether the last input was broken off.
+    fn unfinished(&self) -> bool {
+        self.editor.borrow().as_ref().and_then(Editor::helper).is_some_and(LineHelper::unfinished)
+    }
+
+    /// Says what is wrong with the input.
+    fn refuse(&self, repl: &Repl<'_, '_>, e: Error) {
+        self.failed.set(true);
+        report(&e.into(), repl.loader());
     }
 
     fn answer(&self, repl: &mut Repl<'_, '_>, input: &str) {
