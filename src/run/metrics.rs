@@ -7,19 +7,34 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::time::Instant;
 
-/// A number being averaged over the calls of one step.
+/// A number being averaged over the calls of one step. What is not finite is left out, unless nothing else came.
 #[derive(Debug, Clone)]
 struct Mean {
     name: String,
     sum: f64,
     count: u32,
+    /// The last number that was left out.
+    odd: Option<f64>,
 }
 
 impl Mean {
+    fn add(&mut self, value: f64) {
+        match value.is_finite() {
+            true => {
+                self.sum += value;
+                self.count += 1;
+            }
+            false => self.odd = Some(value),
+        }
+    }
+
     fn value(&self) -> f64 {
-        self.sum / f64::from(self.count)
+        if self.count == 0 { self.odd.unwrap_or(f64::NAN) } else { self.sum / f64::from(self.count) }
     }
 }
+
+/// Names that every line has of its own.
+pub const OWN: [&str; 3] = ["step", "seconds", "sampled"];
 
 /// The numbers of one step, in the order in which they were first logged.
 #[derive(Debug, Clone, Default)]
@@ -39,13 +54,11 @@ impl Line {
     }
 
     fn add(&mut self, name: &str, value: f64) {
-        match self.means.iter_mut().find(|m| m.name == name) {
-            Some(mean) => {
-                mean.sum += value;
-                mean.count += 1;
-            }
-            None => self.means.push(Mean { name: name.to_string(), sum: value, count: 1 }),
-        }
+        let at = self.means.iter().position(|m| m.name == name).unwrap_or_else(|| {
+            self.means.push(Mean { name: name.to_string(), sum: 0.0, count: 0, odd: None });
+            self.means.len() - 1
+        });
+        self.means[at].add(value);
     }
 
     /// `{"step": 3, "seconds": 1.25, "loss": 0.1}`; what is not finite has no JSON number and becomes `null`.
@@ -138,6 +151,12 @@ mod tests {
         assert_eq!((&lines[0]["step"], &lines[0]["eval"]), (&json!(0), &json!(0.5)));
         assert_eq!((&lines[1]["step"], &lines[1]["loss"]), (&json!(1), &json!(1.5)));
         assert_eq!((&lines[2]["loss"], &lines[2]["eval"]), (&json!(4.0), &json!(0.75)));
+    }
+
+    #[test]
+    fn one_number_that_is_none_does_not_hide_the_others() {
+        let lines = lines(|m| [1.0, f64::NAN, 2.0, f64::INFINITY].into_iter().for_each(|x| m.log("a", x)));
+        assert_eq!(lines[0]["a"], json!(1.5));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::data::Batch;
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
 use crate::run::Run;
+use crate::run::metrics::OWN;
 use crate::run::steps::Steps;
 use crate::script::lang::native::{Call, Handle, Options, Registry};
 use crate::script::lang::value::{describe, to_json};
@@ -39,6 +40,10 @@ pub fn register(reg: &mut Registry) {
     reg.property("dir", |run: &mut Rc<Run>| run.folder().path().display().to_string());
     reg.function("steps", ["n"], |call: &Call, run: &mut Rc<Run>, n: usize| Steps::new(call.session, run, n as u64));
     reg.function("log", ["values"], |run: &mut Rc<Run>, values: Map| -> Result<()> {
+        if let Some(name) = values.keys().find(|name| OWN.contains(&name.as_str())) {
+            return Err(Error::value(format!("run.log: every line has a `{name}` of its own"))
+                .hint(format!("give it another name: my_{name}")));
+        }
         for (name, value) in &values {
             run.log(name, number(name, value)?);
         }
