@@ -67,6 +67,15 @@ impl SaveDtype {
         }
     }
 
+    /// A number as it comes back from the file.
+    fn rounded(self, x: f32) -> f32 {
+        match self {
+            Self::F32 => x,
+            Self::F16 => f16::from_f32(x).to_f32(),
+            Self::BF16 => bf16::from_f32(x).to_f32(),
+        }
+    }
+
     /// As scripts call it.
     fn name(self) -> &'static str {
         match self {

@@ -12,6 +12,16 @@ const BLOCK: usize = 1 << 18;
 
 /// Writes `parameters` (name, shape, numbers; sorted by name) to `path`. The same numbers give the same bytes.
 pub fn write<S: AsRef<str>>(path: &Path, parameters: &[(S, Vec<usize>, Vec<f32>)], dtype: SaveDtype) -> Result<()> {
+    for (name, _, values) in parameters {
+        if let Some(x) = values.iter().find(|x| x.is_finite() && !dtype.rounded(**x).is_finite()) {
+            return Err(Error::value(format!(
+                "tensor {} holds {x}, which {} has no number for",
+                name.as_ref(),
+                dtype.name()
+            ))
+            .hint("save in bf16 or f32: f16 ends at 65504"));
+        }
+    }
     let width = dtype.stored().bitsize() / 8;
     let mut offset = 0;
     let mut infos = Vec::with_capacity(parameters.len());
