@@ -331,6 +331,19 @@ fn a_sentencepiece_tokenizer_is_made_from_scores() {
 }
 
 #[test]
+fn a_pattern_has_several_names() {
+    for (name, same) in [("deepseek-r1-qwen", "qwen2"), ("refact", "smollm"), ("olmo", "gpt-2")] {
+        let ids = |pre: &str| {
+            let mut gguf = Gguf::fixture("qwen2", "qwen2");
+            gguf.set("tokenizer.ggml.pre", Value::String(pre.into()));
+            let model = write(&gguf, GgmlDType::F32).open();
+            model.require_tokenizer("it").unwrap().encode("It's 1234 + 5678,  in\n\nall: it'LL do").unwrap()
+        };
+        assert_eq!(ids(name), ids(same), "{name}");
+    }
+}
+
+#[test]
 fn a_tokenizer_beside_the_file_goes_before_the_metadata() {
     let mut gguf = Gguf::fixture("qwen2", "qwen2");
     gguf.set("tokenizer.ggml.pre", Value::String("unheard-of".into()));

@@ -146,17 +146,23 @@ const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Names that `tokenizer.ggml.pre` may have. Any other stands for a pattern that is not known here.
-const SPLITS: [(&str, Split); 6] = [
+const SPLITS: [(&str, Split); 11] = [
     ("gpt-2", Split::Gpt2),
+    ("olmo", Split::Gpt2),
     ("llama-bpe", Split::Pattern(LLAMA3)),
     ("llama3", Split::Pattern(LLAMA3)),
     ("llama-v3", Split::Pattern(LLAMA3)),
+    ("dbrx", Split::Pattern(LLAMA3)),
+    ("smaug-bpe", Split::Pattern(LLAMA3)),
     ("qwen2", Split::Pattern(QWEN2)),
+    ("deepseek-r1-qwen", Split::Pattern(QWEN2)),
     ("smollm", Split::Digits),
+    ("refact", Split::Digits),
 ];
 
+/// Llama 3's own files: others that cut texts alike have its pattern alone.
 fn is_llama3(pre: &str) -> bool {
-    SPLITS.iter().any(|(name, split)| *name == pre && matches!(split, Split::Pattern(LLAMA3)))
+    ["llama-bpe", "llama3", "llama-v3"].contains(&pre)
 }
 
 /// Byte-level BPE (Radford et al. 2019).
