@@ -1,7 +1,8 @@
-//! Typed reading of `config.json`, key by key. A key that nobody asked for is refused unless it is known to change
-//! nothing, so that no feature is ignored in silence.
+//! Typed reading of `config.json`, key by key. A key that nobody asked for is refused if it changes how some family
+//! computes; any other changes nothing, since transformers' class for the family does not read it, and is noted unless
+//! it is a usual one.
 //!
-//! Owns the list of keys without effect; which keys a family has is `families`' affair.
+//! Owns the lists of those keys; which keys a family has is `families`' affair.
 
 use super::Head;
 use crate::error::{Error, Result};
@@ -9,31 +10,44 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Keys that do not change how a decoder computes its logits; older files hold settings of sampling as well.
-const WITHOUT_EFFECT: [&str; 66] = [
+const WITHOUT_EFFECT: [&str; 89] = [
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_commit_hash",
     "_from_model_config",
     "_model_name_or_path",
     "_name_or_path",
+    "_num_labels",
     "architectures",
     "attn_implementation",
     "auto_map",
+    "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
     "cache_implementation",
     "chat_template",
+    "chunk_size_feed_forward",
     "classifier_bias",
+    "cls_token_id",
+    "decoder_start_token_id",
+    "diversity_penalty",
     "do_sample",
     "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
     "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
     "gradient_checkpointing",
     "id2label",
     "initializer_range",
+    "is_composition",
     "is_decoder",
     "is_llama_config",
     "keys_to_ignore_at_inference",
     "label2id",
+    "length_penalty",
+    "mask_token_id",
     "max_length",
     "max_new_tokens",
     "max_window_layers",
@@ -44,15 +58,21 @@ const WITHOUT_EFFECT: [&str; 66] = [
     "name_or_path",
     "neftune_noise_alpha",
     "no_repeat_ngram_size",
+    "num_beam_groups",
     "num_beams",
     "num_labels",
+    "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
+    "output_scores",
+    "prefix",
     "pretraining_tp",
     "problem_type",
+    "pruned_heads",
     "reorder_and_upcast_attn",
     "repetition_penalty",
     "return_dict",
+    "return_dict_in_generate",
     "sep_token_id",
     "sliding_window",
     "summary_activation",
@@ -60,14 +80,18 @@ const WITHOUT_EFFECT: [&str; 66] = [
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
+    "suppress_tokens",
     "task_specific_params",
     "temperature",
+    "tie_encoder_decoder",
     "tokenizer_class",
     "top_k",
     "top_p",
     "torch_dtype",
+    "torchscript",
     "transformers.js_config",
     "transformers_version",
+    "typical_p",
     "unk_token_id",
     "unsloth_fixed",
     "unsloth_version",
@@ -76,6 +100,54 @@ const WITHOUT_EFFECT: [&str; 66] = [
     "use_flash_attn",
     "use_return_dict",
     "vocab_file",
+];
+
+/// Keys of families and of features that are not computed here, where they are switched on: the file says that its
+/// weights were trained with them.
+const CHANGING: [&str; 43] = [
+    "adapter_layers",
+    "alibi",
+    "attention_bias",
+    "attention_chunk_size",
+    "attention_multiplier",
+    "attn_config",
+    "attn_logit_softcapping",
+    "attn_temperature_tuning",
+    "clip_qkv",
+    "compression_config",
+    "cross_attention_layers",
+    "decoder_sparse_step",
+    "embedding_multiplier",
+    "ffn_config",
+    "final_logit_softcapping",
+    "is_encoder_decoder",
+    "kv_lora_rank",
+    "layer_types",
+    "logit_scale",
+    "logits_scaling",
+    "mlp_bias",
+    "moe_intermediate_size",
+    "mup_scale",
+    "multi_query",
+    "n_routed_experts",
+    "new_decoder_architecture",
+    "no_rope_layers",
+    "num_experts",
+    "num_experts_per_tok",
+    "num_local_experts",
+    "parallel_attn",
+    "partial_rotary_factor",
+    "qk_layernorm",
+    "qkv_bias",
+    "query_pre_attn_scalar",
+    "residual_multiplier",
+    "rope_scaling",
+    "scale_depth",
+    "scale_emb",
+    "text_config",
+    "use_alibi",
+    "use_qk_norm",
+    "vision_config",
 ];
 
 /// Rates of dropout: they act in the reference's training mode alone, and rhopo trains without dropout.
@@ -185,9 +257,9 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Refuses what nobody asked for. Returns what to tell the user about what was read and is not applied.
+    /// Refuses what would change the numbers. Returns what to tell the user about what was read and is not applied.
     pub fn finish(self, head: Head) -> Result<Vec<String>> {
-        let mut dropped = Vec::new();
+        let (mut dropped, mut unknown) = (Vec::new(), Vec::new());
         for (key, value) in self.map {
             if self.asked.contains(key.as_str()) || WITHOUT_EFFECT.contains(&key.as_str()) || is_off(value) {
                 continue;
@@ -199,13 +271,19 @@ impl<'a> Keys<'a> {
                 }
                 continue;
             }
-            return Err(Error::model(format!(
-                "config.json: {key} = {} is not known, so it cannot be honoured",
-                shown(value)
-            ))
-            .hint("remove the key if it does not change how the model computes"));
+            if CHANGING.contains(&key.as_str()) {
+                return Err(Error::model(format!(
+                    "config.json: {key} = {} changes how a model computes, and is not supported for this family",
+                    shown(value)
+                ))
+                .hint("remove the key if the model was not trained with it"));
+            }
+            unknown.push(key.as_str());
         }
         let mut notes = self.notes;
+        if !unknown.is_empty() {
+            notes.push(format!("config.json has keys that are not read here: {}", unknown.join(", ")));
+        }
         if !dropped.is_empty() {
             notes.push(format!("trained without dropout, whatever config.json says ({})", dropped.join(", ")));
         }

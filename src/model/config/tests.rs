@@ -69,7 +69,7 @@ fn what_is_not_computed_is_refused_by_name() {
         (json!({"layer_types": ["full_attention", "linear_attention", "full_attention"]}), "`linear_attention`"),
         (json!({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}), "sliding_window"),
         (json!({"quantization_config": {"bits": 4}}), "quantization_config"),
-        (json!({"logit_scale": 0.5}), "logit_scale = 0.5 is not known"),
+        (json!({"logit_scale": 0.5}), "logit_scale = 0.5 changes how a model computes"),
         (json!({"architectures": ["Qwen2ForSequenceClassification"]}), "a classification head of 2 labels"),
     ];
     for (change, named) in cases {
@@ -77,6 +77,16 @@ fn what_is_not_computed_is_refused_by_name() {
         assert!(what.contains(named), "{what:?} must name {named:?}");
         assert!(!hint.is_empty(), "{what}");
     }
+}
+
+#[test]
+fn keys_that_change_nothing_are_accepted_and_unusual_ones_noted() {
+    let notes = |changes: Value| Config::from_json(&qwen2(changes)).expect("valid").notes;
+    assert!(notes(json!({"_num_labels": 1, "torchscript": true, "typical_p": 1.0})).is_empty());
+    assert_eq!(
+        notes(json!({"my_note": "x", "another": [1], "off": false})),
+        ["config.json has keys that are not read here: my_note, another"]
+    );
 }
 
 #[test]
@@ -216,7 +226,7 @@ fn what_a_new_family_does_not_compute_is_refused_by_name() {
         ("olmo2", json!({"rope_parameters": {"rope_type": "yarn"}}), "rope_type in rope_parameters `yarn`"),
         ("smollm3", json!({"no_rope_layers": [1, 1]}), "no_rope_layers is [1,1], expected a list of 4"),
         ("granite", json!({"residual_multiplier": 0.0}), "residual_multiplier is 0, expected a positive number"),
-        ("granite", json!({"num_local_experts": 8}), "num_local_experts = 8 is not known"),
+        ("granite", json!({"num_local_experts": 8}), "num_local_experts = 8 changes how a model computes"),
     ];
     for (family, change, named) in cases {
         let what = fixture(family, change).expect_err("must be refused").what;
