@@ -4,7 +4,7 @@
 //! two of its turns is what the chat template renders there. Who speaks when is `run::converse`'s affair.
 
 use super::batch::Batch;
-use super::prompts::{Content, Prompt, Prompts, compose};
+use super::prompts::{Chat, Content, Prompt, Prompts, template_variables};
 use super::reset::{ResetPrompts, Talk, opening};
 use crate::engine::Samples;
 use crate::error::{Error, Kind, Result};
@@ -174,7 +174,9 @@ impl Dialogues {
     pub fn hear(&mut self, i: usize, model: &ModelInfo, reply: String, next: usize) -> Result<bool> {
         let tokenizer = model.require_tokenizer(CALL)?;
         let at = |e: Error| Error { what: format!("{CALL}: dialogue {i}: {}", e.what), ..e };
-        let glue = self.items[i].glue(model, tokenizer, &reply).map_err(at)?;
+        let variables = template_variables(self.fields(i)).map_err(at)?;
+        let chat = Chat { model, variables: &variables, special: false };
+        let glue = self.items[i].glue(&chat, tokenizer, &reply).map_err(at)?;
         let fits = self.items[i].len() + glue.len() + next <= model.context;
         match fits {
             true => self.items[i].hear(reply, glue),
@@ -248,13 +250,14 @@ impl Dialogue {
 
     /// The tokens from the end of what the assistant has just said to where it speaks next, the user's answer among
     /// them. An answer that was cut off gets its end token here.
-    fn glue(&self, model: &ModelInfo, tokenizer: &Tokenizer, reply: &str) -> Result<Vec<u32>> {
+    fn glue(&self, chat: &Chat, tokenizer: &Tokenizer, reply: &str) -> Result<Vec<u32>> {
+        let model = chat.model;
         let Some((_, before)) = self.messages.split_last() else { return Ok(Vec::new()) };
         // Something stands for what was said, so that neither trimming nor quoting can blur where it ends.
         let stand_in = unused(before, reply).to_string();
         let follows = [json!({"role": "assistant", "content": stand_in}), json!({"role": "user", "content": reply})];
-        let earlier = compose(model, before, Ending::Generate, false)?;
-        let whole = compose(model, &[before, &follows].concat(), Ending::Generate, false)?;
+        let earlier = chat.compose(before, Ending::Generate)?;
+        let whole = chat.compose(&[before, &follows].concat(), Ending::Generate)?;
         let changed = || {
             Error::model(format!(
                 "the chat template of {} changes what stands before the assistant's turn {} when the turn follows it",

@@ -1,11 +1,13 @@
 //! Rows from given texts, messages or token ids, rather than sampled ones.
 //!
-//! A prompt and its completion are encoded each on its own, so that the prompt's tokens are those that sampling sees.
+//! A prompt and its completion are encoded together, so that the row holds the tokens that the whole text has; the
+//! border is where they part from the tokens of the prompt alone, which sampling sees.
 
 use super::batch::Batch;
-use super::prompts::{Content, Prompt, Prompts, compose};
+use super::max_length::{Longer, MaxLength, too_long};
+use super::prompts::{Chat, Content, Prompt, Prompts, template_variables};
 use crate::error::{Error, Result};
-use crate::model::chat::{Ending, Rendered};
+use crate::model::chat::Ending;
 use crate::model::rows::{Row, Rows};
 use crate::model::{ModelInfo, Tokenizer};
 use crate::tensor::Device;
@@ -32,17 +34,20 @@ pub struct Pair {
 /// Rows of prompt and completion, an end token after each completion. Columns: `mask` (the completion and its end
 /// token), `length`, `text`, `prompt`, and the demonstrations' fields.
 ///
-/// Texts are encoded as they are. Messages are rendered by the model's chat template: the prompt alone, with what
-/// begins the assistant's answer, and prompt and completion together; the row's prompt is what both begin with, its
-/// completion the rest (TRL's `apply_chat_template`). White space after the last end token is left out, since nothing
-/// is ever sampled there. A completion that is a text after a prompt of messages is what the assistant says.
-/// With `special`, special tokens written out in texts and messages are control tokens.
+/// The prompt alone and prompt and completion together become tokens; the row's prompt is those that both begin with,
+/// its completion the rest, as TRL cuts. Texts are taken as they are. Messages are rendered by the model's chat
+/// template, with the fields `tools` and `chat_template_kwargs`: the prompt with what begins the assistant's answer.
+/// Such an answer ends at the end token that the template writes; white space after it is left out, since nothing is
+/// ever sampled there. A completion that is a text after a prompt of messages is what the assistant says. With
+/// `special`, special tokens written out in texts and messages are control tokens.
+///
+/// Rows longer than `max` are cut or refused.
 ///
 /// # Errors
 /// A model without tokenizer, end token or (for messages) chat template; a completion that is empty; a prompt without
-/// tokens; a row longer than the model's context. Each names the row.
-pub fn encode(model: &ModelInfo, demos: &[Demo], special: bool) -> Result<Batch> {
-    let encoder = Encoder::new("encode", model, special)?;
+/// tokens; a row that is too long. Each names the row.
+pub fn encode(model: &ModelInfo, demos: &[Demo], special: bool, max: MaxLength) -> Result<Batch> {
+    let encoder = Encoder::new("encode", model, special, max)?;
     let mut made = Made::default();
     for (i, demo) in demos.iter().enumerate() {
         encoder.add(&mut made, i, &demo.prompt, &[("completion", &demo.completion)], &demo.fields)?;
@@ -55,8 +60,8 @@ pub fn encode(model: &ModelInfo, demos: &[Demo], special: bool) -> Result<Batch>
 ///
 /// # Errors
 /// Those of [`encode`]; a pair without prompt whose completions are not messages or do not begin alike.
-pub fn encode_pairs(model: &ModelInfo, pairs: &[Pair], special: bool) -> Result<Batch> {
-    let encoder = Encoder::new("encode_pairs", model, special)?;
+pub fn encode_pairs(model: &ModelInfo, pairs: &[Pair], special: bool, max: MaxLength) -> Result<Batch> {
+    let encoder = Encoder::new("encode_pairs", model, special, max)?;
     let mut made = Made::default();
     for (i, pair) in pairs.iter().enumerate() {
         let [prompt, chosen, rejected] = parts(i, pair)?;
@@ -110,19 +115,21 @@ struct Encoder<'a> {
     function: &'static str,
     model: &'a ModelInfo,
     tokenizer: &'a Tokenizer,
-    /// Put after completions that do not end with an end token.
+    /// Put after completions that do not end with an end token: the tokenizer's own, by which training programs end
+    /// texts, else the model's first.
     end: u32,
     special: bool,
+    max: MaxLength,
 }
 
 impl<'a> Encoder<'a> {
-    fn new(function: &'static str, model: &'a ModelInfo, special: bool) -> Result<Self> {
+    fn new(function: &'static str, model: &'a ModelInfo, special: bool, max: MaxLength) -> Result<Self> {
         let tokenizer = model.require_tokenizer(function)?;
-        let end = *model.eos.first().ok_or_else(|| {
+        let end = tokenizer.eos().or(model.eos.first().copied()).ok_or_else(|| {
             Error::model(format!("{function}: the model {} has no end token to put after completions", model.name))
                 .hint("name it as eos_token_id in config.json or generation_config.json")
         })?;
-        Ok(Self { function, model, tokenizer, end, special })
+        Ok(Self { function, model, tokenizer, end, special, max })
     }
 
     /// Adds a row for each of the completions, which have the names of their fields.
@@ -144,26 +151,27 @@ impl<'a> Encoder<'a> {
         }
         let (ids, ends) = match prompt {
             Content::Text(text) => self.texts(text, completions).map_err(at)?,
-            Content::Messages(messages) => self.messages(messages, completions).map_err(at)?,
+            Content::Messages(messages) => self.messages(messages, completions, fields).map_err(at)?,
         };
         if ids.is_empty() {
             let text = Content::shown(&prompt.value()).into_owned();
             return Err(at(Error::value(format!("`prompt` has no tokens: its text is {text:?}")))
                 .hint("a model needs at least one token to begin from"));
         }
-        let context = self.model.context;
+        let room = self.max.room(self.model);
         for ((field, content), mut completion) in completions.iter().zip(ends) {
-            self.finish(&mut completion);
+            self.finish(&mut completion, matches!(prompt, Content::Messages(_)));
             if completion.len() < 2 {
                 return Err(empty(field));
             }
-            if ids.len() + completion.len() > context {
-                let what = format!(
-                    "`prompt` has {} tokens and `{field}` {}, but the model's context holds {context}",
-                    ids.len(),
-                    completion.len()
-                );
-                return Err(at(Error::value(what)).hint("shorten them or leave the row out"));
+            if self.max.longer == Longer::Cut && ids.len() < room {
+                completion.truncate(room - ids.len());
+            }
+            if ids.len() + completion.len() > room {
+                let (prompt, answer) = (ids.len(), completion.len());
+                let whose = if room < self.model.context { "max_length is" } else { "the model's context holds" };
+                let what = format!("`prompt` has {prompt} tokens and `{field}` {answer}, but {whose} {room}");
+                return Err(at(too_long(what)));
             }
             made.texts.push(match content {
                 Content::Text(text) => text.clone().into(),
@@ -176,52 +184,71 @@ impl<'a> Encoder<'a> {
     }
 
     fn texts(&self, prompt: &str, completions: &[(&str, &Content)]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
-        let completion = |(field, content): &(&str, &Content)| match content {
-            Content::Text(text) if self.special => self.tokenizer.encode_special(text),
-            Content::Text(text) => self.tokenizer.encode(text),
+        let encode = |text: &str| match self.special {
+            true => self.tokenizer.encode_prompt_special(text),
+            false => self.tokenizer.encode_prompt(text),
+        };
+        let whole = |(field, content): &(&str, &Content)| match content {
+            Content::Text(text) => encode(&format!("{prompt}{text}")),
             Content::Messages(_) => Err(Error::value(format!("`prompt` is a text, but `{field}` is messages"))
                 .hint("give both as texts or both as arrays of messages")),
         };
-        let prompt = match self.special {
-            true => self.tokenizer.encode_prompt_special(prompt)?,
-            false => self.tokenizer.encode_prompt(prompt)?,
-        };
-        Ok((prompt, completions.iter().map(completion).collect::<Result<_>>()?))
+        let alone = encode(prompt)?;
+        let (shared, ends) = cut(&alone, completions.iter().map(whole).collect::<Result<_>>()?);
+        if shared.is_empty() {
+            // A first token that reaches into the completion would leave nothing to begin from.
+            let apart = |(_, content): &(&str, &Content)| match content {
+                Content::Text(text) if self.special => self.tokenizer.encode_special(text),
+                Content::Text(text) => self.tokenizer.encode(text),
+                Content::Messages(_) => Ok(Vec::new()),
+            };
+            return Ok((alone, completions.iter().map(apart).collect::<Result<_>>()?));
+        }
+        Ok((shared, ends))
     }
 
-    fn messages(&self, prompt: &[Value], completions: &[(&str, &Content)]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
-        let compose = |messages: &[Value], ending| compose(self.model, messages, ending, self.special);
-        let alone = compose(prompt, Ending::of_prompt(prompt))?;
+    fn messages(
+        &self,
+        prompt: &[Value],
+        completions: &[(&str, &Content)],
+        fields: &Map<String, Value>,
+    ) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
+        let variables = template_variables(fields)?;
+        let chat = Chat { model: self.model, variables: &variables, special: self.special };
+        let encode = |messages: &[Value], ending: Ending| {
+            let text = chat.compose(messages, ending)?;
+            self.tokenizer.encode_rendered(&text.text, &text.quoted)
+        };
         let whole = |(_, content): &(&str, &Content)| match content {
-            Content::Messages(messages) => compose(&[prompt, messages].concat(), Ending::Closed),
+            Content::Messages(messages) => encode(&[prompt, messages].concat(), Ending::Closed),
             Content::Text(text) => {
-                compose(&[prompt, &[json!({"role": "assistant", "content": text})]].concat(), Ending::Closed)
+                encode(&[prompt, &[json!({"role": "assistant", "content": text})]].concat(), Ending::Closed)
             }
         };
-        let whole = completions.iter().map(whole).collect::<Result<Vec<_>>>()?;
-        let at = whole.iter().map(|whole| shared(&alone.text, &whole.text)).min().unwrap_or(0);
-        let encode = |part: Rendered| self.tokenizer.encode_rendered(&part.text, &part.quoted);
-        let ends = whole.iter().map(|whole| encode(whole.after(at))).collect::<Result<_>>()?;
-        Ok((encode(alone.before(at))?, ends))
+        let alone = encode(prompt, Ending::of_prompt(prompt))?;
+        Ok(cut(&alone, completions.iter().map(whole).collect::<Result<_>>()?))
     }
 
-    /// Leaves out white space after the last end token, and puts one where there is none.
-    fn finish(&self, completion: &mut Vec<u32>) {
-        let ends = |id: &u32| self.model.eos.contains(id);
-        if let Some(last) = completion.iter().rposition(ends)
-            && self.tokenizer.decode_special(&completion[last + 1..]).trim().is_empty()
-        {
-            completion.truncate(last + 1);
-        }
-        if !completion.last().is_some_and(ends) {
-            completion.push(self.end);
+    /// Leaves out white space after the token that ends the completion, and puts an end token where there is none. In a
+    /// rendered one, whatever control token stands last is the end that the template writes.
+    fn finish(&self, completion: &mut Vec<u32>, rendered: bool) {
+        let blank = |ids: &[u32]| self.tokenizer.decode_special(ids).trim().is_empty();
+        let ends = |id: &u32| self.model.eos.contains(id) || *id == self.end;
+        let control = |id: &u32| rendered && self.tokenizer.is_special(*id);
+        let last = completion.iter().rposition(ends).filter(|&at| blank(&completion[at + 1..]));
+        let last = last.or_else(|| completion.iter().rposition(control).filter(|&at| blank(&completion[at + 1..])));
+        match last {
+            Some(at) => completion.truncate(at + 1),
+            None => completion.push(self.end),
         }
     }
 }
 
-/// How many bytes two texts share from their beginnings, whole characters.
-fn shared(a: &str, b: &str) -> usize {
-    a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum()
+/// The tokens that the prompt alone and all rows begin with, and what follows in each row.
+fn cut(alone: &[u32], whole: Vec<Vec<u32>>) -> (Vec<u32>, Vec<Vec<u32>>) {
+    let shared = |whole: &Vec<u32>| alone.iter().zip(whole).take_while(|(a, b)| a == b).count();
+    let at = whole.iter().map(shared).min().unwrap_or(0);
+    (alone[..at].to_vec(), whole.into_iter().map(|whole| whole[at..].to_vec()).collect())
 }
 
 /// Rows of token ids as they are; nothing is added. Columns: `mask` and `length`.
@@ -280,23 +307,23 @@ mod tests {
     #[test]
     fn completions_end_with_the_end_token_and_are_masked() {
         let model = tiny();
-        let b = encode(&model, &[demo("1+2=", "3"), demo("5+7=", "12")], false).expect("encodes");
+        let b = encode(&model, &[demo("1+2=", "3"), demo("5+7=", "12")], false, MaxLength::default()).expect("encodes");
         let rows = b.rows().expect("tokens");
         let tokenizer = model.tokenizer.as_ref().expect("a tokenizer");
         assert_eq!(rows[1].completion[..], [tokenizer.encode("12").expect("ids"), vec![1]].concat());
         assert_eq!(rows[0].prompt[..], tokenizer.encode("1+2=").expect("ids"));
         assert_eq!(b.tensor("mask").and_then(|m| m.to_rows()).expect("rows"), [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]);
         assert_eq!(b.names(), ["answer", "length", "mask", "prompt", "text"]);
-        assert_eq!(refused(encode(&model, &[], false)), "a batch needs at least one row");
+        assert_eq!(refused(encode(&model, &[], false, MaxLength::default())), "a batch needs at least one row");
     }
 
     #[test]
     fn special_tokens_in_texts_are_text_unless_asked_for() {
         let model = tiny();
         let rows = [demo("<user>1<eos>", "2<eos>")];
-        let b = encode(&model, &rows, false).expect("encodes");
+        let b = encode(&model, &rows, false, MaxLength::default()).expect("encodes");
         assert_eq!(b.rows().expect("tokens")[0].completion.len(), 7, "six characters and the end token");
-        let b = encode(&model, &rows, true).expect("encodes");
+        let b = encode(&model, &rows, true, MaxLength::default()).expect("encodes");
         let row = &b.rows().expect("tokens")[0];
         assert_eq!((&row.prompt[..], &row.completion[..]), (&[4, 26, 1][..], &[27, 1][..]), "one end token");
     }
@@ -306,7 +333,8 @@ mod tests {
         let model = tiny();
         let ask = messages(&[("system", "add"), ("user", "1+2=")]);
         let said = messages(&[("assistant", "3")]);
-        let b = encode(&model, &[demo(ask.clone(), said), demo(ask.clone(), "3")], false).expect("encodes");
+        let b = encode(&model, &[demo(ask.clone(), said), demo(ask.clone(), "3")], false, MaxLength::default())
+            .expect("encodes");
         let expected = ("<system>add<user>1+2=<assistant>".to_string(), "3<eos>".to_string());
         assert_eq!(texts(&model, &b), [expected.clone(), expected]);
         assert_eq!(b.list("text").expect("texts")[..], ["3", "3"]);
@@ -337,7 +365,7 @@ mod tests {
         assert_eq!((plain.len(), plain[0], plain[plain.len() - 1]), (19, 4, 5));
         assert!(plain[1..18].iter().all(|&id| id > 6), "{plain:?}");
         let said = messages(&[("assistant", "2<eos>")]);
-        let b = encode(&model, &[demo(ask(), said)], false).expect("encodes");
+        let b = encode(&model, &[demo(ask(), said)], false, MaxLength::default()).expect("encodes");
         assert_eq!(b.rows().expect("tokens")[0].completion.len(), 7);
     }
 
@@ -352,7 +380,7 @@ mod tests {
             pair(None, yes.clone(), no.clone()),
             pair(Some("1+2=".into()), yes.clone(), no),
         ];
-        let b = encode_pairs(&model, &both, false).expect("encodes");
+        let b = encode_pairs(&model, &both, false, MaxLength::default()).expect("encodes");
         let row = |prompt: &str, text: &str| (prompt.to_string(), text.to_string());
         let chat = "<user>1+2=<assistant>";
         let mut expected = vec![row("1+2=", "3<eos>"), row("1+2=", "12<eos>")];
@@ -362,15 +390,15 @@ mod tests {
         assert_eq!(b.group(), Some(2));
         let parts = b.minibatches_of_groups(1, 1, None, Key::new(0)).expect("pairs");
         assert!(parts.iter().all(|part| part.list("text").expect("texts")[..] == ["3", "12"]));
-        let same = encode_pairs(&model, &[pair(None, yes.clone(), yes)], false).expect("encodes");
+        let same = encode_pairs(&model, &[pair(None, yes.clone(), yes)], false, MaxLength::default()).expect("encodes");
         assert_eq!(texts(&model, &same), [row(chat, "3<eos>"), row(chat, "3<eos>")]);
         assert_eq!(
-            refused(encode_pairs(&model, &[pair(None, "3", "4")], false)),
+            refused(encode_pairs(&model, &[pair(None, "3", "4")], false, MaxLength::default())),
             "encode_pairs: row 0 has no `prompt`"
         );
         let apart = pair(None, messages(&[("user", "a"), ask]), messages(&[("user", "b"), ask]));
         assert_eq!(
-            refused(encode_pairs(&model, &[apart], false)),
+            refused(encode_pairs(&model, &[apart], false, MaxLength::default())),
             "encode_pairs: row 0: `chosen` and `rejected` share no first message"
         );
     }
@@ -379,7 +407,7 @@ mod tests {
     fn rows_that_cannot_be_learned_from_are_named() {
         let model = tiny();
         let good = || demo("1", "2");
-        let text = |demo| refused(encode(&model, &[good(), demo], false));
+        let text = |demo| refused(encode(&model, &[good(), demo], false, MaxLength::default()));
         assert_eq!(text(demo("1", "")), "encode: row 1: `completion` is empty");
         assert_eq!(text(demo("", "3")), "encode: row 1: `prompt` has no tokens: its text is \"\"");
         let ask = || messages(&[("user", "1")]);
@@ -397,9 +425,9 @@ mod tests {
             text(demo("1".repeat(300), "2".repeat(212))),
             "encode: row 1: `prompt` has 300 tokens and `completion` 213, but the model's context holds 512"
         );
-        assert!(encode(&model, &[demo("1".repeat(300), "2".repeat(211))], false).is_ok());
+        assert!(encode(&model, &[demo("1".repeat(300), "2".repeat(211))], false, MaxLength::default()).is_ok());
         assert_eq!(
-            refused(encode_pairs(&model, &[pair(Some("1".into()), "2", "")], false)),
+            refused(encode_pairs(&model, &[pair(Some("1".into()), "2", "")], false, MaxLength::default())),
             "encode_pairs: row 0: `rejected` is empty"
         );
     }

@@ -44,16 +44,57 @@ impl Content {
 
     /// What people are shown: the text, or what the last message says.
     pub fn shown(value: &Value) -> Cow<'_, str> {
-        let content = |message: &Value| message.get("content").and_then(Value::as_str).map(str::to_string);
         match value {
             Value::String(text) => text.into(),
-            Value::Array(messages) => match messages.iter().rev().find_map(content) {
+            Value::Array(messages) => match messages.iter().rev().find_map(said) {
                 Some(text) => text.into(),
                 None => value.to_string().into(),
             },
             other => other.to_string().into(),
         }
     }
+}
+
+/// What a message says: its content, or the texts of its parts.
+pub(super) fn said(message: &Value) -> Option<String> {
+    match message.get("content")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => Some(parts.iter().filter_map(|part| part.get("text")?.as_str()).collect()),
+        _ => None,
+    }
+}
+
+/// What the fields of a prompt give to its chat template: `tools`, an array or its JSON text, and the entries of
+/// `chat_template_kwargs`. No tools are as good as none given, as TRL has it.
+///
+/// # Errors
+/// Fields of these names that are something else.
+pub(super) fn template_variables(fields: &Map<String, Value>) -> Result<Map<String, Value>> {
+    let mut variables = Map::new();
+    match fields.get("tools") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(tools)) if tools.is_empty() => {}
+        Some(Value::Array(tools)) => drop(variables.insert("tools".into(), tools.clone().into())),
+        Some(Value::String(text)) => match serde_json::from_str::<Value>(text) {
+            Ok(Value::Array(tools)) if tools.is_empty() => {}
+            Ok(tools @ Value::Array(_)) => drop(variables.insert("tools".into(), tools)),
+            _ => return Err(wrong_field("tools", "an array of tools, or its JSON text", &text.clone().into())),
+        },
+        Some(other) => return Err(wrong_field("tools", "an array of tools, or its JSON text", other)),
+    }
+    match fields.get("chat_template_kwargs") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(more)) => {
+            variables.extend(more.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())));
+        }
+        Some(other) => return Err(wrong_field("chat_template_kwargs", "a map of the template's variables", other)),
+    }
+    Ok(variables)
+}
+
+fn wrong_field(name: &str, expected: &str, found: &Value) -> Error {
+    Error::value(format!("the field `{name}` must be {expected}, found {}", super::dataset::describe(found)))
+        .hint("chat templates read it; give a field with another meaning another name")
 }
 
 impl From<&str> for Content {
@@ -105,7 +146,9 @@ impl Prompts {
                 Content::Text(text) if special => tokenizer.encode_prompt_special(text).map_err(at)?,
                 Content::Text(text) => tokenizer.encode_prompt(text).map_err(at)?,
                 Content::Messages(messages) => {
-                    let rendered = compose(model, messages, Ending::of_prompt(messages), special).map_err(at)?;
+                    let variables = template_variables(&prompt.fields).map_err(at)?;
+                    let chat = Chat { model, variables: &variables, special };
+                    let rendered = chat.compose(messages, Ending::of_prompt(messages)).map_err(at)?;
                     tokenizer.encode_rendered(&rendered.text, &rendered.quoted).map_err(at)?
                 }
             };
@@ -120,15 +163,25 @@ impl Prompts {
     }
 }
 
-/// Messages as the model's chat template renders them. Unless `special`, the special tokens that messages quote are
-/// marked as ordinary text.
-pub(super) fn compose(model: &ModelInfo, messages: &[Value], ending: Ending, special: bool) -> Result<Rendered> {
-    let template = model.require_chat("a prompt of messages")?;
-    let quotable: Vec<&str> = match special {
-        true => Vec::new(),
-        false => model.tokenizer.iter().flat_map(|tokenizer| tokenizer.special()).collect(),
-    };
-    template.compose(messages, ending, &quotable)
+/// How the messages of one row become a text.
+pub(super) struct Chat<'a> {
+    pub model: &'a ModelInfo,
+    /// What its template reads beside messages: [`template_variables`].
+    pub variables: &'a Map<String, Value>,
+    /// Whether special tokens that messages quote are control tokens; otherwise they are marked as ordinary text.
+    pub special: bool,
+}
+
+impl Chat<'_> {
+    /// Messages as the model's chat template renders them.
+    pub fn compose(&self, messages: &[Value], ending: Ending) -> Result<Rendered> {
+        let template = self.model.require_chat("a prompt of messages")?;
+        let quotable: Vec<&str> = match self.special {
+            true => Vec::new(),
+            false => self.model.tokenizer.iter().flat_map(|tokenizer| tokenizer.special()).collect(),
+        };
+        template.compose(messages, ending, &quotable, self.variables)
+    }
 }
 
 impl std::fmt::Display for Prompts {

@@ -3,6 +3,7 @@
 //! Owns which files a model needs and what is said when they cannot be had; where the cache is, and the downloads
 //! themselves, are `files::hub`'s.
 
+use super::chat::NAMED;
 use super::weights::{self, INDEX, SINGLE, index};
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -96,6 +97,13 @@ fn download(hub: &Hub, id: &Id, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     };
     let (first, weights) = plan(id, &listed)?;
     for name in first.iter().chain(TOKENIZER.iter().chain(&BESIDE).filter(|name| listed.contains(*name))) {
+        get(name)?;
+    }
+    let templates = |name: &&str| {
+        name.strip_prefix(NAMED).and_then(|name| name.strip_prefix('/')).is_some_and(files::is_plain)
+            && name.ends_with(".jinja")
+    };
+    for name in listed.iter().copied().filter(templates) {
         get(name)?;
     }
     get(weights)?;

@@ -1,7 +1,9 @@
 //! Low-rank adapters (Hu et al. 2021, arXiv:2106.09685): y = W·x + s·B·(A·x), s = alpha / rank, in PEFT's layout.
 //!
-//! Owns `adapter_config.json`, the names and shapes of A and B, and their first values. The decoder computes with
-//! them; `open` and `save` read and write the files.
+//! Owns `adapter_config.json`, the names and shapes of A and B, and their first values; which maps are adapted is
+//! `targets`' affair. The decoder computes with them; `open` and `save` read and write the files.
+
+mod targets;
 
 use super::config::{Config, Layout, Linear};
 use super::trunk::Head;
@@ -11,6 +13,7 @@ use crate::tensor::rng::Key;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 use std::path::Path;
+use targets::Targets;
 
 /// What the names in an adapter's file begin with.
 pub const PREFIX: &str = "base_model.model.";
@@ -61,9 +64,11 @@ pub struct Adapter {
     pub alpha: f64,
     /// Scales by alpha / √rank instead (Kalajdzievski 2023, arXiv:2312.03732).
     pub rank_stabilised: bool,
-    pub targets: Vec<String>,
+    targets: Targets,
     /// The model that it was made for, as the file names it.
     pub base: Option<String>,
+    /// Weights of the model itself that the adapter's file replaces: embeddings that were trained beside it.
+    pub replaced: Vec<String>,
     /// The file as it was, carried through to `save`.
     source: Map<String, Value>,
 }
@@ -80,18 +85,20 @@ impl Adapter {
             )));
         }
         let all = options.targets.iter().any(|target| target == ALL);
-        let mut targets = if all { config.modules() } else { options.targets.clone() };
-        targets.sort();
-        targets.dedup();
+        let mut names = if all { config.modules() } else { options.targets.clone() };
+        names.sort();
+        names.dedup();
         let adapter = Self {
             rank: options.rank,
             alpha: options.alpha,
             rank_stabilised: false,
-            targets,
+            targets: Targets::named(names),
             base: Some(lasting(base)),
+            replaced: Vec::new(),
             source: Map::new(),
         };
         adapter.check(config)?;
+        adapter.targets.check_each(config)?;
         Ok(adapter)
     }
 
@@ -122,8 +129,9 @@ impl Adapter {
             rank: number("r")?.max(0.0) as usize,
             alpha: number("lora_alpha")?,
             rank_stabilised: source.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
-            targets: targets(source, config)?,
+            targets: Targets::read(source, config)?,
             base: text("base_model_name_or_path").map(str::to_string),
+            replaced: Vec::new(),
             source: source.clone(),
         };
         adapter.check(config)?;
@@ -148,7 +156,7 @@ impl Adapter {
             ("bias", json!("none")),
             ("use_rslora", json!(self.rank_stabilised)),
             ("fan_in_fan_out", json!(config.names.layout == Layout::InOut)),
-            ("target_modules", json!(self.targets)),
+            ("target_modules", self.targets.to_json()),
             ("modules_to_save", head.map_or(Value::Null, |head| json!([head]))),
             ("inference_mode", json!(true)),
         ];
@@ -164,10 +172,9 @@ impl Adapter {
         self.alpha / if self.rank_stabilised { rank.sqrt() } else { rank }
     }
 
-    /// Whether `linear` is adapted: a target is a name, or the end of one.
+    /// Whether the map of that name is adapted.
     pub fn adapts(&self, linear: &str) -> bool {
-        let ends = |target: &String| linear.strip_suffix(target.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        self.targets.iter().any(|target| linear == target || ends(target))
+        self.targets.hold(linear)
     }
 
     /// The adapted maps of all layers.
@@ -198,18 +205,10 @@ impl Adapter {
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
             return Err(Error::value(format!("lora: alpha is {}, expected a positive number", self.alpha)));
         }
-        let linears: Vec<String> = config.linears(0).into_iter().map(|linear| linear.name).collect();
-        for target in &self.targets {
-            let alone = Self { targets: vec![target.clone()], ..self.clone() };
-            if !linears.iter().any(|name| alone.adapts(name)) {
-                return Err(Error::unknown("lora target", target, &config.modules()).hint(format!(
-                    "the linear maps of {}: {}",
-                    config.architecture,
-                    config.modules().join(", ")
-                )));
-            }
+        match self.linears(config).is_empty() {
+            true => Err(self.targets.unmatched(config)),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -244,23 +243,9 @@ pub fn merged(weight: &Tensor, a: &Tensor, b: &Tensor, scale: f64, layout: Layou
     Ok((weight + change)?.contiguous()?)
 }
 
-/// `target_modules`: a list of names, or `all-linear`.
-fn targets(source: &Map<String, Value>, config: &Config) -> Result<Vec<String>> {
-    let list = |value: &Value| -> Option<Vec<String>> {
-        value.as_array()?.iter().map(|item| item.as_str().map(str::to_string)).collect()
-    };
-    match source.get("target_modules") {
-        Some(Value::String(all)) if all == ALL => Ok(config.modules()),
-        Some(value) if list(value).is_some_and(|names| !names.is_empty()) => Ok(list(value).unwrap_or_default()),
-        found => Err(Error::model(format!(
-            "adapter_config.json: target_modules is {}, expected a list of names or \"all-linear\"",
-            found.unwrap_or(&Value::Null)
-        ))),
-    }
-}
-
 fn refuse_unsupported(source: &Map<String, Value>, config: &Config) -> Result<()> {
-    let read = ["r", "lora_alpha", "use_rslora", "target_modules"];
+    let read =
+        ["r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"];
     let refuse = |key: &str, value: &Value| {
         Err(Error::model(format!("adapter_config.json: {key} = {value} is not supported"))
             .hint("supported: plain LoRA, one rank and alpha for all targets, without biases"))

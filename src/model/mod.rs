@@ -18,6 +18,7 @@ mod parameter;
 pub mod rows;
 mod save;
 pub mod source;
+pub mod special;
 pub mod tokenizer;
 pub mod trunk;
 pub mod weights;

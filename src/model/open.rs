@@ -3,12 +3,13 @@
 //!
 //! Owns which files belong to a model. `weights` reads numbers, `config` and `lora` say which must be there.
 
+use super::chat::NAMED;
 use super::lora::{self, Adapter, LoraOptions, PREFIX};
 use super::source::Source;
 use super::weights::{Naming, Wanted};
 use super::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG, ChatTemplate, Config, Files, GENERATION, Head, Model,
-    Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, init, weights,
+    Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, init, special, weights,
 };
 use crate::error::{Error, Result};
 use crate::files;
@@ -160,18 +161,25 @@ impl Checkpoint {
         let config = source.bytes(CONFIG)?.ok_or_else(|| source.lacks_config())?;
         let config = Config::from_json(&parse_json(&config, &source.label(CONFIG))?)?;
         let mut files = Files::new();
-        for name in CARRIED {
-            if let Some(bytes) = source.bytes(name)? {
-                files.insert(name.to_string(), bytes);
+        for name in CARRIED.map(str::to_string).into_iter().chain(source.named_templates()?) {
+            if let Some(bytes) = source.bytes(&name)? {
+                files.insert(name, bytes);
             }
         }
         Ok(Self { config, files, weights: Some(source) })
     }
 
     fn open(self, name: String, options: &OpenOptions, place: &Place) -> Result<Model> {
-        let (stored, tokenizer) = with_files(self.config, &self.files)?;
-        let file = |name: &str| self.files.get(name).map(Vec::as_slice);
-        let chat = ChatTemplate::from_files(file(TOKENIZER_CONFIG), file(CHAT_TEMPLATE))?.map(Arc::new);
+        let settings = special::tokenizer_config(|name| Ok(self.files.get(name).cloned()), self.config.model_type())?;
+        let (stored, tokenizer) = with_files(self.config, &self.files, settings.as_deref())?;
+        let named: Vec<(String, Vec<u8>)> = self
+            .files
+            .iter()
+            .filter(|(name, _)| name.starts_with(NAMED))
+            .map(|(a, b)| (a.clone(), b.clone()))
+            .collect();
+        let jinja = self.files.get(CHAT_TEMPLATE).map(Vec::as_slice);
+        let chat = ChatTemplate::from_files(settings.as_deref(), jinja, &named)?.map(Arc::new);
         let head = match (&options.adaptation, options.head) {
             (Adaptation::Stored(dir), None) => task_head(&read_json(&dir.join(ADAPTER_CONFIG))?),
             (_, head) => head,
@@ -180,7 +188,7 @@ impl Checkpoint {
         if self.weights.is_some() && !options.random && begun_from(&stored, &config).is_some() {
             config.notes.push("the value head begins as the stored score head".into());
         }
-        let adapter = match &options.adaptation {
+        let mut adapter = match &options.adaptation {
             Adaptation::None => None,
             Adaptation::New(lora) => Some(Adapter::new(lora, &config, &name)?),
             Adaptation::Stored(dir) => Some(Adapter::from_json(&read_json(&dir.join(ADAPTER_CONFIG))?, &config)?),
@@ -206,7 +214,7 @@ impl Checkpoint {
             let trains = adapter.is_none() || heads.contains(name);
             parameters.push(Parameter::new(name.clone(), shape, values, trains)?);
         }
-        if let Some(adapter) = &adapter {
+        if let Some(adapter) = &mut adapter {
             add_adapter(&mut parameters, adapter, &config, &heads, options)?;
         }
         let (files, place, compute) = (Arc::new(self.files), place.clone(), options.compute);
@@ -214,10 +222,11 @@ impl Checkpoint {
     }
 }
 
-/// Adds A and B of every adapted map, new or read, and takes over the head that was trained beside them.
+/// Adds A and B of every adapted map, new or read, and takes over what the file holds beside them: a head that was
+/// trained with them, and weights of the model itself, as PEFT writes embeddings that may have changed.
 fn add_adapter(
     parameters: &mut Vec<Parameter>,
-    adapter: &Adapter,
+    adapter: &mut Adapter,
     config: &Config,
     heads: &[String],
     options: &OpenOptions,
@@ -235,21 +244,29 @@ fn add_adapter(
     if !files::is_file(&path) {
         return Err(weights::missing(dir, ADAPTER_WEIGHTS));
     }
-    wanted.extend(config.parameters().into_iter().filter(|(name, _)| heads.contains(name)));
-    let mut wanted = Wanted::all(wanted.into_iter().map(|(name, shape)| (format!("{PREFIX}{name}"), shape)));
+    let adapted = wanted.len();
+    wanted.extend(config.parameters());
+    let prefixed = wanted.into_iter().map(|(name, shape)| (format!("{PREFIX}{name}"), shape));
+    let mut wanted = Wanted::all(prefixed);
+    let own = |wanted: &Wanted| wanted.name.strip_prefix(PREFIX).unwrap_or(&wanted.name).to_string();
+    wanted[adapted..].iter_mut().for_each(|wanted| wanted.optional = !heads.contains(&own(wanted)));
     wanted.sort_by(|a, b| a.name.cmp(&b.name));
-    let values = weights::read_file(&path, &wanted, &Naming::default())?;
-    let mut read: Vec<Parameter> = Vec::with_capacity(wanted.len());
+    let naming = Naming::of(config);
+    let tied = naming.tied.map(|names| names.map(|name| format!("{PREFIX}{name}")));
+    let values = weights::read_file(&path, &wanted, &Naming { tied, ..Naming::default() })?;
     for (wanted, values) in wanted.iter().zip(values) {
-        let name = wanted.name.strip_prefix(PREFIX).unwrap_or(&wanted.name).to_string();
-        read.push(Parameter::new(name, &wanted.shape, values.expect("none is optional"), true)?);
+        let (name, Some(values)) = (own(wanted), values) else { continue };
+        match parameters.iter_mut().find(|p| p.name == name) {
+            None => parameters.push(Parameter::new(name, &wanted.shape, values, true)?),
+            Some(place) => {
+                let trains = heads.contains(&name);
+                if !trains {
+                    adapter.replaced.push(name.clone());
+                }
+                *place = Parameter::new(name, &wanted.shape, values, trains)?;
+            }
+        }
     }
-    let (head, own): (Vec<_>, Vec<_>) = read.into_iter().partition(|p| heads.contains(&p.name));
-    for head in head {
-        let place = parameters.iter_mut().find(|p| p.name == head.name).expect("the head is a parameter");
-        *place = head;
-    }
-    parameters.extend(own);
     Ok(())
 }
 
@@ -292,15 +309,18 @@ fn read_weights(source: &Source, stored: &Config, config: &Config) -> Result<Vec
     Ok(all.iter().map(|(name, _)| if new.contains(name) { None } else { values.next().flatten() }).collect())
 }
 
-/// What the files beside the weights say: end tokens from `generation_config.json`, and the tokenizer.
-fn with_files(mut config: Config, files: &Files) -> Result<(Config, Option<Arc<Tokenizer>>)> {
+/// What the files beside the weights say: end tokens, and the tokenizer. `settings` is its completed configuration.
+///
+/// What ends an answer is in three places that need not agree: `generation_config.json`, else `config.json`, and the
+/// tokenizer's own `eos_token`, by which training programs end texts. All of them end one.
+fn with_files(mut config: Config, files: &Files, settings: Option<&[u8]>) -> Result<(Config, Option<Arc<Tokenizer>>)> {
     if let Some(bytes) = files.get(GENERATION) {
         config = config.with_generation(&parse_json(bytes, GENERATION)?)?;
     }
     let Some(bytes) = files.get(TOKENIZER) else {
         return Ok((config, None));
     };
-    let tokenizer = Tokenizer::from_bytes(bytes, files.get(TOKENIZER_CONFIG).map(Vec::as_slice))?;
+    let tokenizer = Tokenizer::from_bytes(bytes, settings)?;
     if tokenizer.size() > config.vocab_size {
         return Err(Error::model(format!(
             "{TOKENIZER} has {} tokens, but the model's vocabulary has {}",
@@ -309,8 +329,19 @@ fn with_files(mut config: Config, files: &Files) -> Result<(Config, Option<Arc<T
         ))
         .hint("the tokenizer belongs to another model: every token needs a row in the embedding"));
     }
-    if config.eos.is_empty() {
-        config = config.with_eos(tokenizer.eos().into_iter().collect())?;
+    if let Some(own) = tokenizer.eos().filter(|own| !config.eos.contains(own)) {
+        let spelled = |id: &u32| tokenizer.decode_special(&[*id]);
+        let others: Vec<String> = config.eos.iter().map(spelled).collect();
+        if !others.is_empty() {
+            config.notes.push(format!(
+                "the files name different end tokens: the tokenizer {}, the model {}; each of them ends an answer, and \
+                 the tokenizer's is put after texts",
+                spelled(&own),
+                others.join(", ")
+            ));
+        }
+        let eos = [own].into_iter().chain(config.eos.iter().copied()).collect();
+        config = config.with_eos(eos)?;
     }
     Ok((config, Some(Arc::new(tokenizer))))
 }

@@ -21,7 +21,9 @@ impl Model {
             false => self.save_whole(dir, dtype)?,
         }
         for (name, bytes) in self.files.iter() {
-            files::write(&dir.join(name), bytes)?;
+            let path = dir.join(name);
+            path.parent().map_or(Ok(()), files::create_folder)?;
+            files::write(&path, bytes)?;
         }
         Ok(())
     }
@@ -56,7 +58,7 @@ impl Model {
         Ok(())
     }
 
-    /// The adapter's weights, and those of a head that is trained beside it.
+    /// The adapter's weights, those of a head that is trained beside it, and what its file replaced.
     fn save_adapter(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
         let adapter = self.adapter.as_ref().expect("the caller saw one");
         let head: Vec<String> = match self.config.head {
@@ -64,7 +66,8 @@ impl Model {
             _ => self.config.head_parameters().into_iter().map(|(name, _)| name).collect(),
         };
         let own = self.config.parameters().len();
-        let chosen = |i: usize| i >= own || head.contains(&self.parameters[i].name);
+        let beside = |name: &String| head.contains(name) || adapter.replaced.contains(name);
+        let chosen = |i: usize| i >= own || beside(&self.parameters[i].name);
         self.write_file(&dir.join(ADAPTER_WEIGHTS), PREFIX, chosen, dtype)?;
         write_json(&dir.join(ADAPTER_CONFIG), &adapter.to_json(&self.config))
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns no meaning of the files: `open` and `inspect` read them.
 
+use super::chat::NAMED;
 use super::{ADAPTER_CONFIG, CONFIG, builtin, hub, weights};
 use crate::error::{Error, Result};
 use crate::files;
@@ -85,6 +86,23 @@ impl Source {
             Self::Builtin(model) => format!("{}/{file}", model.name),
             Self::Folder(dir) => dir.join(file).display().to_string(),
         }
+    }
+
+    /// The files of chat templates that have names.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn named_templates(&self) -> Result<Vec<String>> {
+        let Self::Folder(dir) = self else { return Ok(Vec::new()) };
+        let folder = dir.join(NAMED);
+        if !files::is_folder(&folder) {
+            return Ok(Vec::new());
+        }
+        let name = |path: PathBuf| {
+            let name = path.file_name()?.to_str()?.to_string();
+            name.ends_with(".jinja").then(|| format!("{NAMED}/{name}"))
+        };
+        Ok(files::entries(&folder)?.into_iter().filter_map(name).collect())
     }
 
     /// A file beside the weights, if the model has it.

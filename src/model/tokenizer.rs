@@ -32,11 +32,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` and, where there is one, `tokenizer_config.json` (which names the begin, end and padding
-    /// tokens).
+    /// Reads `tokenizer.json` and, where there is one, `tokenizer_config.json` as `special` completes it: it names the
+    /// begin, end and padding tokens, and lists tokens that were added later.
     ///
     /// # Errors
-    /// A file that cannot be read; a begin or end token that `tokenizer.json` does not hold.
+    /// A file that cannot be read; a begin or end token that `tokenizer.json` does not hold; an added token whose id is
+    /// not the next one.
     pub fn from_bytes(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self> {
         let mut inner = parse(tokenizer)?;
         // A file saved by a training script may ask for both, and each would change what rows hold.
@@ -47,6 +48,7 @@ impl Tokenizer {
                 .map_err(|e| Error::model(format!("tokenizer_config.json could not be read: {e}")))?,
             None => Value::Null,
         };
+        add_missing(&mut inner, &config)?;
         let bos = named(&mut inner, &config, "bos_token", Some("begin token"))?;
         let eos = named(&mut inner, &config, "eos_token", Some("end token"))?;
         let pad = named(&mut inner, &config, "pad_token", None)?;
@@ -145,6 +147,11 @@ impl Tokenizer {
     /// The padding token that `tokenizer_config.json` names; it may be the end token too.
     pub fn pad(&self) -> Option<u32> {
         self.pad
+    }
+
+    /// Whether the id is a special token's.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains_key(&id)
     }
 
     /// The special tokens' spellings, in the order of their ids.
@@ -268,6 +275,40 @@ fn unworkable() -> Error {
         .hint("the file is damaged or was changed by hand: fetch it again")
 }
 
+/// Adds the tokens of `added_tokens_decoder` that `tokenizer.json` does not hold, in the order of their ids; those that
+/// it holds become special where they are special there.
+fn add_missing(inner: &mut tokenizers::Tokenizer, config: &Value) -> Result<()> {
+    let listed = config.get("added_tokens_decoder").and_then(Value::as_object);
+    let mut listed: Vec<(u32, &str, &Value)> = listed
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, token)| Some((id.parse().ok()?, token.get("content")?.as_str()?, token)))
+        .collect();
+    listed.sort_by_key(|(id, ..)| *id);
+    for (id, content, token) in listed {
+        let flag = |name: &str, usual: bool| token.get(name).and_then(Value::as_bool).unwrap_or(usual);
+        let special = flag("special", false);
+        let known = inner.token_to_id(content).is_some();
+        if known && (!special || inner.get_added_vocabulary().is_special_token(content)) {
+            continue;
+        }
+        let added = AddedToken::from(content, special)
+            .normalized(flag("normalized", !special))
+            .single_word(flag("single_word", false))
+            .lstrip(flag("lstrip", false))
+            .rstrip(flag("rstrip", false));
+        let added = if special { inner.add_special_tokens([added]) } else { inner.add_tokens([added]) };
+        added.map_err(|e| Error::model(format!("the added token {content:?} could not be added: {e}")))?;
+        if let Some(found) = inner.token_to_id(content).filter(|found| !known && *found != id) {
+            return Err(Error::model(format!(
+                "the added token {content:?} has the id {id}, but the next one after tokenizer.json's is {found}"
+            ))
+            .hint("tokenizer.json must hold the added tokens: save the tokenizer again with transformers"));
+        }
+    }
+    Ok(())
+}
+
 /// The token that `tokenizer_config.json` gives under `key`: a string, or an object with `content`. It is special,
 /// whether `tokenizer.json` says so or not. `what` is named where a token that does not exist is an error.
 fn named(inner: &mut tokenizers::Tokenizer, config: &Value, key: &str, what: Option<&str>) -> Result<Option<u32>> {
@@ -275,8 +316,9 @@ fn named(inner: &mut tokenizers::Tokenizer, config: &Value, key: &str, what: Opt
     let Some(token) = token.and_then(Value::as_str) else {
         return Ok(None);
     };
+    let usual = config.get(key).is_some_and(|token| token.get("usual").is_some());
     let Some(id) = inner.token_to_id(token) else {
-        return match what {
+        return match what.filter(|_| !usual) {
             None => Ok(None),
             Some(what) => Err(Error::model(format!(
                 "tokenizer_config.json names the {what} {token:?}, which tokenizer.json does not hold"

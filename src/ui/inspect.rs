@@ -10,7 +10,7 @@ use crate::kernel::rotary::Scaling;
 use crate::model::source::Source;
 use crate::model::trunk::{Activation, Norm, Norms, QkNorm};
 use crate::model::weights::{self, Contents, Naming, Wanted};
-use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Tokenizer};
+use crate::model::{Adapter, ChatTemplate, Config, Head, LoraOptions, Tokenizer, special};
 use crate::run::Table;
 use crate::script::lang::loader::Loader;
 use crate::ui::terminal::report;
@@ -131,7 +131,8 @@ impl Found {
         let Some(Some(bytes)) = self.keep(source.bytes("tokenizer.json")) else {
             return self.section("tokenizer", vec![fact("none", "there is no tokenizer.json")]);
         };
-        let settings = self.keep(source.bytes("tokenizer_config.json")).flatten();
+        let model_type = config.and_then(Config::model_type);
+        let settings = self.keep(special::tokenizer_config(|name| source.bytes(name), model_type)).flatten();
         let Some(tokenizer) = self.keep(Tokenizer::from_bytes(&bytes, settings.as_deref())) else { return };
         if let Some(config) = config.filter(|config| config.vocab_size < tokenizer.size()) {
             let (have, room) = (tokenizer.size(), config.vocab_size);
@@ -142,13 +143,20 @@ impl Found {
         let named = settings.as_deref().map_or(Value::Null, json);
         let mut facts = tokenizer_facts(&tokenizer, &json(&bytes), &named, config);
         let jinja = self.keep(source.bytes("chat_template.jinja")).flatten();
-        let template = ChatTemplate::from_files(settings.as_deref(), jinja.as_deref());
+        let named = self.keep(named_templates(source)).unwrap_or_default();
+        let template = ChatTemplate::from_files(settings.as_deref(), jinja.as_deref(), &named);
         let template =
-            self.keep(template.and_then(|found| found.map_or(Ok(None), |t| t.check().map(|()| Some(t.file())))));
-        let template = template.map_or("not usable", |file| file.unwrap_or("none"));
+            self.keep(template.and_then(|found| found.map_or(Ok(None), |t| t.check().map(|()| Some(t.places())))));
+        let template = template.map_or("not usable".into(), |places| places.unwrap_or_else(|| "none".into()));
         facts.push(fact("chat template", template));
         self.section("tokenizer", facts);
     }
+}
+
+/// Chat templates that have files of their own.
+fn named_templates(source: &Source) -> Result<Vec<(String, Vec<u8>)>> {
+    let read = |name: String| Ok(source.bytes(&name)?.map(|bytes| (name, bytes)));
+    source.named_templates()?.into_iter().filter_map(|name| read(name).transpose()).collect()
 }
 
 fn fact(label: &str, text: impl Into<String>) -> (String, String) {
@@ -313,11 +321,17 @@ fn tokenizer_facts(tokenizer: &Tokenizer, json: &Value, settings: &Value, config
         None => id.to_string(),
     };
     let by_name = |key: &str| {
-        let name = settings.get(key).map(|token| token.get("content").unwrap_or(token)).and_then(Value::as_str)?;
-        Some(tokenizer.id(name).map_or_else(|| format!("{name} (unknown)"), |id| format!("{id} {name}")))
+        let token = settings.get(key)?;
+        let name = special::spelling(token)?;
+        match tokenizer.id(&name) {
+            Some(id) => Some(format!("{id} {name}")),
+            None => token.get("usual").is_none().then(|| format!("{name} (unknown)")),
+        }
     };
     let none = || "none".to_string();
-    let ends: Vec<String> = config.map(|c| c.eos.iter().map(by_id).collect()).unwrap_or_default();
+    let stated = config.map_or(&[][..], |c| &c.eos);
+    let own = tokenizer.eos().filter(|own| !stated.is_empty() && !stated.contains(own));
+    let ends: Vec<String> = own.iter().chain(stated).map(by_id).collect();
     let end = if ends.is_empty() { by_name("eos_token").unwrap_or_else(none) } else { ends.join(", ") };
     let pad = config.and_then(|c| c.pad).map(|id| by_id(&id)).or_else(|| by_name("pad_token"));
     vec![

@@ -30,6 +30,24 @@ pub fn fixture_model(name: &str) -> Arc<Model> {
     Arc::new(Model::load(&fixtures().join("models").join(name), &Place::Host).unwrap())
 }
 
+/// A copy of a fixture model's folder, to be changed.
+pub fn copied(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixtures().join("models").join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    dir
+}
+
+/// Changes a JSON file of such a copy.
+pub fn edit_json(dir: &std::path::Path, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let path = dir.join(name);
+    let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(path, value.to_string()).unwrap();
+}
+
 /// A small random Qwen2 without a tokenizer.
 pub fn random_model(vocabulary: usize, hidden: usize, layers: usize, key: u64) -> Arc<Model> {
     let config = serde_json::json!({

@@ -273,7 +273,7 @@ fn broken_messages_are_named_by_their_place() {
     assert_eq!(of(r#"[{"content": "a"}]"#), "a.jsonl, line 1: `prompt[0]` has no `role`");
     assert_eq!(
         of(r#"[{"role": "user", "content": "a"}, {"role": "user", "content": null}]"#),
-        "a.jsonl, line 1: `prompt[1].content` must be a text, found null"
+        "a.jsonl, line 1: `prompt[1].content` must be a text or an array of parts, found null"
     );
     let user = r#"{"role": "user", "content": "a"}"#;
     let said = |text: &str| format!(r#"{{"role": "assistant", "content": "{text}"}}"#);

@@ -4,5 +4,6 @@
 mod common;
 
 mod dialogues;
+mod encoding;
 mod files;
 mod tasks;

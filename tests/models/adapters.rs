@@ -93,6 +93,53 @@ fn the_adapter_of_peft_gives_its_numbers() {
     }
 }
 
+/// Targets by whole names, by ends of names and as a union of several families' names; an embedding in the file.
+#[test]
+fn adapters_of_peft_mean_the_maps_that_peft_matches() {
+    let expected = json("adapters/peft/expected.json");
+    let folder = |name: &str| fixtures().join("adapters/peft").join(name);
+    let list = |key: &str| -> Vec<u32> { serde_json::from_value(expected[key].clone()).unwrap() };
+    let rows = Rows::new(vec![Row::new(&list("prompt")[..], &list("completion")[..])]);
+    let values = |model: &Arc<Model>| logprob(model, &rows, &Solo::new(Settings::default())).to_vec().unwrap();
+    for name in ["full", "suffix", "union", "embedding"] {
+        let model = open(&folder("base"), Adaptation::Stored(folder(name)));
+        let want: Vec<f64> = serde_json::from_value(expected[name].clone()).unwrap();
+        assert!(max_gap(&values(&model), &want) < 1e-4, "{name}");
+        let dir = tempfile::tempdir().unwrap();
+        model.save(dir.path(), SaveDtype::F32).unwrap();
+        let again = open(&folder("base"), Adaptation::Stored(dir.path().to_path_buf()));
+        assert_eq!(values(&again), values(&model), "{name} saved");
+    }
+}
+
+/// Which maps a configuration means: a pattern of whole names, and what narrows it.
+#[test]
+fn targets_are_patterns_and_lists_that_are_narrowed() {
+    let config = std::fs::read_to_string(fixtures().join("adapters/qwen2-lora/adapter_config.json")).unwrap();
+    let meant = |change: Value| -> Vec<String> {
+        let mut value: Value = serde_json::from_str(&config).unwrap();
+        change.as_object().unwrap().iter().for_each(|(key, change)| value[key] = change.clone());
+        let model = Model::load(&base(), &Place::Host).unwrap();
+        let adapter = rhopo::model::Adapter::from_json(&value, &model.config).unwrap();
+        adapter.linears(&model.config).into_iter().map(|linear| linear.name).collect()
+    };
+    let names = |layers: &[usize], maps: &[&str]| -> Vec<String> {
+        layers.iter().flat_map(|l| maps.iter().map(move |map| format!("model.layers.{l}.{map}"))).collect()
+    };
+    let pattern = serde_json::json!({"target_modules": r".*\.(?!0)\d\.self_attn\.[qv]_proj"});
+    assert_eq!(meant(pattern), names(&[1, 2], &["self_attn.q_proj", "self_attn.v_proj"]));
+    let narrowed = serde_json::json!({"target_modules": ["q_proj", "down_proj"], "layers_to_transform": [0, 2],
+                                      "exclude_modules": ["2.mlp.down_proj"]});
+    let both = [names(&[0], &["self_attn.q_proj", "mlp.down_proj"]), names(&[2], &["self_attn.q_proj"])].concat();
+    assert_eq!(meant(narrowed), both);
+    let one = serde_json::json!({"target_modules": ["q_proj"], "layers_to_transform": 1, "layers_pattern": "layers"});
+    assert_eq!(meant(one), names(&[1], &["self_attn.q_proj"]));
+    let of_several = LoraOptions { targets: vec!["q_proj".into(), "c_attn".into()], ..LoraOptions::default() };
+    let options = OpenOptions { adaptation: Adaptation::New(of_several), ..OpenOptions::new(Key::new(7)) };
+    let model = Model::open(base().to_str().unwrap(), &options, &Place::Host).unwrap();
+    assert_eq!(model.adapter.as_ref().unwrap().linears(&model.config).len(), 3);
+}
+
 #[test]
 fn merged_weights_give_the_same_log_probs() {
     for (family, targets) in [

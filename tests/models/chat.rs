@@ -5,6 +5,7 @@
 
 use crate::common::{MODELS, fixtures, json};
 use rhopo::data::encode::{encode, encode_pairs};
+use rhopo::data::max_length::MaxLength;
 use rhopo::data::{Content, Demo, Pair};
 use rhopo::error::Result;
 use rhopo::gpu::Place;
@@ -13,7 +14,7 @@ use rhopo::model::{Model, Tokenizer};
 use rhopo::script::builder::HostBuilder;
 use rhopo::script::lang::render::render;
 use rhopo::tensor::rng::Key;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 fn file(model: &str, name: &str) -> Option<Vec<u8>> {
@@ -27,11 +28,11 @@ fn tokenizer(model: &str) -> Tokenizer {
 
 fn template(model: &str) -> ChatTemplate {
     let (config, jinja) = (file(model, "tokenizer_config.json"), file(model, "chat_template.jinja"));
-    ChatTemplate::from_files(config.as_deref(), jinja.as_deref()).expect("files").expect("a template")
+    ChatTemplate::from_files(config.as_deref(), jinja.as_deref(), &[]).expect("files").expect("a template")
 }
 
 fn own(template: &str) -> ChatTemplate {
-    ChatTemplate::from_files(None, Some(template.as_bytes())).expect("files").expect("a template")
+    ChatTemplate::from_files(None, Some(template.as_bytes()), &[]).expect("files").expect("a template")
 }
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -82,7 +83,7 @@ fn chats_and_their_ids_are_those_of_transformers() {
             assert_eq!(template.render(messages, generate).expect("a chat"), text, "{model}");
             assert_eq!(tokenizer.encode_special(text).expect("ids"), ids(&chat["ids"]), "{model} {text:?}");
             let ending = if generate { Ending::Generate } else { Ending::Closed };
-            let rendered = template.compose(messages, ending, &special(&tokenizer)).expect("a chat");
+            let rendered = template.compose(messages, ending, &special(&tokenizer), &Map::new()).expect("a chat");
             assert_eq!(rendered.text, text, "{model}");
             let safe = tokenizer.encode_rendered(text, &rendered.quoted).expect("ids");
             match rendered.quoted.is_empty() {
@@ -108,7 +109,7 @@ fn templates_of_published_shapes_render_as_in_transformers() {
         let (name, chat) = (case["template"].as_str().expect("a name"), case["chat"].as_str().expect("a name"));
         config["chat_template"] = reference["templates"][name].clone();
         let bytes = serde_json::to_vec(&config).expect("JSON");
-        let template = ChatTemplate::from_files(Some(&bytes), None).expect("files").expect("a template");
+        let template = ChatTemplate::from_files(Some(&bytes), None, &[]).expect("files").expect("a template");
         let messages = reference["chats"][chat].as_array().expect("messages");
         let rendered = template.render(messages, case["generate"].as_bool().expect("a flag"));
         match (case["text"].as_str(), case["error"].as_str()) {
@@ -185,7 +186,8 @@ fn tokenizer_config_decides_on_the_begin_token_where_it_says_so() {
 /// What `compose` and `encode_rendered` make of a message, and the ids with every special token recognised.
 fn quoted(model: &str, content: &str) -> (Rendered, Vec<u32>, Vec<u32>) {
     let (tokenizer, template) = (tokenizer(model), template(model));
-    let rendered = template.compose(&user(content), Ending::Generate, &special(&tokenizer)).expect("a chat");
+    let rendered =
+        template.compose(&user(content), Ending::Generate, &special(&tokenizer), &Map::new()).expect("a chat");
     let safe = tokenizer.encode_rendered(&rendered.text, &rendered.quoted).expect("ids");
     let loose = tokenizer.encode_special(&rendered.text).expect("ids");
     (rendered, safe, loose)
@@ -225,14 +227,16 @@ fn control_tokens_in_messages_are_encoded_as_the_text_that_they_are() {
 
 #[test]
 fn marks_survive_what_templates_do_to_messages() {
-    let compose =
-        |template: &str, content: &str| own(template).compose(&user(content), Ending::Closed, &["<a>", "<a>>"]);
+    let compose = |template: &str, content: &str| {
+        own(template).compose(&user(content), Ending::Closed, &["<a>", "<a>>"], &Map::new())
+    };
     let each = "{% for m in messages %}<a>{{ m.content.split('|')[-1] }}<a>{% endfor %}";
     let kept = compose(each, "<a>|<a>>x").expect("a chat");
     assert_eq!(kept.text, "<a><a>>x<a>");
     assert_eq!(spans(&kept), [(3, 7)], "the longest token wins, and what the template drops is gone");
     let listed = vec![json!({"role": "user", "content": [{"type": "text", "text": "<a>"}]})];
-    let parts = own("{{ messages[0].content[0].text }}").compose(&listed, Ending::Closed, &["<a>"]).expect("a chat");
+    let parts = own("{{ messages[0].content[0].text }}").compose(&listed, Ending::Closed, &["<a>"], &Map::new());
+    let parts = parts.expect("a chat");
     assert_eq!(spans(&parts), [(0, 3)]);
     let e = refused(compose("{{ messages[0].content | length }}", "<a>"));
     assert!(e.starts_with("a message holds \"<a>\", and the chat template changes the message"), "{e}");
@@ -240,7 +244,10 @@ fn marks_survive_what_templates_do_to_messages() {
     let kept = compose("{{ messages[0].content }}", &private).expect("a chat");
     let end = private.len();
     assert_eq!((kept.text.as_str(), spans(&kept)), (private.as_str(), vec![(end - 3, end)]));
-    assert_eq!((spans(&kept.after(end - 4)), spans(&kept.before(end - 1))), (vec![(1, 4)], vec![(end - 3, end - 1)]));
+    assert_eq!(spans(&kept.after(end - 4)), [(1, 4)]);
+    let tools = json!({"tools": ["x<a>"]});
+    let tooled = own("{{ tools[0] }}").compose(&user("x"), Ending::Closed, &["<a>"], tools.as_object().expect("a map"));
+    assert_eq!(spans(&tooled.expect("a chat")), [(1, 4)], "what tools quote as well");
 }
 
 fn spans(rendered: &Rendered) -> Vec<(usize, usize)> {
@@ -252,7 +259,7 @@ fn an_answer_that_has_begun_is_continued() {
     let begun = |model: &str, content: &str| {
         let messages = [user("count"), vec![json!({"role": "assistant", "content": content})]].concat();
         assert_eq!(Ending::of_prompt(&messages), Ending::Continue);
-        template(model).compose(&messages, Ending::of_prompt(&messages), &[]).map(|rendered| rendered.text)
+        template(model).compose(&messages, Ending::of_prompt(&messages), &[], &Map::new()).map(|rendered| rendered.text)
     };
     assert!(begun("qwen2", "one, ").expect("a chat").ends_with("<|im_start|>assistant\none, "));
     // Llama's template trims messages, so the space goes as transformers lets it go.
@@ -260,14 +267,15 @@ fn an_answer_that_has_begun_is_continued() {
     assert_eq!(Ending::of_prompt(&user("count")), Ending::Generate);
     let deaf = own("{{ messages[0].content }}");
     let messages = [user("a"), vec![json!({"role": "assistant", "content": "b"})]].concat();
-    assert!(refused(deaf.compose(&messages, Ending::Continue, &[])).starts_with("the last message is to be continued"));
+    let e = refused(deaf.compose(&messages, Ending::Continue, &[], &Map::new()));
+    assert!(e.starts_with("the last message is to be continued"), "{e}");
 }
 
 #[test]
 fn templates_are_found_where_transformers_finds_them() {
     let find = |config: Option<Value>, jinja: Option<&str>| {
         let config = config.map(|value| serde_json::to_vec(&value).expect("JSON"));
-        ChatTemplate::from_files(config.as_deref(), jinja.map(str::as_bytes))
+        ChatTemplate::from_files(config.as_deref(), jinja.map(str::as_bytes), &[])
     };
     let render = |found: Result<Option<ChatTemplate>>| {
         found.expect("files").expect("a template").render(&user("x"), false).expect("a chat")
@@ -281,15 +289,15 @@ fn templates_are_found_where_transformers_finds_them() {
     let list = json!([{"name": "rag", "template": "rag"}, {"name": "default", "template": "default"}]);
     assert_eq!(render(find(Some(json!({"chat_template": list})), None)), "default");
     assert_eq!(
-        refused(find(Some(json!({"chat_template": [list[0]]})), None)),
-        "tokenizer_config.json holds the chat templates rag, but none `default`"
+        refused(find(Some(json!({"chat_template": [list[0]]})), None).unwrap().unwrap().render(&user("x"), false)),
+        "the model has the chat templates rag, but none `default`"
     );
     assert!(
-        refused(ChatTemplate::from_files(Some(b"{".as_slice()), None))
+        refused(ChatTemplate::from_files(Some(b"{".as_slice()), None, &[]))
             .starts_with("tokenizer_config.json could not be read")
     );
     assert!(
-        refused(ChatTemplate::from_files(None, Some(b"\xff".as_slice())))
+        refused(ChatTemplate::from_files(None, Some(b"\xff".as_slice()), &[]))
             .starts_with("chat_template.jinja is not UTF-8")
     );
 }
@@ -460,19 +468,20 @@ fn prompts_and_completions_are_cut_where_trl_cuts_them() {
         let mut config = reference["tokens"].clone();
         config["chat_template"] = reference["templates"][name].clone();
         let bytes = serde_json::to_vec(&config).expect("JSON");
-        model.info.chat = ChatTemplate::from_files(Some(&bytes), None).expect("files").map(Arc::new);
+        model.info.chat = ChatTemplate::from_files(Some(&bytes), None, &[]).expect("files").map(Arc::new);
         let row = &case["row"];
         let content = |key: &str| row.get(key).map(|value| Content::read(key, value.clone()).expect("a content"));
         let given = |key: &str| content(key).expect("a content");
-        let fields = serde_json::Map::new();
+        let fields = Map::new();
         let (batch, keys) = match row.get("completion") {
             Some(_) => {
                 let demo = Demo { prompt: given("prompt"), completion: given("completion"), fields };
-                (encode(&model, &[demo], false), vec!["completion"])
+                (encode(&model, &[demo], false, MaxLength::default()), vec!["completion"])
             }
             None => {
                 let (prompt, chosen, rejected) = (content("prompt"), given("chosen"), given("rejected"));
-                (encode_pairs(&model, &[Pair { prompt, chosen, rejected, fields }], false), vec!["chosen", "rejected"])
+                let pair = Pair { prompt, chosen, rejected, fields };
+                (encode_pairs(&model, &[pair], false, MaxLength::default()), vec!["chosen", "rejected"])
             }
         };
         let batch = batch.expect("encodes");

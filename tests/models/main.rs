@@ -15,4 +15,6 @@ mod heads;
 mod hub;
 mod inspect;
 mod model_reference;
+mod special_tokens;
+mod templates;
 mod vocabulary;

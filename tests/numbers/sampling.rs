@@ -1,7 +1,7 @@
 //! Frequencies of sampled answers against their exact probabilities.
 
-use crate::common::random_model;
 use crate::common::solo::{measured_at, sample, solo};
+use crate::common::{fixture_model, random_model};
 use rhopo::engine::{Measure, SampleOptions};
 use rhopo::model::Model;
 use rhopo::model::rows::{Row, Rows};
@@ -14,6 +14,60 @@ const VOCABULARY: u32 = 5;
 const END: u32 = 4;
 const LENGTH: usize = 3;
 const DRAWS: usize = 50_000;
+
+/// Stop texts that are special tokens, alone and among others, and temperatures at the edges of f32.
+#[test]
+fn stop_texts_may_be_special_tokens() {
+    let model = fixture_model("qwen2");
+    let prompt = model.tokenizer.as_ref().unwrap().encode("hello").unwrap();
+    let drawn = |stop: &[&str], temperature: f64| {
+        let stop = stop.iter().map(|text| text.to_string()).collect();
+        let options = SampleOptions { n: 400, max_tokens: 12, temperature, stop, ..SampleOptions::default() };
+        sample(&solo(), model.clone(), std::slice::from_ref(&prompt), &options, Key::new(7)).unwrap()
+    };
+    let free = drawn(&[], 1.5);
+    let start = model.tokenizer.as_ref().unwrap().id("<|im_start|>").unwrap();
+    assert!(free.rows.iter().any(|row| row.completion[..11.min(row.completion.len() - 1)].contains(&start)));
+    let stopped = drawn(&["<|im_start|>"], 1.5);
+    for (i, (row, whole)) in stopped.rows.iter().zip(free.rows.iter()).enumerate() {
+        let end = whole.completion.iter().position(|id| *id == start).map_or(whole.completion.len(), |at| at + 1);
+        assert_eq!(row.completion[..], whole.completion[..end], "row {i}");
+        assert_eq!(stopped.finished[i], free.finished[i] || row.completion.last() == Some(&start));
+        assert!(!stopped.texts[i].contains("im_start"));
+    }
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let spelled: Vec<String> = free.rows.iter().map(|row| tokenizer.decode_special(&row.completion)).collect();
+    // A letter and the token after it, which some answer has.
+    let mixed = spelled.iter().find_map(|text| {
+        let at = text.find("<|im_start|>").filter(|at| *at > 0 && text.as_bytes()[at - 1].is_ascii_alphanumeric())?;
+        Some(text[at - 1..at + "<|im_start|>".len()].to_string())
+    });
+    let mixed = mixed.expect("an answer with such a token");
+    let stopped = drawn(&[&mixed], 1.5);
+    for (row, text) in stopped.rows.iter().zip(&spelled) {
+        let found = tokenizer.decode_special(&row.completion);
+        let end = text.find(&mixed).map_or(text.len(), |at| at + mixed.len());
+        assert_eq!(found, text[..end]);
+    }
+}
+
+#[test]
+fn a_temperature_that_f32_cannot_divide_by_is_refused() {
+    let model = fixture_model("qwen2");
+    let prompt = vec![5, 12];
+    let drawn = |temperature: f64, greedy: bool| {
+        let options = SampleOptions { n: 2, max_tokens: 3, temperature, greedy, ..SampleOptions::default() };
+        sample(&solo(), model.clone(), std::slice::from_ref(&prompt), &options, Key::new(7))
+    };
+    let (cold, best) = (drawn(1e-6, false).unwrap(), drawn(1.0, true).unwrap());
+    for (row, greedy) in cold.rows.iter().zip(best.rows.iter()) {
+        assert_eq!(row.completion, greedy.completion);
+    }
+    assert!(cold.logprobs.iter().flatten().all(|x| *x == 0.0), "{:?}", cold.logprobs);
+    assert!(drawn(1e-30, false).is_ok() && drawn(1e30, false).is_ok());
+    let e = drawn(1e-40, false).err().unwrap();
+    assert!(e.what.contains("temperature must be at least 1e-30") && e.what.ends_with("found 1e-40"), "{e}");
+}
 
 fn ending_model() -> Arc<Model> {
     let model = random_model(VOCABULARY as usize, 16, 2, 3);

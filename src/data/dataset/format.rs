@@ -10,9 +10,11 @@
 //! | `chosen`, `rejected`, of messages | preference: the prompt is the messages that both begin with |
 //! | `prompt`, `completion`, `label` | unpaired preference: label true where the completion is desirable |
 //!
-//! Prompts and answers are texts, or arrays of messages `{"role", "content"}`, all of one kind.
+//! Prompts and answers are texts, or arrays of messages `{"role", "content"}`, all of one kind. A content is a text or
+//! an array of parts; it may be null or missing where the message says something else, like tool calls.
 
 use super::{Fields, Place};
+use crate::data::prompts::said;
 use crate::error::{Error, Result};
 use serde_json::Value;
 
@@ -232,11 +234,11 @@ impl Shape {
         Error::file(what).hint("prompts and answers are all texts or all messages in one data set")
     }
 
-    /// Messages with a role and a content each, at least one.
+    /// Messages with a role and something that they say, at least one.
     fn messages<'a>(&self, value: &'a Value, place: &Place, name: &str) -> Result<&'a [Value]> {
         let wrong = |what: String| {
             Error::file(format!("{place}: {what}"))
-                .hint("a message is {\"role\": \"user\", \"content\": \"…\"}, with texts for both")
+                .hint("a message is {\"role\": \"user\", \"content\": \"…\"}; a content may be parts: [{\"type\": \"text\", \"text\": \"…\"}]")
         };
         let Value::Array(messages) = value else {
             return Err(match Kind::of(value) {
@@ -251,13 +253,21 @@ impl Shape {
             let Value::Object(fields) = message else {
                 return Err(wrong(format!("`{name}[{i}]` must be a message, found {}", describe(message))));
             };
-            for key in ["role", "content"] {
-                match fields.get(key) {
-                    Some(Value::String(_)) => {}
-                    None => return Err(wrong(format!("`{name}[{i}]` has no `{key}`"))),
-                    Some(other) => {
-                        return Err(wrong(format!("`{name}[{i}].{key}` must be a text, found {}", describe(other))));
-                    }
+            match fields.get("role") {
+                Some(Value::String(_)) => {}
+                None => return Err(wrong(format!("`{name}[{i}]` has no `role`"))),
+                Some(other) => {
+                    return Err(wrong(format!("`{name}[{i}].role` must be a text, found {}", describe(other))));
+                }
+            }
+            match fields.get("content") {
+                Some(Value::String(_)) => {}
+                Some(Value::Array(parts)) if parts.iter().all(Value::is_object) => {}
+                None | Some(Value::Null) if says_more(fields) => {}
+                None => return Err(wrong(format!("`{name}[{i}]` has no `content`"))),
+                Some(other) => {
+                    let what = format!("`{name}[{i}].content` must be a text or an array of parts");
+                    return Err(wrong(format!("{what}, found {}", describe(other))));
                 }
             }
         }
@@ -329,7 +339,20 @@ fn is_answer(message: &Value) -> bool {
 }
 
 fn is_silent(message: &Value) -> bool {
-    message["content"].as_str().is_none_or(str::is_empty)
+    let texts = said(message).is_none_or(|text| text.is_empty());
+    texts && !message.as_object().is_some_and(says_more)
+}
+
+/// Whether a message holds anything beside its content: tool calls, reasoning.
+fn says_more(message: &Fields) -> bool {
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    };
+    message.iter().any(|(key, value)| !["role", "content", "name"].contains(&key.as_str()) && !empty(value))
 }
 
 /// `true` and 1, `false` and 0.
@@ -357,7 +380,7 @@ fn empty(place: &Place, name: &str) -> Error {
         _ => format!("`{name}` is empty"),
     };
     Error::file(format!("{place}: {what}"))
-        .hint("there is nothing to learn from an answer without text: leave the row out")
+        .hint("there is nothing to learn from an answer that says nothing: leave the row out")
 }
 
 fn lacking(place: &Place, name: &str, row: &Fields, format: Format) -> Error {

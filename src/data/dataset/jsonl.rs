@@ -1,11 +1,13 @@
 //! Rows of JSON files: one object per line, or one array of objects.
 
 use super::{Place, Take};
+use crate::data::json::{self, reason};
 use crate::error::{Error, Result};
 use crate::files;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -14,12 +16,14 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// # Errors
 /// A file that cannot be read, is not UTF-8 or not JSON, and what `take` refuses.
 pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
+    let label: Rc<str> = path.display().to_string().into();
     let failed = |e: std::io::Error| files::unreadable(path, &e);
     let mut file = BufReader::new(files::open(path)?);
     if file.fill_buf().map_err(failed)?.starts_with(BYTE_ORDER_MARK) {
         file.consume(BYTE_ORDER_MARK.len());
     }
     let mut line = Vec::new();
+    let mut begun = false;
     for number in 1.. {
         line.clear();
         if file.read_until(b'\n', &mut line).map_err(failed)? == 0 {
@@ -28,11 +32,15 @@ pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        if number == 1 && line.trim_ascii_start().starts_with(b"[") {
-            file.read_to_end(&mut line).map_err(failed)?;
-            return array(path, &line, take);
+        if !begun && line.trim_ascii_start().starts_with(b"[") {
+            // The lines before it count in what is said of a place.
+            let mut text = vec![b'\n'; number - 1];
+            text.append(&mut line);
+            file.read_to_end(&mut text).map_err(failed)?;
+            return array(path, &text, take);
         }
-        let place = Place::line(path, number);
+        begun = true;
+        let place = Place::line(&label, number);
         let text = str::from_utf8(&line).map_err(|e| {
             Error::file(format!("{place}, byte {}: this is not UTF-8 text", e.valid_up_to() + 1))
                 .hint("convert the file to UTF-8")
@@ -42,6 +50,7 @@ pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
             Error::file(what)
                 .hint("every line holds one JSON object; an array of objects is fine if it is the whole file")
         })?;
+        json::check_numbers(text).map_err(|e| Error { what: format!("{place}: {}", e.what), ..e })?;
         if !take(place, value)? {
             return Ok(false);
         }
@@ -53,17 +62,13 @@ fn array(path: &Path, text: &[u8], take: &mut Take) -> Result<bool> {
     let rows: Vec<Value> = serde_json::from_slice(text).map_err(|e| {
         Error::file(format!("{}, line {}, column {}: {}", path.display(), e.line(), e.column(), reason(&e)))
     })?;
+    let numbers = str::from_utf8(text).map_or(Ok(()), json::check_numbers);
+    numbers.map_err(|e| Error { what: format!("{}: {}", path.display(), e.what), ..e })?;
+    let label: Rc<str> = path.display().to_string().into();
     for (i, row) in rows.into_iter().enumerate() {
-        if !take(Place::row(path, i + 1), row)? {
+        if !take(Place::row(&label, i + 1), row)? {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// What the parser says, without its own account of the place.
-fn reason(e: &serde_json::Error) -> String {
-    let text = e.to_string();
-    let told = text.rfind(" at line ").map_or(text.as_str(), |at| &text[..at]);
-    format!("invalid JSON: {told}")
 }

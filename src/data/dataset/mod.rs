@@ -21,6 +21,7 @@ use serde_json::Value;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
+use std::rc::Rc;
 
 /// A row's fields in the order of the file.
 pub type Fields = serde_json::Map<String, Value>;
@@ -57,6 +58,8 @@ pub struct Cursor {
 pub struct Dataset {
     name: String,
     rows: Vec<Fields>,
+    /// Of each row.
+    places: Vec<Place>,
     columns: Vec<String>,
     shape: Shape,
     /// Each epoch's order follows from it; none keeps the order of the file.
@@ -93,8 +96,9 @@ impl Dataset {
             return Err(Error::value("`load_data`: an array has no splits").hint("`split` chooses files of a folder"));
         }
         let mut intake = Intake::new(reading)?;
+        let array: Rc<str> = "the array".into();
         for (i, row) in rows.into_iter().enumerate() {
-            if !intake.take(Place { of: "the array".into(), unit: "entry", number: i }, row)? {
+            if !intake.take(Place { of: array.clone(), unit: "entry", number: i }, row)? {
                 break;
             }
         }
@@ -188,6 +192,26 @@ impl Dataset {
         self.parts(n)
     }
 
+    /// Row `i` of the file, its parts in fields of their names.
+    pub fn row(&self, i: usize) -> Fields {
+        self.shape.parts(&self.rows[i])
+    }
+
+    /// Where row `i` stands.
+    pub fn place(&self, i: usize) -> impl fmt::Display + '_ {
+        &self.places[i]
+    }
+
+    /// Keeps the rows whose flag is set. Drawing begins anew.
+    pub fn retain(&mut self, keep: &[bool]) {
+        let mut flags = keep.iter();
+        self.rows.retain(|_| flags.next() == Some(&true));
+        let mut flags = keep.iter();
+        self.places.retain(|_| flags.next() == Some(&true));
+        self.cursor = Cursor::default();
+        self.order = order(self.key, 0, self.rows.len());
+    }
+
     fn require(&self, what: &str, needed: Format) -> Result<()> {
         let found = self.format();
         if found == needed {
@@ -249,20 +273,20 @@ fn order(key: Option<Key>, epoch: u64, n: usize) -> Vec<usize> {
 /// Where a row stands, for errors: `pairs.jsonl, line 3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    of: String,
+    of: Rc<str>,
     unit: &'static str,
     number: usize,
 }
 
 impl Place {
     /// Lines count from 1.
-    fn line(path: &Path, number: usize) -> Self {
-        Self { of: path.display().to_string(), unit: "line", number }
+    fn line(of: &Rc<str>, number: usize) -> Self {
+        Self { of: of.clone(), unit: "line", number }
     }
 
     /// Rows count from 1.
-    fn row(path: &Path, number: usize) -> Self {
-        Self { of: path.display().to_string(), unit: "row", number }
+    fn row(of: &Rc<str>, number: usize) -> Self {
+        Self { of: of.clone(), unit: "row", number }
     }
 }
 
@@ -276,6 +300,7 @@ impl fmt::Display for Place {
 struct Intake<'a> {
     reading: &'a Reading,
     rows: Vec<Fields>,
+    places: Vec<Place>,
     columns: Vec<String>,
     renamed: Vec<bool>,
     shape: Option<Shape>,
@@ -287,7 +312,7 @@ impl<'a> Intake<'a> {
             return Err(Error::value("`load_data`: limit is 0, expected at least 1"));
         }
         let renamed = vec![false; reading.rename.len()];
-        Ok(Self { reading, rows: Vec::new(), columns: Vec::new(), renamed, shape: None })
+        Ok(Self { reading, rows: Vec::new(), places: Vec::new(), columns: Vec::new(), renamed, shape: None })
     }
 
     fn take(&mut self, place: Place, row: Value) -> Result<bool> {
@@ -307,6 +332,7 @@ impl<'a> Intake<'a> {
         };
         shape.check(&row, &place)?;
         self.rows.push(row);
+        self.places.push(place);
         Ok(self.reading.limit.is_none_or(|limit| self.rows.len() < limit))
     }
 
@@ -340,8 +366,8 @@ impl<'a> Intake<'a> {
             return Err(Error::unknown("field in `rename`:", old, &self.columns));
         }
         let order = order(key, 0, self.rows.len());
-        let (rows, columns) = (self.rows, self.columns);
-        Ok(Dataset { name, rows, columns, shape, key, cursor: Cursor::default(), order })
+        let (rows, places, columns) = (self.rows, self.places, self.columns);
+        Ok(Dataset { name, rows, places, columns, shape, key, cursor: Cursor::default(), order })
     }
 }
 

@@ -10,6 +10,7 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 use std::path::Path;
+use std::rc::Rc;
 
 /// Decimals of up to this many digits are numbers: a float holds them exactly enough. Longer ones are texts.
 const NUMBER_DIGITS: i32 = 15;
@@ -28,13 +29,14 @@ pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
         let e = e.strip_prefix("Parquet error: ").unwrap_or(&e);
         Error::file(format!("{} cannot be read as Parquet: {e}", path.display())).hint("was the download complete?")
     };
+    let label: Rc<str> = path.display().to_string().into();
     let reader = sound(|| SerializedFileReader::new(file)).map_err(broken)?;
     check_types(path, &reader)?;
     let schema = reader.metadata().file_metadata().schema();
     let mut rows = sound(|| reader.get_row_iter(None)).map_err(broken)?;
     for number in 1.. {
         let Some(row) = sound(|| rows.next().transpose()).map_err(broken)? else { break };
-        let place = Place::row(path, number);
+        let place = Place::row(&label, number);
         let fields = object(&row, Some(schema), true).map_err(|(field, what)| {
             Error::file(format!("{place}: `{field}` {what}"))
                 .hint("leave the column out when you write the file, or convert it to text")

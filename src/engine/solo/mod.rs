@@ -6,6 +6,7 @@ mod adamw;
 mod cache;
 mod choose;
 mod divergence;
+mod ends;
 mod forward;
 mod frozen;
 mod gradient;

@@ -5,6 +5,7 @@
 
 use super::cache::{Cache, Caching, Prompts};
 use super::choose::Choice;
+use super::ends::Ends;
 use super::network::{Network, Sizes};
 use crate::engine::handle::ModelHandle;
 use crate::engine::request::{SampleOptions, SampleRequest, Samples};
@@ -21,6 +22,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// The lowest temperature at which logits of any sound model, divided by it, are numbers of f32.
+const COLDEST: f64 = 1e-30;
+
 impl SampleOptions {
     fn check(&self, call: &str) -> Result<()> {
         let refuse = |name: &str, range: &str, found: String| {
@@ -32,6 +36,12 @@ impl SampleOptions {
             s if s.max_tokens == 0 => refuse("max_tokens", "at least 1", "0".into()),
             s if !(s.temperature > 0.0 && s.temperature.is_finite()) => {
                 refuse("temperature", "above 0 (for the most probable tokens: greedy: true)", s.temperature.to_string())
+            }
+            s if s.temperature < COLDEST => {
+                let range = format!(
+                    "at least {COLDEST:e}, below which logits leave f32 (for the most probable tokens: greedy: true)"
+                );
+                refuse("temperature", &range, format!("{:e}", s.temperature))
             }
             s if s.top_k == Some(0) => refuse("top_k", "at least 1", "0".into()),
             s if s.top_p.is_some_and(|p| !share(p)) => {
@@ -65,7 +75,8 @@ struct Answer {
 pub(super) fn sample(network: &dyn Network, request: &SampleRequest, settings: &Settings) -> Result<Samples> {
     let SampleRequest { call, prompts, places, options, .. } = request;
     options.check(call)?;
-    let run = Run { call, network, places: places.as_deref(), options, choice: options.choice(), settings };
+    let ends = Ends::new(network, &options.stop);
+    let run = Run { call, network, places: places.as_deref(), options, ends, choice: options.choice(), settings };
     prompts.iter().enumerate().try_for_each(|(i, prompt)| run.check_prompt(i, prompt))?;
     if network.tokenizer().is_none() && !options.stop.is_empty() {
         return Err(Error::value(format!("{call}: stop texts need a tokenizer, but the model has none"))
@@ -92,6 +103,7 @@ struct Run<'a> {
     /// The number of each prompt in the keys, where it is not its own.
     places: Option<&'a [usize]>,
     options: &'a SampleOptions,
+    ends: Ends<'a>,
     choice: Choice,
     settings: &'a Settings,
 }
@@ -188,7 +200,7 @@ impl Run<'_> {
             let answer = &mut answers[a];
             answer.tokens.push(token);
             answer.seen.push(scored);
-            answer.finished = self.ends(answer);
+            answer.finished = self.ends.reached(&answer.tokens);
             keep.push(!answer.finished && answer.tokens.len() < self.options.max_tokens);
         }
         if keep.contains(&false) {
@@ -199,18 +211,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn ends(&self, answer: &Answer) -> bool {
-        if answer.tokens.last().is_some_and(|t| self.network.ends().contains(t)) {
-            return true;
-        }
-        match self.network.tokenizer() {
-            Some(tokenizer) if !self.options.stop.is_empty() => {
-                let text = tokenizer.decode(&answer.tokens);
-                self.options.stop.iter().any(|stop| text.contains(stop))
-            }
-            _ => false,
-        }
-    }
     fn check_prompt(&self, i: usize, prompt: &[u32]) -> Result<()> {
         let (call, max_tokens) = (self.call, self.options.max_tokens);
         let Sizes { context, vocabulary, .. } = self.network.sizes();
@@ -235,14 +235,7 @@ impl Run<'_> {
     }
 
     fn collect(&self, answers: Vec<Answer>, prompts: &[Arc<[u32]>], model: &ModelHandle) -> Samples {
-        let text = |answer: &Answer| {
-            let Some(tokenizer) = self.network.tokenizer() else { return String::new() };
-            let ended = answer.tokens.last().is_some_and(|t| self.network.ends().contains(t));
-            let text = tokenizer.decode(&answer.tokens[..answer.tokens.len() - usize::from(ended)]);
-            let cut = self.options.stop.iter().filter_map(|stop| text.find(stop)).min();
-            cut.map_or(text.clone(), |at| text[..at].to_string())
-        };
-        let texts = answers.iter().map(text).collect();
+        let texts = answers.iter().map(|answer| self.ends.text(&answer.tokens)).collect();
         let finished = answers.iter().map(|a| a.finished).collect();
         let logprobs = answers.iter().map(|a| a.seen.iter().map(|token| token.logprob()).collect()).collect();
         let (id, version, temperature) = (model.id, model.version(), self.options.temperature);

@@ -3,12 +3,16 @@
 //! Owns no tokens: it says which parts of a rendered text come from messages and spell special tokens, and `tokenizer`
 //! encodes them. What templates may call beside Jinja is `python`'s.
 
+mod methods;
+mod printed;
 mod python;
 mod quote;
+mod source;
 
 pub use quote::Rendered;
 
 use super::guard::guarded;
+use super::special::spelling;
 use crate::error::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as Argument};
@@ -18,8 +22,14 @@ use std::collections::BTreeMap;
 
 const CONFIG: &str = "tokenizer_config.json";
 const JINJA: &str = "chat_template.jinja";
-/// The name of the one template in its environment.
-const NAME: &str = "chat";
+/// The template that is taken unless another one is asked for.
+const DEFAULT: &str = "default";
+/// The one that is taken where there are tools.
+const TOOL_USE: &str = "tool_use";
+/// The variable that names a template.
+const CHOSEN: &str = "chat_template";
+/// The folder of other templates than the default one, each in a file of its name.
+pub const NAMED: &str = "additional_chat_templates";
 
 /// Where a rendered chat stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,61 +50,108 @@ impl Ending {
     }
 }
 
-/// A model's chat template.
+/// A model's chat template, or several of them by name.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    /// A template that cannot be parsed spoils chats, not the model: the error waits for the first chat.
-    environment: Result<Environment<'static>>,
-    /// The file that it stands in.
-    file: &'static str,
+    environment: Environment<'static>,
+    /// In the order of their names.
+    templates: BTreeMap<String, Template>,
     /// `bos_token`, `eos_token` and whatever other tokens the configuration names.
     tokens: BTreeMap<String, String>,
 }
 
+/// One of the templates in the environment.
+#[derive(Debug)]
+struct Template {
+    /// The file that it stands in.
+    file: String,
+    /// One that cannot be parsed spoils chats, not the model: the error waits for the first chat.
+    parsed: Result<()>,
+}
+
 impl ChatTemplate {
-    /// The template of `chat_template.jinja`, else that of `tokenizer_config.json` (`chat_template`: a text, or a list
-    /// of `{name, template}` of which `default` is taken), if either is there.
+    /// The template of `chat_template.jinja`, else those of `tokenizer_config.json` (`chat_template`: a text, or a list
+    /// of `{name, template}`), if either is there; and the files of the folder [`NAMED`], which go before them.
     ///
     /// # Errors
-    /// A file that is not valid JSON or UTF-8; several templates of which none is called `default`.
-    pub fn from_files(tokenizer_config: Option<&[u8]>, jinja: Option<&[u8]>) -> Result<Option<Self>> {
+    /// A file that is not valid JSON or UTF-8.
+    pub fn from_files(
+        tokenizer_config: Option<&[u8]>,
+        jinja: Option<&[u8]>,
+        named: &[(String, Vec<u8>)],
+    ) -> Result<Option<Self>> {
         let config: Value = match tokenizer_config {
             Some(bytes) => {
                 serde_json::from_slice(bytes).map_err(|e| Error::model(format!("{CONFIG} could not be read: {e}")))?
             }
             None => Value::Null,
         };
-        let (file, source) = match jinja {
-            Some(bytes) => {
-                let text =
-                    std::str::from_utf8(bytes).map_err(|e| Error::model(format!("{JINJA} is not UTF-8: {e}")))?;
-                (JINJA, text.to_string())
-            }
-            None => match configured(&config)? {
-                Some(text) => (CONFIG, text),
-                None => return Ok(None),
-            },
+        let text = |file: &str, bytes: &[u8]| -> Result<String> {
+            let text = str::from_utf8(bytes).map_err(|e| Error::model(format!("{file} is not UTF-8: {e}")))?;
+            Ok(text.to_string())
         };
+        let mut sources = match jinja {
+            Some(bytes) => vec![(DEFAULT.to_string(), JINJA.to_string(), text(JINJA, bytes)?)],
+            None => configured(&config)?,
+        };
+        for (file, bytes) in named {
+            let name = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".jinja");
+            sources.push((name.to_string(), file.clone(), text(file, bytes)?));
+        }
+        if sources.is_empty() {
+            return Ok(None);
+        }
         let entries = config.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
-        let token = |value: &Value| value.get("content").unwrap_or(value).as_str().map(str::to_string);
-        let tokens = entries.filter_map(|(name, value)| Some((name.clone(), token(value)?))).collect();
-        Ok(Some(Self { environment: environment(file, &source), file, tokens }))
+        let tokens = entries.filter_map(|(name, value)| Some((name.clone(), spelling(value)?))).collect();
+        Ok(Some(Self::of(sources, tokens)))
     }
 
     /// A template that stands in no file of its own: `place` names where it stands, `tokens` what else it may use
     /// (`bos_token`, `eos_token`).
-    pub fn from_text(place: &'static str, source: &str, tokens: BTreeMap<String, String>) -> Self {
-        Self { environment: environment(place, source), file: place, tokens }
+    pub fn from_text(place: &str, source: &str, tokens: BTreeMap<String, String>) -> Self {
+        Self::of(vec![(DEFAULT.into(), place.into(), source.into())], tokens)
     }
 
-    /// Whether the template can be parsed.
+    /// Of names, places and texts; the last one of a name counts.
+    fn of(sources: Vec<(String, String, String)>, tokens: BTreeMap<String, String>) -> Self {
+        let mut environment = environment();
+        let mut templates = BTreeMap::new();
+        for (name, file, source) in sources {
+            let parsed = environment
+                .add_template_owned(name.clone(), source::for_minijinja(&source))
+                .map_err(|e| unparsable(&file, &e));
+            templates.insert(name, Template { file, parsed });
+        }
+        Self { environment, templates, tokens }
+    }
+
+    /// The template for a chat with these variables: that for tools where there are tools, or the one that
+    /// `chat_template` names.
+    fn chosen(&self, variables: &Map<String, Value>) -> Result<(&str, &Template)> {
+        let found = |name: &str| self.templates.get_key_value(name).map(|(name, template)| (name.as_str(), template));
+        let names = || self.templates.keys().map(String::as_str).collect::<Vec<_>>();
+        if let Some(name) = variables.get(CHOSEN).and_then(Value::as_str) {
+            return found(name).ok_or_else(|| Error::unknown("chat template", name, &names()));
+        }
+        let tools = variables.get("tools").is_some_and(|tools| !tools.is_null());
+        found(TOOL_USE).filter(|_| tools).or_else(|| found(DEFAULT)).ok_or_else(|| {
+            Error::model(format!("the model has the chat templates {}, but none `{DEFAULT}`", names().join(", ")))
+                .hint(format!("name the one to use: #{{ variables: #{{ {CHOSEN}: {:?} }} }}", names()[0]))
+        })
+    }
+
+    /// Whether all templates can be parsed.
     pub fn check(&self) -> Result<()> {
-        self.environment.as_ref().map(|_| ()).map_err(Clone::clone)
+        self.templates.values().try_for_each(|template| template.parsed.clone())
     }
 
-    /// The file that the template stands in.
-    pub fn file(&self) -> &'static str {
-        self.file
+    /// Where the templates stand, and what those are called that are not the default one.
+    pub fn places(&self) -> String {
+        let place = |(name, template): (&String, &Template)| match name.as_str() {
+            DEFAULT => template.file.clone(),
+            name => format!("{} ({name})", template.file),
+        };
+        self.templates.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 
     /// The text of `messages`; with `generate`, also what begins the assistant's answer.
@@ -106,21 +163,23 @@ impl ChatTemplate {
         self.render_with(messages, generate, &Map::new())
     }
 
-    /// The same with variables of the template's own: `tools`, `enable_thinking`.
+    /// The same with variables of the template's own: `tools`, `enable_thinking`. `chat_template` names one of several
+    /// templates.
     ///
     /// # Errors
-    /// As `render`; a variable that every template has already.
+    /// As `render`; a variable that every template has already; a template that is not there.
     pub fn render_with(&self, messages: &[Value], generate: bool, variables: &Map<String, Value>) -> Result<String> {
         if let Some(name) = ["messages", "add_generation_prompt"].iter().find(|name| variables.contains_key(**name)) {
             return Err(
                 Error::value(format!("the chat template gets `{name}` already")).hint("leave it out of variables")
             );
         }
-        let environment = self.environment.as_ref().map_err(Clone::clone)?;
+        let (name, chosen) = self.chosen(variables)?;
+        chosen.parsed.clone()?;
         if messages.is_empty() {
             return Err(Error::value("there are no messages for the chat template"));
         }
-        let messages: Vec<_> = messages.iter().map(python::with_reasoning).collect();
+        let messages: Vec<_> = messages.iter().map(python::normal).collect();
         let given = [
             ("messages", Argument::from(Serde(messages))),
             ("add_generation_prompt", Argument::from(generate)),
@@ -129,56 +188,56 @@ impl ChatTemplate {
             ("documents", Argument::from(())),
         ];
         let tokens = self.tokens.iter().map(|(name, token)| (name.as_str(), Argument::from(token.as_str())));
-        let template = environment.get_template(NAME).map_err(|e| self.failed(&e))?;
-        let own = variables.iter().map(|(name, value)| (name.as_str(), Argument::from(Serde(value))));
+        let template = self.environment.get_template(name).map_err(|e| failed(&chosen.file, &e))?;
+        let own = variables
+            .iter()
+            .filter(|(name, _)| *name != CHOSEN)
+            .map(|(name, value)| (name.as_str(), Argument::from(Serde(value))));
         let context = Argument::from_pairs(tokens.chain(given).chain(own));
         // Templates come with models, and minijinja can panic in one: it reverses an empty list out of bounds.
         guarded(|| template.render(context))
             .map_err(|_| Error::model("the chat template failed: minijinja, which runs it, broke off"))?
-            .map_err(|e| self.failed(&e))
-    }
-
-    fn failed(&self, e: &minijinja::Error) -> Error {
-        if let Some(message) = python::raised(e) {
-            return Error::model(format!("the chat template refuses the messages: {message}"))
-                .hint("the template decides which roles may follow each other and what a message may hold");
-        }
-        Error::model(format!("the chat template failed: {}", described(self.file, e)))
-            .hint(format!("it stands in {} of the model's folder", self.file))
+            .map_err(|e| failed(&chosen.file, &e))
     }
 }
 
-/// The template that `tokenizer_config.json` holds.
-fn configured(config: &Value) -> Result<Option<String>> {
+fn failed(file: &str, e: &minijinja::Error) -> Error {
+    if let Some(message) = python::raised(e) {
+        return Error::model(format!("the chat template refuses the messages: {message}"))
+            .hint("the template decides which roles may follow each other and what a message may hold");
+    }
+    Error::model(format!("the chat template failed: {}", described(file, e)))
+        .hint(format!("it stands in {file} of the model's folder"))
+}
+
+fn unparsable(file: &str, e: &minijinja::Error) -> Error {
+    Error::model(format!("the chat template cannot be parsed: {}", described(file, e)))
+        .hint(format!("put a simpler one into {JINJA} of the model's folder, which goes before {CONFIG}"))
+}
+
+/// The templates that `tokenizer_config.json` holds: their names, its own, their texts.
+fn configured(config: &Value) -> Result<Vec<(String, String, String)>> {
+    let wrong = || Error::model(format!("{CONFIG}: `chat_template` is neither a text nor a list of templates"));
     match config.get("chat_template") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![(DEFAULT.into(), CONFIG.into(), text.clone())]),
         Some(Value::Array(list)) => {
             let text = |item: &Value, key: &str| item.get(key).and_then(Value::as_str).map(str::to_string);
-            let default = list.iter().find(|item| text(item, "name").as_deref() == Some("default"));
-            let found = default.and_then(|item| text(item, "template"));
-            let names: Vec<String> = list.iter().filter_map(|item| text(item, "name")).collect();
-            found.map(Some).ok_or_else(|| {
-                Error::model(format!("{CONFIG} holds the chat templates {}, but none `default`", names.join(", ")))
-                    .hint(format!("put the one to use into {JINJA}"))
-            })
+            let one = |item| text(item, "name").zip(text(item, "template")).ok_or_else(wrong);
+            list.iter().map(one).map(|one| one.map(|(name, text)| (name, CONFIG.to_string(), text))).collect()
         }
-        Some(_) => Err(Error::model(format!("{CONFIG}: `chat_template` is neither a text nor a list of templates"))),
+        Some(_) => Err(wrong()),
     }
 }
 
-fn environment(file: &'static str, source: &str) -> Result<Environment<'static>> {
+fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.set_syntax(syntax.map_err(|e| Error::model(e.to_string()))?);
+    environment.set_syntax(syntax.expect("Jinja's own delimiters differ from each other"));
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     python::install(&mut environment);
-    environment.add_template_owned(NAME, python::without_generation(source)).map_err(|e| {
-        Error::model(format!("the chat template cannot be parsed: {}", described(file, &e)))
-            .hint(format!("put a simpler one into {JINJA} of the model's folder, which goes before {CONFIG}"))
-    })?;
-    Ok(environment)
+    environment
 }
 
 /// `chat_template.jinja, line 3: syntax error: unexpected end of input`

@@ -1,10 +1,12 @@
-//! What chat templates may call beside Jinja itself: transformers' functions and Python's methods and JSON.
+//! What chat templates may call beside Jinja itself: transformers' functions, Python's JSON and `%`.
 
-use minijinja::value::{Kwargs, Value, ValueKind};
+use super::source::PERCENT;
+use super::{methods, printed};
+use minijinja::formatting::{FormatStyle, format};
+use minijinja::value::{Kwargs, Tuple, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::filters::datetimeformat;
 use minijinja_contrib::globals::now;
-use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
 use serde_json::Value as Json;
 use serde_json::ser::{Formatter, Serializer};
@@ -17,33 +19,33 @@ use std::io::{self, Write};
 struct Raised(String);
 
 pub(super) fn install(environment: &mut Environment) {
-    environment.set_unknown_method_callback(method);
+    environment.set_unknown_method_callback(methods::call);
+    environment.set_formatter(|out, _, value| {
+        let written = match value.as_str() {
+            Some(text) => out.write_str(text),
+            None => out.write_str(&printed::text(value)),
+        };
+        written.map_err(Error::from)
+    });
+    environment.add_filter(PERCENT, percent);
+    environment.add_filter("string", |value: &Value| printed::text(value));
+    environment.add_filter("join", join);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
     });
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
-    // To minijinja, None is iterable, and neither texts nor maps are sequences.
+    // To minijinja, None is iterable, and neither texts nor maps nor what is undefined are sequences.
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-    let indexed = [ValueKind::String, ValueKind::Bytes, ValueKind::Seq, ValueKind::Map, ValueKind::Iterable];
+    let indexed = [
+        ValueKind::Undefined,
+        ValueKind::String,
+        ValueKind::Bytes,
+        ValueKind::Seq,
+        ValueKind::Map,
+        ValueKind::Iterable,
+    ];
     environment.add_test("sequence", move |value: &Value| indexed.contains(&value.kind()));
-}
-
-/// Python's methods. minijinja's `title` is Jinja's filter, which begins words after white space only.
-fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let (Some(text), "title", []) = (value.as_str(), name, args) else {
-        return unknown_method_callback(state, value, name, args);
-    };
-    let mut out = String::with_capacity(text.len());
-    let mut inside = false;
-    for c in text.chars() {
-        match inside {
-            true => out.extend(c.to_lowercase()),
-            false => out.extend(c.to_uppercase()),
-        }
-        inside = c.is_alphabetic();
-    }
-    Ok(out.into())
 }
 
 /// The template's own message, where it raised one.
@@ -58,36 +60,42 @@ pub(super) fn raised(e: &Error) -> Option<String> {
     None
 }
 
-/// Reasoning has several names in data sets: `reasoning_content`, which templates read, `thinking`, which some do, and
-/// `reasoning`. A message with one of them gets the first two.
-pub(super) fn with_reasoning(message: &Json) -> Cow<'_, Json> {
+/// A message as transformers hands it to a template: without keys that are null. Reasoning has several names in data
+/// sets: `reasoning_content`, which templates read, `thinking`, which some do, and `reasoning`; a message with one of
+/// them gets the first two.
+pub(super) fn normal(message: &Json) -> Cow<'_, Json> {
+    let Json::Object(map) = message else { return Cow::Borrowed(message) };
     let names = ["reasoning_content", "thinking", "reasoning"];
-    let found = names.iter().find_map(|name| message.get(name).filter(|value| !value.is_null()));
-    let (Some(reasoning), Json::Object(map)) = (found, message) else { return Cow::Borrowed(message) };
-    let mut named = serde_json::Map::from_iter([("thinking".to_string(), reasoning.clone())]);
-    named.extend(map.iter().map(|(key, value)| (key.clone(), value.clone())));
-    named.insert("reasoning_content".to_string(), reasoning.clone());
-    Cow::Owned(Json::Object(named))
+    let reasoning = names.iter().find_map(|name| map.get(*name).filter(|value| !value.is_null()));
+    if reasoning.is_none() && !map.values().any(Json::is_null) {
+        return Cow::Borrowed(message);
+    }
+    let mut normal = serde_json::Map::new();
+    normal.extend(reasoning.map(|reasoning| ("thinking".to_string(), reasoning.clone())));
+    normal.extend(map.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())));
+    normal.extend(reasoning.map(|reasoning| ("reasoning_content".to_string(), reasoning.clone())));
+    Cow::Owned(Json::Object(normal))
 }
 
-/// `{% generation %}…{% endgeneration %}` marks what the assistant wrote and prints its body: so does `{% if true %}`.
-pub(super) fn without_generation(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(open) = rest.find("{%") {
-        let Some(close) = rest[open + 2..].find("%}").map(|at| open + 2 + at) else { break };
-        let tag = &rest[open + 2..close];
-        let name = tag.trim_matches(['-', '+']).trim();
-        let other = match name {
-            "generation" => "if true",
-            "endgeneration" => "endif",
-            _ => name,
-        };
-        out.push_str(&rest[..open + 2]);
-        out.push_str(&if other == name { tag.to_string() } else { tag.replace(name, other) });
-        rest = &rest[close..];
+/// Python's `text % values`.
+fn percent(text: &str, values: &Value) -> Result<String, Error> {
+    match values.downcast_object_ref::<Tuple>() {
+        Some(values) => format(FormatStyle::Printf, text, values),
+        None => format(FormatStyle::Printf, text, std::slice::from_ref(values)),
     }
-    out + rest
+}
+
+/// Jinja's `join`, with numbers as Python prints them.
+fn join(values: &Value, between: Option<&str>, args: Kwargs) -> Result<String, Error> {
+    let attribute = args.get::<Option<&str>>("attribute")?;
+    let between = between.map_or_else(|| args.get::<Option<&str>>("d"), |between| Ok(Some(between)))?;
+    let one = |item: Value| match attribute {
+        None => Ok(printed::text(&item)),
+        Some(path) => path.split('.').try_fold(item, |item, name| item.get_attr(name)).map(|item| printed::text(&item)),
+    };
+    let parts = values.try_iter()?.map(one).collect::<Result<Vec<_>, Error>>()?;
+    args.assert_all_used()?;
+    Ok(parts.join(between.unwrap_or("")))
 }
 
 /// The present time, UTC.
@@ -196,16 +204,8 @@ impl Formatter for Dumps {
         writer.write_all(self.key.as_bytes())
     }
 
-    /// Python writes 1e-05 and 1e+16 where Rust writes 1e-5 and 1e16.
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        let text = format!("{value:?}");
-        match text.split_once('e') {
-            None => writer.write_all(text.as_bytes()),
-            Some((digits, power)) => {
-                let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
-                write!(writer, "{digits}e{sign}{power:0>2}")
-            }
-        }
+        writer.write_all(printed::float(value).as_bytes())
     }
 
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {

@@ -4,7 +4,7 @@
 
 use super::{ChatTemplate, Ending};
 use crate::error::{Error, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::ops::Range;
 
 /// A rendered chat.
@@ -22,28 +22,30 @@ impl Rendered {
         let quoted = quoted.map(|q| q.start.saturating_sub(at)..q.end - at).collect();
         Self { text: self.text[at..].to_string(), quoted }
     }
-
-    /// The first `at` bytes.
-    pub fn before(&self, at: usize) -> Self {
-        let quoted = self.quoted.iter().filter(|q| q.start < at).map(|q| q.start..q.end.min(at)).collect();
-        Self { text: self.text[..at].to_string(), quoted }
-    }
 }
 
 impl ChatTemplate {
-    /// The text of `messages` up to `ending`, and where messages quote one of the special tokens `special`.
+    /// The text of `messages` up to `ending`, and where messages or `variables` quote one of the special tokens
+    /// `special`.
     ///
     /// # Errors
     /// Those of [`ChatTemplate::render`]; a last message to be continued that the template changes; quoted tokens that
     /// cannot be told from the template's own.
-    pub fn compose(&self, messages: &[Value], ending: Ending, special: &[&str]) -> Result<Rendered> {
-        let text = self.end(messages, ending)?;
-        let Some(token) = first(messages, special) else {
+    pub fn compose(
+        &self,
+        messages: &[Value],
+        ending: Ending,
+        special: &[&str],
+        variables: &Map<String, Value>,
+    ) -> Result<Rendered> {
+        let text = self.end(messages, ending, variables)?;
+        let Some(token) = messages.iter().chain(variables.values()).find_map(|value| first(value, special)) else {
             return Ok(Rendered { text, quoted: Vec::new() });
         };
-        let [open, close] = unused(messages);
-        let marked: Vec<Value> = messages.iter().map(|message| mark(message, special, [open, close])).collect();
-        let rendered = unmark(&self.end(&marked, ending)?, special, [open, close]);
+        let marks = unused(messages, variables);
+        let marked: Vec<Value> = messages.iter().map(|message| mark(message, special, marks)).collect();
+        let own = variables.iter().map(|(name, value)| (name.clone(), mark(value, special, marks))).collect();
+        let rendered = unmark(&self.end(&marked, ending, &own)?, special, marks);
         if rendered.text != text {
             return Err(Error::value(format!(
                 "a message holds {token:?}, and the chat template changes the message so that it cannot be told from a \
@@ -54,16 +56,16 @@ impl ChatTemplate {
         Ok(rendered)
     }
 
-    fn end(&self, messages: &[Value], ending: Ending) -> Result<String> {
+    fn end(&self, messages: &[Value], ending: Ending, variables: &Map<String, Value>) -> Result<String> {
         let (Ending::Continue, Some((last, earlier))) = (ending, messages.split_last()) else {
-            return self.render(messages, ending == Ending::Generate);
+            return self.render_with(messages, ending == Ending::Generate, variables);
         };
         let lost = || {
             Error::value("the last message is to be continued, but its text does not stand at the end of the chat")
                 .hint("end the prompt with a user's message: the assistant's answer then begins anew")
         };
         // The space after the mark tells whether the template trims what the message ends with.
-        let [mark, _] = unused(messages);
+        let [mark, _] = unused(messages, variables);
         let mut last = last.clone();
         let content = match last.get_mut("content") {
             Some(Value::Array(parts)) => parts.iter_mut().rev().find_map(|part| part.get_mut("text")),
@@ -71,7 +73,7 @@ impl ChatTemplate {
         };
         let Some(Value::String(content)) = content else { return Err(lost()) };
         content.push_str(&format!("{mark} "));
-        let text = self.render(&[earlier, &[last]].concat(), false)?;
+        let text = self.render_with(&[earlier, &[last]].concat(), false, variables)?;
         let at = text.rfind(mark).ok_or_else(lost)?;
         let kept = &text[..at];
         let spaced = text[at + mark.len_utf8()..].starts_with(' ');
@@ -80,16 +82,13 @@ impl ChatTemplate {
 }
 
 /// The first special token that stands in a text of `value`.
-fn first<'a>(messages: &[Value], special: &[&'a str]) -> Option<&'a str> {
-    fn within<'a>(value: &Value, special: &[&'a str]) -> Option<&'a str> {
-        match value {
-            Value::String(text) => parts(text, special).find_map(|(_, token)| token),
-            Value::Array(items) => items.iter().find_map(|item| within(item, special)),
-            Value::Object(map) => map.values().find_map(|item| within(item, special)),
-            _ => None,
-        }
+fn first<'a>(value: &Value, special: &[&'a str]) -> Option<&'a str> {
+    match value {
+        Value::String(text) => parts(text, special).find_map(|(_, token)| token),
+        Value::Array(items) => items.iter().find_map(|item| first(item, special)),
+        Value::Object(map) => map.values().find_map(|item| first(item, special)),
+        _ => None,
     }
-    messages.iter().find_map(|message| within(message, special))
 }
 
 /// `text` cut into special tokens (the longest where several begin) and what stands between them.
@@ -153,9 +152,9 @@ fn unmark(marked: &str, special: &[&str], [open, close]: [char; 2]) -> Rendered 
     Rendered { text, quoted }
 }
 
-/// Two characters for private use that no message holds.
-fn unused(messages: &[Value]) -> [char; 2] {
-    let texts = serde_json::to_string(messages).unwrap_or_default();
+/// Two characters for private use that no message and no variable holds.
+fn unused(messages: &[Value], variables: &Map<String, Value>) -> [char; 2] {
+    let texts = serde_json::to_string(&(messages, variables)).unwrap_or_default();
     let mut free = ('\u{F0000}'..='\u{FFFFD}').filter(|&c| !texts.contains(c));
     [(); 2].map(|()| free.next().expect("65533 characters cannot all stand in the messages"))
 }

@@ -94,6 +94,11 @@ impl Config {
         Value::Object(out)
     }
 
+    /// What its file calls the family: `qwen2`.
+    pub fn model_type(&self) -> Option<&str> {
+        self.source.get("model_type").and_then(Value::as_str)
+    }
+
     /// Takes the end and padding tokens of a `generation_config.json`, which override those of `config.json`.
     pub fn with_generation(mut self, generation: &Value) -> Result<Self> {
         let ids = |key: &str| -> Result<Option<Vec<u32>>> {

@@ -127,6 +127,13 @@ pub const GPT2: Names = Names {
     layout: Layout::InOut,
 };
 
+/// Whether any family calls a linear map of its layers that: `c_attn`.
+pub fn is_linear(module: &str) -> bool {
+    let all = [&LLAMA, &GPT_NEOX, &GPT2].into_iter().flat_map(|names| names.slots);
+    let mut linears = all.filter(|(_, name)| !name.contains("norm") && !name.starts_with("ln_"));
+    linears.any(|(_, name)| name.rsplit('.').next() == Some(module))
+}
+
 /// GGUF files, whatever the family.
 pub const GGUF: Names = Names {
     base: "",

@@ -6,7 +6,7 @@ use crate::data::{self, Batch, Column, stored};
 use crate::error::{Error, Result};
 use crate::run::Stream;
 use crate::script::lang::native::{Call, Fallible, Handle, IntoScript, Registry, Typed};
-use crate::script::lang::value::{describe, to_json};
+use crate::script::lang::value::{describe, from_json, to_json};
 use crate::tensor::{Device, Tensor};
 use rhai::{Array, Dynamic, ImmutableString, Map};
 use serde_json::Value;
@@ -61,7 +61,7 @@ fn columns(reg: &mut Registry) {
         }
         Ok(Values(match b.get(&name)? {
             Column::Tensor(tensor) => tensor.write(),
-            Column::List(list) => list.iter().map(rhai::serde::to_dynamic).collect::<Fallible<Array>>()?.into(),
+            Column::List(list) => list.iter().map(from_json).collect::<Array>().into(),
         }))
     });
     reg.set_column(|call: &Call, b: &mut Batch, name: ImmutableString, value: Dynamic| -> Result<()> {

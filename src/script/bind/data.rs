@@ -1,13 +1,16 @@
 //! Data sets in scripts.
 
 use super::convert::Drawn;
+use super::encode::Most;
 use crate::data::dataset::{Cursor, Dataset, Fields, Reading};
+use crate::data::fit::fit;
+use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
 use crate::run::{Session, Stream};
 use crate::script::lang::native::{
-    Call, Fallible, FromScript, Handle, IntoScript, OptionValue, Options, Place, Registry, Typed, options,
+    Call, FromScript, Handle, IntoScript, OptionValue, Options, Place, Registry, Typed, options,
 };
-use crate::script::lang::value::{describe, to_json};
+use crate::script::lang::value::{describe, from_json, to_json};
 use rhai::{Array, Dynamic, INT, Identifier, ImmutableString, Map};
 use std::any::TypeId;
 use std::cell::RefCell;
@@ -70,6 +73,11 @@ options! {
         shuffle: bool = true,
         /// names of fields in the files and their names here: #{ question: "prompt" }
         rename: Option<Renames>,
+        /// whose tokens rows are measured in, before any is drawn
+        model: Option<Measuring>,
+        /// with a model: tokens of a row at most, its context unless given; longer rows are named, "drop" leaves them
+        /// out, "cut 512" keeps them for encode to cut
+        max_length: Option<Most>,
     }
 }
 
@@ -92,16 +100,39 @@ impl OptionValue for Renames {
 }
 
 fn load(session: &Session, source: Source, options: Loading) -> Result<Data> {
-    let Loading { split, limit, seed, shuffle, rename } = options;
+    let Loading { split, limit, seed, shuffle, rename, model, max_length } = options;
     let reading = Reading { split, limit, rename: rename.map(|renames| renames.0).unwrap_or_default() };
     let key = || shuffle.then(|| session.lasting_key(Stream::Data, seed));
-    match source {
+    let mut data = match source {
         Source::Path(path) => {
             let path = Path::new(&path);
             session.access().read(path)?;
-            Ok(share(Dataset::open(path, &reading, key())?))
+            Dataset::open(path, &reading, key())?
         }
-        Source::Rows(rows) => Ok(share(Dataset::from_rows(rows.iter().map(to_json).collect(), &reading, key())?)),
+        Source::Rows(rows) => Dataset::from_rows(rows.iter().map(to_json).collect(), &reading, key())?,
+    };
+    if let Some(model) = model {
+        let max = max_length.unwrap_or_default().0;
+        let (all, fitted) = (data.len(), fit(&mut data, &model.0, max)?);
+        if let Some(first) = fitted.first {
+            let (dropped, room) = (fitted.dropped, max.room(&model.0));
+            let what =
+                format!("{dropped} of {all} rows are longer than {room} tokens and left out, the first at {first}");
+            session.reporter().note(&what);
+        }
+    }
+    Ok(share(data))
+}
+
+/// A model as an option.
+#[derive(Debug, Clone)]
+struct Measuring(ModelHandle);
+
+impl OptionValue for Measuring {
+    const TYPE: &'static str = "Model";
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        <ModelHandle as FromScript>::read(value, place).map(Self)
     }
 }
 
@@ -111,14 +142,14 @@ fn share(dataset: Dataset) -> Data {
 
 fn draw(reg: &mut Registry) {
     reg.function("prompts", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().prompts(n.0));
-    reg.function("demos", ["n"], |data: &mut Data, n: Drawn| maps(data.0.borrow_mut().demos(n.0)?));
-    reg.function("pairs", ["n"], |data: &mut Data, n: Drawn| maps(data.0.borrow_mut().pairs(n.0)?));
-    reg.function("labelled", ["n"], |data: &mut Data, n: Drawn| maps(data.0.borrow_mut().labelled(n.0)?));
+    reg.function("demos", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().demos(n.0).map(maps));
+    reg.function("pairs", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().pairs(n.0).map(maps));
+    reg.function("labelled", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().labelled(n.0).map(maps));
     reg.function("rows", ["n"], |data: &mut Data, n: Drawn| maps(data.0.borrow_mut().rows(n.0)));
 }
 
-fn maps(rows: Vec<Fields>) -> Fallible<Array> {
-    rows.into_iter().map(|row| rhai::serde::to_dynamic(serde_json::Value::Object(row))).collect()
+fn maps(rows: Vec<Fields>) -> Array {
+    rows.into_iter().map(|row| from_json(&serde_json::Value::Object(row))).collect()
 }
 
 fn look(reg: &mut Registry) {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::run::Stream;
 use crate::run::converse::{ConverseOptions, ConverseRequest, Partner, converse};
 use crate::script::lang::native::{Call, Fallible, FromScript, OptionSet, Options, Place, Registry, Typed, options};
-use crate::script::lang::value::describe;
+use crate::script::lang::value::{describe, from_json};
 use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr, NativeCallContext};
 use serde_json::Value;
@@ -170,8 +170,8 @@ impl User for Closure<'_> {
 
 impl Closure<'_> {
     fn call(&self, messages: &[Value], fields: &serde_json::Map<String, Value>) -> Fallible<Dynamic> {
-        let messages = messages.iter().map(rhai::serde::to_dynamic).collect::<Fallible<Array>>()?;
-        let prompt = rhai::serde::to_dynamic(fields)?;
+        let messages: Array = messages.iter().map(from_json).collect();
+        let prompt = from_json(&Value::Object(fields.clone()));
         let call = |arguments: Vec<Dynamic>| self.function.call_raw(self.ctx, None, arguments);
         let both = || call(vec![messages.clone().into(), prompt]);
         match self.parameters() {

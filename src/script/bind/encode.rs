@@ -1,13 +1,15 @@
 //! Prompts, demonstrations and preferences in scripts: reading them, and rows made from them.
 
 use crate::data::encode;
+use crate::data::max_length::MaxLength;
 use crate::data::{Content, Demo, Pair, Prompt, Prompts, ResetPrompts};
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
 use crate::script::lang::native::{
-    Call, Fallible, FromScript, Handle, IntoScript, Options, Place, Registry, Typed, options,
+    Call, Fallible, FromScript, Handle, IntoScript, OptionValue, Options, Place, Registry, Typed, options,
 };
-use crate::script::lang::value::{describe, to_json};
+use crate::script::lang::order;
+use crate::script::lang::value::{describe, from_json, to_json};
 use rhai::{Array, Dynamic, Map};
 use serde_json::Value;
 use std::any::TypeId;
@@ -55,14 +57,14 @@ pub fn register(reg: &mut Registry) {
         "encode",
         ["model", "demos", "options"],
         |model: ModelHandle, demos: Demos, Options(options): Options<Encoding>| {
-            encode::encode(&model, &demos.0, options.special)
+            encode::encode(&model, &demos.0, options.special, options.max_length.unwrap_or_default().0)
         },
     );
     reg.function(
         "encode_pairs",
         ["model", "pairs", "options"],
         |model: ModelHandle, pairs: Pairs, Options(options): Options<Encoding>| {
-            encode::encode_pairs(&model, &pairs.0, options.special)
+            encode::encode_pairs(&model, &pairs.0, options.special, options.max_length.unwrap_or_default().0)
         },
     );
     reg.function("encode_ids", ["prompts", "completions"], |call: &Call, prompts: Ids, completions: Ids| {
@@ -70,7 +72,7 @@ pub fn register(reg: &mut Registry) {
     });
     reg.function("to_array", [], |prompts: &mut AnyPrompts| -> Fallible<Array> {
         match prompts {
-            AnyPrompts::Fresh(prompts) => prompts.items.iter().map(prompt_map).collect(),
+            AnyPrompts::Fresh(prompts) => Ok(prompts.items.iter().map(prompt_map).collect()),
             AnyPrompts::Reset(_) => Err(Error::value("`to_array`: these are states of rows, from reset")
                 .hint("give them to sample or converse; the rows' own columns hold prompts and fields")
                 .into()),
@@ -82,6 +84,27 @@ options! {
     struct Encoding {
         /// whether special tokens written out in texts and messages are control tokens
         special: bool = false,
+        /// tokens of a row at most, or "cut 512": longer completions end there; the model's context unless given
+        max_length: Option<Most>,
+    }
+}
+
+/// `max_length`: a number of tokens, or a text like `drop 512`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Most(pub MaxLength);
+
+impl OptionValue for Most {
+    const TYPE: &'static str = "int | string";
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        if let Ok(text) = value.as_immutable_string_ref() {
+            return MaxLength::parse(&text).map(Self);
+        }
+        let tokens = value.as_int().ok().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        match tokens {
+            Some(tokens) => Ok(Self(MaxLength { tokens: Some(tokens), ..MaxLength::default() })),
+            None => Err(place.refused("a number of tokens, or a text like \"drop\" or \"cut 512\"", &value)),
+        }
     }
 }
 
@@ -176,17 +199,17 @@ fn no_prompts(function: &str, found: &str) -> Error {
     )
 }
 
-fn prompt_map(prompt: &Prompt) -> Fallible<Dynamic> {
+fn prompt_map(prompt: &Prompt) -> Dynamic {
     map_of([("prompt", &prompt.content)], &prompt.fields)
 }
 
 /// A demonstration as `encode` takes it.
-pub(super) fn demo_map(demo: &Demo) -> Fallible<Dynamic> {
+pub(super) fn demo_map(demo: &Demo) -> Dynamic {
     map_of([("prompt", &demo.prompt), ("completion", &demo.completion)], &demo.fields)
 }
 
 /// A pair as `encode_pairs` takes it.
-pub(super) fn pair_map(pair: &Pair) -> Fallible<Dynamic> {
+pub(super) fn pair_map(pair: &Pair) -> Dynamic {
     let answers = [("chosen", &pair.chosen), ("rejected", &pair.rejected)];
     match &pair.prompt {
         Some(prompt) => map_of([("prompt", prompt), answers[0], answers[1]], &pair.fields),
@@ -194,15 +217,9 @@ pub(super) fn pair_map(pair: &Pair) -> Fallible<Dynamic> {
     }
 }
 
-fn map_of<const N: usize>(contents: [(&str, &Content); N], fields: &Fields) -> Fallible<Dynamic> {
-    let mut map = Map::new();
-    for (name, content) in contents {
-        map.insert(name.into(), rhai::serde::to_dynamic(content.value())?);
-    }
-    for (name, value) in fields {
-        map.insert(name.as_str().into(), rhai::serde::to_dynamic(value)?);
-    }
-    Ok(map.into())
+fn map_of<const N: usize>(contents: [(&str, &Content); N], fields: &Fields) -> Dynamic {
+    let own = contents.into_iter().map(|(name, content)| (name.into(), from_json(&content.value())));
+    order::map(own.chain(fields.iter().map(|(name, value)| (name.into(), from_json(value)))))
 }
 
 /// An array of texts, of dialogues or of maps with `prompt`.

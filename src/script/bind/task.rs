@@ -16,8 +16,7 @@ use crate::error::{Error, Result};
 use crate::run::evaluate::{self, Evaluation};
 use crate::run::{Session, Stream};
 use crate::script::lang::native::{
-    Argument, Call, Fallible, FromScript, Handle, Opt, OptionSet, OptionValue, Options, Place, Presence, Registry,
-    options,
+    Argument, Call, FromScript, Handle, Opt, OptionSet, OptionValue, Options, Place, Presence, Registry, options,
 };
 use rhai::{Array, Dynamic, FLOAT, INT, Map};
 use std::any::TypeId;
@@ -65,24 +64,24 @@ fn train(reg: &mut Registry) {
         task.prompts(n.0, call.session.key(Stream::Prompts))
     });
     reg.function("demos", ["n"], |call: &Call, task: &mut TaskHandle, n: Drawn| {
-        demos(&task.demos(n.0, call.session.key(Stream::Prompts))?)
+        task.demos(n.0, call.session.key(Stream::Prompts)).map(demos)
     });
     reg.function("pairs", ["n"], |call: &Call, task: &mut TaskHandle, n: Drawn| {
-        pairs(&task.pairs(n.0, call.session.key(Stream::Prompts))?)
+        task.pairs(n.0, call.session.key(Stream::Prompts)).map(pairs)
     });
 }
 
 fn test(reg: &mut Registry) {
     reg.function("test_prompts", ["n"], |task: &mut TaskHandle, n: AtLeastOne| task.test_prompts(n.0));
-    reg.function("test_demos", ["n"], |task: &mut TaskHandle, n: Drawn| demos(&task.test_demos(n.0)?));
-    reg.function("test_pairs", ["n"], |task: &mut TaskHandle, n: Drawn| pairs(&task.test_pairs(n.0)?));
+    reg.function("test_demos", ["n"], |task: &mut TaskHandle, n: Drawn| task.test_demos(n.0).map(demos));
+    reg.function("test_pairs", ["n"], |task: &mut TaskHandle, n: Drawn| task.test_pairs(n.0).map(pairs));
 }
 
-fn demos(demos: &[Demo]) -> Fallible<Array> {
+fn demos(demos: Vec<Demo>) -> Array {
     demos.iter().map(demo_map).collect()
 }
 
-fn pairs(pairs: &[Pair]) -> Fallible<Array> {
+fn pairs(pairs: Vec<Pair>) -> Array {
     pairs.iter().map(pair_map).collect()
 }
 

@@ -204,7 +204,8 @@ impl Loader {
             let what = format!("{} is too long for a script: {size} bytes, at most {LARGEST}", path.display());
             return Err(Error::file(what).hint("data goes into a file for load_data"));
         }
-        let text = file.text()?;
+        // Editors on Windows begin files with a byte-order mark.
+        let text = file.text()?.trim_start_matches('\u{feff}').to_string();
         let label = path.display().to_string();
         self.files.borrow_mut().insert(label.clone(), text.clone());
         Ok(self.keep(label, text))

@@ -13,6 +13,7 @@ pub mod messages;
 pub mod native;
 pub mod no_value;
 pub mod operands;
+pub mod order;
 pub mod python;
 pub mod reference;
 pub mod render;

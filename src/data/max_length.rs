@@ -1,0 +1,81 @@
+//! What `max_length` means: the tokens of a row at most, and what becomes of longer ones.
+
+use crate::error::{Error, Result};
+use crate::model::ModelInfo;
+
+/// What happens to longer rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Longer {
+    /// An error that names the first of them.
+    #[default]
+    Refuse,
+    /// They are left out when data is loaded.
+    Drop,
+    /// Their completions end there, without an end token.
+    Cut,
+}
+
+/// The tokens of a row at most, and what happens to longer ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MaxLength {
+    /// The model's context unless given.
+    pub tokens: Option<usize>,
+    pub longer: Longer,
+}
+
+impl MaxLength {
+    /// `drop`, `cut 512`, `refuse 512`.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::value(format!("max_length is {text:?}")).hint(
+                "a number of tokens, or what becomes of longer rows: \"drop\", \"cut\", \"drop 512\", \"cut 512\"",
+            )
+        };
+        let mut words = text.split_whitespace();
+        let longer = match words.next() {
+            Some("refuse") => Longer::Refuse,
+            Some("drop") => Longer::Drop,
+            Some("cut") => Longer::Cut,
+            _ => return Err(wrong()),
+        };
+        let tokens = words.next().map(|n| n.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)).transpose()?;
+        if words.next().is_some() { Err(wrong()) } else { Ok(Self { tokens, longer }) }
+    }
+
+    /// The tokens that a row of this model may have.
+    pub fn room(&self, model: &ModelInfo) -> usize {
+        self.tokens.map_or(model.context, |tokens| tokens.min(model.context))
+    }
+}
+
+/// How errors of rows that are too long begin their hints.
+const TOO_LONG: &str = "shorten the row, or say what becomes of such rows";
+
+/// The error for a row that is too long.
+pub(super) fn too_long(what: String) -> Error {
+    Error::value(what).hint(format!("{TOO_LONG}: max_length \"drop\" leaves them out, \"cut\" ends them there"))
+}
+
+/// Whether an error is one of those.
+pub(super) fn is_length(e: &Error) -> bool {
+    e.hint.as_deref().is_some_and(|hint| hint.starts_with(TOO_LONG))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_length_is_a_word_and_a_number() {
+        let read = |text: &str| MaxLength::parse(text).map_err(|e| e.what);
+        assert_eq!(read("drop"), Ok(MaxLength { tokens: None, longer: Longer::Drop }));
+        assert_eq!(read("cut 512"), Ok(MaxLength { tokens: Some(512), longer: Longer::Cut }));
+        assert_eq!(read("refuse 9"), Ok(MaxLength { tokens: Some(9), longer: Longer::Refuse }));
+        for wrong in ["", "512 drop", "drop 0", "cut 5 6", "keep"] {
+            assert_eq!(read(wrong), Err(format!("max_length is {wrong:?}")));
+        }
+    }
+}
