@@ -15,6 +15,7 @@ pub mod frozen;
 pub mod language;
 pub mod maps;
 pub mod model;
+pub mod patterns;
 pub mod plot;
 pub mod rl;
 pub mod run;
@@ -47,6 +48,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
     engine::register(reg.page(include_str!("pages/sampling-and-training.md")));
     task::register(reg.page(include_str!("pages/tasks.md")));
     data::register(reg.page(include_str!("pages/data.md")));
+    patterns::register(reg.page(include_str!("pages/patterns.md")));
     reg.page(include_str!("pages/runs.md"));
     run::register(reg);
     args::register(reg);
