@@ -339,18 +339,23 @@ impl Batch {
     fn check_reward(&self, reward: &Tensor) -> Result<()> {
         let values = reward.to_vec()?;
         let Some(row) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+        let place = self.shown(row);
+        Err(Error::new(Kind::NotFinite, format!("the reward of row {row} is {}{place}", values[row])).hint(
+            "look for 0/0, log(0) or an unreadable number in the reward; where(cond, a, b) gives such rows another",
+        ))
+    }
+
+    /// What a row says, for errors, or nothing where it has no text.
+    pub(super) fn shown(&self, row: usize) -> String {
         let shown = |name: &str| match self.columns.get(name) {
             Some(Column::List(list)) => Some(shortened(&Content::shown(&list[row]))),
             _ => None,
         };
-        let place = match (shown("text"), shown("prompt")) {
+        match (shown("text"), shown("prompt")) {
             (Some(text), Some(prompt)) => format!(" (the answer {text} to the prompt {prompt})"),
             (Some(text), None) => format!(" (the text {text})"),
             _ => String::new(),
-        };
-        Err(Error::new(Kind::NotFinite, format!("the reward of row {row} is {}{place}", values[row])).hint(
-            "look for 0/0, log(0) or an unreadable number in the reward; where(cond, a, b) gives such rows another",
-        ))
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The one door to the file system: whatever looks at a path, opens a file or writes one does it here, and what
-//! libraries would open by themselves is opened here for them.
+//! The one door to the file system and to other programs: whatever looks at a path, opens a file, writes one or starts a
+//! program does it here, and what libraries would open by themselves is opened here for them.
 //!
 //! Owns how files are opened and what is refused in their place (folders, devices, pipes), that a file is written whole
 //! or not at all, and the wording of what goes wrong. Owns no formats, and not which paths a script may name: that is
@@ -10,6 +10,7 @@ mod folder;
 pub mod history;
 pub mod hub;
 mod path;
+pub mod program;
 mod read;
 mod write;
 

@@ -1,4 +1,4 @@
-//! What a script may read and write: folders, fixed before it begins. A script from elsewhere must not be able to look
+//! What a script may read, write and start: folders and programs, fixed before it begins. A script from elsewhere must not be able to look
 //! around or to leave anything behind.
 //!
 //! Owns the rule only; whoever opens a path that a script has named asks it first.
@@ -7,6 +7,14 @@ use crate::error::{Error, Kind, Result};
 use crate::files::{self, hub};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
+
+/// A program that the command line lets scripts use, `exec:NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedProgram {
+    pub name: String,
+    /// The program and its arguments.
+    pub words: Vec<String>,
+}
 
 /// The rule; copies are the same one.
 #[derive(Debug, Clone, Default)]

@@ -8,6 +8,7 @@ pub mod device;
 pub mod report;
 pub mod interrupt;
 pub mod metrics;
+pub mod options;
 pub mod folder;
 pub mod gpu_bench;
 pub mod plot;

@@ -5,9 +5,10 @@
 use crate::engine::{self, Engine, SampleRequest, Samples, Settings};
 use crate::error::{Error, Result};
 use crate::gpu::{DType, Place};
-use crate::run::access::Access;
+use crate::run::access::{Access, AllowedProgram};
 use crate::run::handle::Run;
 use crate::run::interrupt::Interrupt;
+use crate::run::options::RunOptions;
 use crate::run::report::{Reporter, Silent};
 use crate::run::step_loop::StepLoop;
 use crate::tensor::{Device, Tensor, rng::Key};
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Who draws: each has random numbers of its own, so that one more draw here never changes another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,10 @@ pub struct Launch {
     pub interrupt: Interrupt,
     /// What its scripts may read and write.
     pub access: Access,
+    /// What its scripts may start.
+    pub programs: Vec<AllowedProgram>,
+    /// How long such a program may take for one answer.
+    pub patience: Duration,
     pub reporter: Rc<dyn Reporter>,
 }
 
@@ -76,6 +82,8 @@ impl Launch {
             threads: 1,
             interrupt,
             access,
+            programs: Vec::new(),
+            patience: Duration::from_secs(60),
             reporter,
         }
     }
@@ -118,6 +126,7 @@ pub struct Session {
     seed: Cell<u64>,
     calls: [Cell<u64>; STREAMS],
     arguments: RefCell<Option<Vec<String>>>,
+    options: RefCell<RunOptions>,
     run: RefCell<Option<Rc<Run>>>,
     suspect: RefCell<Option<Suspect>>,
     sampled: Cell<u64>,
@@ -137,6 +146,7 @@ impl Session {
             seed: Cell::new(launch.seed.unwrap_or(0)),
             calls: Default::default(),
             arguments: RefCell::default(),
+            options: RefCell::default(),
             run: RefCell::default(),
             suspect: RefCell::default(),
             sampled: Cell::new(0),
@@ -312,6 +322,17 @@ impl Session {
     /// The next script, or the next input at a prompt, may declare its own.
     pub fn forget_arguments(&self) {
         self.arguments.replace(None);
+        self.options.replace(RunOptions::default());
+    }
+
+    /// What the command line says of every script's tasks.
+    pub fn run_options(&self) -> RunOptions {
+        self.options.borrow().clone()
+    }
+
+    /// Takes over what `args` found on the command line beside the script's own hyper-parameters.
+    pub fn set_run_options(&self, options: RunOptions) {
+        *self.options.borrow_mut() = options;
     }
 
     /// Every `--set` must have reached an `args`.

@@ -4,7 +4,7 @@ use crate::engine::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::model::SaveDtype;
-use crate::run::access::Access;
+use crate::run::access::{Access, AllowedProgram};
 use crate::run::{Launch, device};
 use crate::script::lang::limits::Limits;
 use crate::tensor::memory;
@@ -59,11 +59,17 @@ impl EngineArgs {
 }
 
 /// Where scripts end.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct LimitArgs {
     /// A file or folder that the script may read, beside the current folder, its own and the run's
     #[arg(long, value_name = "PATH")]
     pub allow: Vec<PathBuf>,
+    /// A program that may give rewards, as `--set reward=exec:NAME`: CMD is split as a shell would, but no shell runs it
+    #[arg(long, value_name = "NAME=CMD", value_parser = program)]
+    pub allow_exec: Vec<AllowedProgram>,
+    /// Seconds that such a program may take for one answer
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub exec_seconds: u32,
     /// Operations after which the script ends with an error [default: no limit]
     #[arg(long, value_name = "N")]
     pub max_ops: Option<u64>,
@@ -85,9 +91,16 @@ impl LimitArgs {
         stdlib: Option<&Path>,
     ) -> Access {
         let named = sets.iter().map(|(_, value)| Path::new(value)).filter(|path| files::exists(path));
-        let folders = scripts.iter().filter_map(|script| own_folder(script));
+        let tasks = sets.iter().filter_map(|(_, value)| rhai_file(value));
+        let folders = scripts.iter().filter_map(|script| own_folder(script)).chain(tasks.filter_map(own_folder));
         let allowed = self.allow.iter().map(PathBuf::as_path).chain(named).chain(stdlib).map(Path::to_path_buf);
         Access::confined(out, &allowed.chain(folders).collect::<Vec<_>>())
+    }
+
+    /// What a session begins with, as far as it is said here.
+    pub fn launch(&self, access: Access, launch: Launch) -> Launch {
+        let patience = Duration::from_secs(self.exec_seconds.into());
+        Launch { access, programs: self.allow_exec.clone(), patience, ..launch }
     }
 
     /// Sets `stop` when the time is over, so that what runs natively ends as well. The answer becomes true then.
@@ -126,6 +139,20 @@ pub(super) fn threads(wanted: Option<u16>) -> Result<usize> {
         pool.map_err(|e| Error::new(Kind::Internal, format!("--threads: {e}")))?;
     }
     Ok(rayon::current_num_threads())
+}
+
+/// `mine.rhai` of `mine.rhai:digits=3`: a task's or a reward's file is a script like any other.
+fn rhai_file(value: &str) -> Option<&str> {
+    value.find(".rhai").map(|at| &value[..at + ".rhai".len()])
+}
+
+fn program(text: &str) -> std::result::Result<AllowedProgram, String> {
+    let (name, command) = text.split_once('=').unwrap_or((text, ""));
+    let words = shell_words::split(command).map_err(|e| format!("{command}: {e}"))?;
+    match name.trim() {
+        name if !name.is_empty() && !words.is_empty() => Ok(AllowedProgram { name: name.into(), words }),
+        _ => Err("expected NAME=CMD, as in \"check=python3 grade.py\"".to_string()),
+    }
 }
 
 /// The folder of a script that is a file.

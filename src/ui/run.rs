@@ -69,7 +69,8 @@ fn execute(args: &RunArgs) -> u8 {
 fn begin(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> u8 {
     let scripts = std::slice::from_ref(&args.script);
     let access = args.limits.access(scripts, args.out.as_deref(), &args.set, args.engine.stdlib.as_deref());
-    let mut launch = Launch { access, seed: args.seed, sets: args.set.clone(), out: args.out.clone(), ..launch };
+    let launch = args.limits.launch(access, launch);
+    let mut launch = Launch { seed: args.seed, sets: args.set.clone(), out: args.out.clone(), ..launch };
     let progress = Progress::attach(&mut launch, std::io::stderr().is_terminal());
     let (interrupt, closed) = (launch.interrupt.clone(), progress.closed());
     let over = args.limits.start_clock(&launch.stop());

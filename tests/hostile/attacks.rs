@@ -205,6 +205,10 @@ fn nothing_outside_is_read_or_written() {
     let reads = [
         format!("load_data(\"{at}/secret.jsonl\")"),
         format!("load_task(\"arithmetic\", #{{ data: \"{at}/secret.jsonl\" }})"),
+        format!("load_task(\"{at}/mine.rhai\")"),
+        format!("load_task(\"arithmetic\", #{{ reward: \"{at}/mine.rhai\" }})"),
+        format!("load_task(\"arithmetic\", #{{ reward: \"{at}/judge.gguf\" }})"),
+        format!("load_task(\"arithmetic\", #{{ reward: \"{at}\" }})"),
         format!("load_batch(\"{at}/secret.jsonl\")"),
         format!("load_model(\"{at}\")"),
         format!("load_model(\"tiny\", #{{ adapter: \"{at}\" }})"),

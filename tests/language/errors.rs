@@ -413,3 +413,111 @@ fn a_mask_of_another_shape() {
 fn shapes_in_another_order_than_the_arguments() {
     snapshot!(errors_of("let x = ones([2, 3]);\nlet index = zeros([4, 1]);\ngather(x, index);\n", &[]));
 }
+
+/// Runs `script` beside a task's file.
+fn task_errors(task: &str, script: &str) -> String {
+    errors_with(script, &[], &[("mine.rhai", task)])
+}
+
+#[test]
+fn a_task_file_that_is_not_there() {
+    snapshot!(errors_of("let task = load_task(\"mine.rhai\");\n", &[]));
+}
+
+#[test]
+fn a_task_file_without_prompts() {
+    snapshot!(task_errors("fn score(b) { 1 }\n", "let task = load_task(\"mine.rhai\");\n"));
+}
+
+#[test]
+fn a_task_file_without_a_reward() {
+    snapshot!(task_errors("fn items() { [\"1+1=\"] }\n", "let task = load_task(\"mine.rhai\");\n"));
+}
+
+#[test]
+fn an_unknown_option_of_a_task_file() {
+    let task = "fn options() { #{ digits: 2 } }\nfn items(options) { [`${options.digits}=`] }\nfn score(b) { [1.0] }\n";
+    snapshot!(task_errors(task, "let task = load_task(\"mine.rhai:digts=3\");\n"));
+}
+
+#[test]
+fn a_task_function_that_takes_too_much() {
+    let task = "fn items() { [\"1+1=\"] }\nfn score(texts, answers, scale) { 1 }\n";
+    snapshot!(task_errors(task, "let task = load_task(\"mine.rhai\");\n"));
+}
+
+#[test]
+fn an_error_inside_a_task_file() {
+    let task = "fn items() { [\"1+1=\", \"2+2=\"] }\n\nfn score(b) {\n    b.text.map(|text| text.lenght)\n}\n";
+    let script = "let task = load_task(\"mine.rhai\");\nlet b = batch(#{ text: [\"2\"] });\nlet r = task.score(b);\n";
+    snapshot!(task_errors(task, script));
+}
+
+#[test]
+fn a_task_file_with_rewards_of_another_length() {
+    let task = "fn items() { [\"1+1=\", \"2+2=\"] }\nfn score(b) { [1.0, 2.0] }\n";
+    let script = "let task = load_task(\"mine.rhai\");\nlet r = task.score(batch(#{ text: [\"a\", \"b\", \"c\"] }));\n";
+    snapshot!(task_errors(task, script));
+}
+
+#[test]
+fn a_task_file_with_too_few_prompts() {
+    let task = "fn prompts(n) { [\"1+1=\"] }\nfn score(b) { [1.0] }\n";
+    snapshot!(task_errors(task, "let prompts = load_task(\"mine.rhai\").prompts(4);\n"));
+}
+
+#[test]
+fn a_reward_that_is_none() {
+    snapshot!(errors_of("let task = load_task(\"arithmetic\", #{ reward: \"correct\" });\n", &[]));
+}
+
+#[test]
+fn a_reward_for_a_script_without_a_task() {
+    let script = "let cfg = args(#{ steps: 3 });\n";
+    snapshot!(errors_of(script, &["--set", "reward=mine.rhai"]));
+}
+
+/// Scores two rows by a program; what is run is `sh`, so that the texts are the same wherever the tests run.
+fn program_errors(command: &str) -> String {
+    let script = "let cfg = args(#{ seed: 0 });\nlet task = load_task(\"arithmetic\");\n\
+                  let r = task.score(batch(#{ prompt: [\"1+1=\", \"2+2=\"], text: [\"2\", \"four\"], answer: [\"2\", \"4\"] }));\n";
+    let allow = format!("grader={command}");
+    errors_of(script, &["--exec-seconds", "1", "--allow-exec", &allow, "--set", "reward=exec:grader"])
+}
+
+#[test]
+fn a_program_that_is_not_allowed() {
+    snapshot!(errors_of("let task = load_task(\"arithmetic\", #{ reward: \"exec:grader\" });\n", &[]));
+}
+
+#[test]
+fn a_program_that_is_not_there() {
+    snapshot!(program_errors("./no-such-grader --strict"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_that_crashes() {
+    snapshot!(program_errors("sh -c 'read row; echo 1; echo \"no such key: answers\" >&2; exit 3'"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_that_hangs() {
+    snapshot!(program_errors("sh -c 'read row; echo 1; exec sleep 600'"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_that_writes_no_number() {
+    snapshot!(program_errors("sh -c 'while read row; do echo right; done'"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_that_writes_more_than_it_is_asked() {
+    let script = "let cfg = args(#{ seed: 0 });\nlet task = load_task(\"arithmetic\");\n\
+                  let b = batch(#{ text: [\"2\"], answer: [\"2\"] });\ntask.score(b);\nsleep(0.3);\ntask.score(b);\n";
+    let options = ["--allow-exec", "grader=sh -c 'while read row; do echo 1; echo 2; done'"];
+    snapshot!(errors_of(script, &[&options[..], &["--set", "reward=exec:grader"]].concat()));
+}

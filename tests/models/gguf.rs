@@ -508,3 +508,29 @@ fn a_script_asks_a_judge() {
     let columns = ["finished", "id", "length", "mask", "old_logprob", "prompt", "text"];
     assert_eq!(out, serde_json::json!([4, [0, 1, 2, 3], columns, true, true, true, true, true]));
 }
+
+/// What a GGUF file says as a reward, against the same weights asked by hand.
+#[test]
+fn a_judge_gives_the_reward_of_a_task() {
+    let written = write(&Gguf::fixture("qwen2", "qwen2"), GgmlDType::F32);
+    let text = format!(
+        "import \"std/judge\" as judge;\n\
+         let task = load_task(\"arithmetic\", #{{ reward: `{0}` }});\n\
+         let b = batch(#{{ prompt: [\"1+1=\", \"2+2=\"], text: [\"2\", \"five\"], answer: [\"2\", \"4\"] }});\n\
+         let p = task.score(b);\n\
+         let model = load_model(`{1}`);\n\
+         let asked = `Question:\\n1+1=\\n\\nAnswer:\\n2\\n\\nIs this a good answer to the question? Say Yes or No.`;\n\
+         let said = |word| #{{ prompt: [#{{ role: \"user\", content: asked }}], completion: [#{{ role: \"assistant\", content: word }}] }};\n\
+         let logp = logprob(model, encode(model, [said.call(\"Yes\"), said.call(\"No\")])).to_array();\n\
+         let by_hand = 1.0 / (1.0 + exp(logp[1][0] - logp[0][0]));\n\
+         let other = judge::compare(load_frozen(`{0}`), [\"1+1=\"], [\"2\"], [\"3\"]) + judge::compare(model, [\"1+1=\"], [\"3\"], [\"2\"]);\n\
+         [p.shape, abs(p[0].item() - by_hand) < 1e-4, max(abs(p - judge::reward(b, model))).item() < 1e-4,\n\
+          abs(other.item() - 1.0) < 1e-4, p[0].item() != p[1].item()]",
+        written.path.display(),
+        fixtures().join("models/qwen2").display()
+    )
+    // Texts in backticks know no escapes.
+    .replace("\\n", "\n");
+    let out = to_json(&host().eval(&Source { label: "judge.rhai".into(), text }).unwrap_or_else(|e| panic!("{e:?}")));
+    assert_eq!(out, serde_json::json!([[2, 1], true, true, true, true]));
+}

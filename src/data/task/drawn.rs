@@ -126,7 +126,7 @@ impl<P: Clone + Eq + Hash> Held<P> {
 }
 
 impl<F: Family> Task for Drawn<F> {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         F::NAME
     }
 
@@ -170,7 +170,7 @@ impl<F: Family> Task for Drawn<F> {
         self.family.turns()
     }
 
-    fn user(&self) -> Result<Rc<dyn User>> {
-        self.family.user().ok_or_else(|| super::no_user(F::NAME))
+    fn user(&self) -> Result<Rc<dyn User + '_>> {
+        self.family.user().map(|user| user as Rc<dyn User>).ok_or_else(|| super::no_user(F::NAME))
     }
 }

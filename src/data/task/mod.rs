@@ -1,15 +1,18 @@
 //! Tasks: prompts with a reward, in two parts that never overlap, and demonstrations of good answers.
 //!
-//! Owns what is asked and how an answer is scored; sampling answers is `engine`'s affair. Each task has a file of its
-//! own and is a `drawn::Family`; `file` asks what stands in a file instead.
+//! Owns what is asked and how an answer is scored; sampling answers is `engine`'s affair. Each shipped task has a file of
+//! its own and is a `drawn::Family`; `rows` are prompts that are listed instead, `composed` puts prompts and a reward
+//! together that are from different places, and `grader` has a program of the user's give the reward.
 
 pub mod arithmetic;
+pub mod composed;
 pub mod countdown;
 mod draw;
 pub mod drawn;
-pub mod file;
+pub mod grader;
 pub mod guess;
 pub mod reverse;
+pub mod rows;
 pub mod tldr;
 
 use super::dataset::describe;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 /// Something to be learned. Training prompts and held-out ones never overlap; nor do demonstrations and pairs of the
 /// one part with prompts of the other.
 pub trait Task: std::fmt::Debug {
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// `n` training prompts drawn from `key`.
     fn prompts(&self, n: usize, key: Key) -> Result<Prompts>;
@@ -64,7 +67,7 @@ pub trait Task: std::fmt::Debug {
     ///
     /// # Errors
     /// A task of one turn has none.
-    fn user(&self) -> Result<Rc<dyn User>> {
+    fn user(&self) -> Result<Rc<dyn User + '_>> {
         Err(no_user(self.name()))
     }
 }

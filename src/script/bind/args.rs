@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::run::Session;
+use crate::run::options::{self, RunOptions};
 use crate::script::lang::native::{Call, Registry};
 use crate::script::lang::value::describe;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
@@ -18,8 +19,9 @@ pub fn register(reg: &mut Registry) {
 
 fn declare(session: &Session, defaults: Map) -> Result<Map> {
     let names: Vec<String> = defaults.keys().map(ToString::to_string).collect();
-    session.declare(names)?;
+    session.declare(names.clone())?;
     let mut cfg = overridden(session, defaults)?;
+    session.set_run_options(RunOptions { reward: text_of(&cfg, "reward", &names) });
     if let Some(slot) = cfg.get_mut("seed") {
         let seed = slot.as_int().ok().and_then(|seed| u64::try_from(seed).ok()).ok_or_else(|| {
             Error::value(format!("`seed` must be a whole number, 0 or more, found {}", describe(slot)))
@@ -30,7 +32,13 @@ fn declare(session: &Session, defaults: Map) -> Result<Map> {
     Ok(cfg)
 }
 
-/// The defaults with the command line's overrides.
+/// A text that the command line has put beside the script's own hyper-parameters.
+fn text_of(cfg: &Map, name: &str, own: &[String]) -> Option<String> {
+    let own = own.iter().any(|own| own == name);
+    cfg.get(name).filter(|_| !own).and_then(|value| value.clone().into_string().ok())
+}
+
+/// The defaults with the command line's overrides, and what it says of every script that has a task.
 ///
 /// # Errors
 /// An override of an unknown name, or one that does not fit its default.
@@ -38,10 +46,20 @@ pub fn overridden(session: &Session, defaults: Map) -> Result<Map> {
     let names: Vec<String> = defaults.keys().map(ToString::to_string).collect();
     let mut cfg = defaults;
     for (name, text) in &session.launched().sets {
-        let Some(slot) = cfg.get_mut(name.as_str()) else {
-            return Err(Error::unknown("hyper-parameter", name, &names));
-        };
-        *slot = parse(name, text, slot)?;
+        if let Some(slot) = cfg.get_mut(name.as_str()) {
+            *slot = parse(name, text, slot)?;
+            continue;
+        }
+        match options::NAMES.iter().find(|(known, _)| known == name) {
+            Some((_, needed)) if session.program().text.contains(needed) => {
+                cfg.insert(name.as_str().into(), unquoted(text.trim()).to_string().into());
+            }
+            Some((_, needed)) => {
+                return Err(Error::value(format!("--set {name}: this script has no task, and no `{name}` of its own"))
+                    .hint(format!("it is for scripts that call {needed}…)")));
+            }
+            None => return Err(Error::unknown("hyper-parameter", name, &names)),
+        }
     }
     Ok(cfg)
 }

@@ -136,7 +136,7 @@ fn from_map(columns: &Map, device: &Device) -> Result<Batch> {
 }
 
 /// A tensor, or an array: of numbers `[B,1]`, of arrays of numbers `[B,T]`, else a list.
-fn read_column(name: &str, value: &Dynamic, device: &Device) -> Result<Column> {
+pub(super) fn read_column(name: &str, value: &Dynamic, device: &Device) -> Result<Column> {
     if let Some(tensor) = value.read_lock::<Tensor>() {
         return Ok(Column::Tensor(tensor.clone()));
     }

@@ -1,6 +1,6 @@
 //! Text and tokens in scripts: chat templates, token ids and back.
 
-use super::frozen::Frozen;
+use super::model::Frozen;
 use crate::data::Content;
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};

@@ -1,8 +1,9 @@
 //! Going on from the middle of rows, and dialogues, in scripts.
 
+use super::caller::{Caller, Closure};
 use super::choices::Conversing;
 use super::encode::{AnyPrompts, Asked};
-use super::frozen::Frozen;
+use super::model::Frozen;
 use crate::data::Batch;
 use crate::data::dialogue::Start;
 use crate::data::reset::{self, ResetPrompts};
@@ -12,11 +13,9 @@ use crate::error::{Error, Result};
 use crate::run::Stream;
 use crate::run::converse::{ConverseOptions, ConverseRequest, Partner, converse};
 use crate::script::lang::native::{Call, Fallible, FromScript, OptionSet, Options, Place, Registry, Typed, options};
-use crate::script::lang::value::{describe, from_json};
+use crate::script::lang::value::describe;
 use crate::tensor::Tensor;
-use rhai::{Array, Dynamic, EvalAltResult, FnPtr, NativeCallContext};
-use serde_json::Value;
-use std::cell::RefCell;
+use rhai::{Dynamic, FnPtr};
 use std::rc::Rc;
 
 pub fn register(reg: &mut Registry) {
@@ -130,69 +129,7 @@ fn talk(
             format!("`converse`: the user must be a closure, a model or a task's user, found {}", describe(user));
         return Err(Error::value(what).hint("|messages| \"what the user says\", or () to end").into());
     };
-    let closure = Closure { ctx: call.context, function: &function, failed: RefCell::default() };
-    match (with(Partner::User(&closure)), closure.failed.take()) {
-        (_, Some(failed)) => Err(failed),
-        (spoken, None) => Ok(spoken?),
-    }
-}
-
-/// A script's function as a user.
-struct Closure<'a> {
-    ctx: &'a NativeCallContext<'a>,
-    function: &'a FnPtr,
-    /// Its own error, with its place in the script.
-    failed: RefCell<Option<Box<EvalAltResult>>>,
-}
-
-impl std::fmt::Debug for Closure<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.function.fn_name())
-    }
-}
-
-impl User for Closure<'_> {
-    fn reply(&self, messages: &[Value], fields: &serde_json::Map<String, Value>) -> Result<Option<String>> {
-        let said = self.call(messages, fields).map_err(|e| {
-            let text = e.to_string();
-            *self.failed.borrow_mut() = Some(e);
-            Error::value(text)
-        })?;
-        if said.is_unit() {
-            return Ok(None);
-        }
-        let found = describe(&said);
-        said.into_string().map(Some).map_err(|_| {
-            Error::value(format!("`converse`: the user must return a text, or () to end the dialogue, found {found}"))
-        })
-    }
-}
-
-impl Closure<'_> {
-    fn call(&self, messages: &[Value], fields: &serde_json::Map<String, Value>) -> Fallible<Dynamic> {
-        let messages: Array = messages.iter().map(from_json).collect();
-        let prompt = from_json(&Value::Object(fields.clone()));
-        let call = |arguments: Vec<Dynamic>| self.function.call_raw(self.ctx, None, arguments);
-        let both = || call(vec![messages.clone().into(), prompt]);
-        match self.parameters() {
-            Some(1) => call(vec![messages.into()]),
-            Some(2) => both(),
-            Some(n) => Err(Error::value(format!("`converse`: the user takes {n} parameters, expected 1 or 2"))
-                .hint("|messages| or |messages, prompt|")
-                .into()),
-            // A function of another file does not say how many it takes.
-            None => match both() {
-                Err(e) if matches!(*e, EvalAltResult::ErrorFunctionNotFound(..)) => call(vec![messages.into()]),
-                other => other,
-            },
-        }
-    }
-
-    /// How many arguments the function takes beside captured ones.
-    fn parameters(&self) -> Option<usize> {
-        let name = self.function.fn_name();
-        let mut known = self.ctx.global_runtime_state().lib.iter().flat_map(|lib| lib.iter_script_fn_info());
-        let all = known.find(|f| f.2 == name).map(|f| f.3)?;
-        Some(all - self.function.curry().len())
-    }
+    let caller = Caller::new(call.context);
+    let spoken = with(Partner::User(&Closure { caller: &caller, function: function.clone() }));
+    caller.finish(spoken)
 }

@@ -1,5 +1,6 @@
 //! Prompts, demonstrations and preferences in scripts: reading them, and rows made from them.
 
+use super::model::Frozen;
 use crate::data::encode;
 use crate::data::max_length::MaxLength;
 use crate::data::{Content, Demo, Pair, Prompt, Prompts, ResetPrompts};
@@ -57,6 +58,12 @@ pub fn register(reg: &mut Registry) {
         "encode",
         ["model", "demos", "options"],
         |model: ModelHandle, demos: Demos, Options(options): Options<Encoding>| {
+            encode::encode(&model, &demos.0, options.special, options.max_length.unwrap_or_default().0)
+        },
+    );
+    reg.form(
+        ["model", "demos", "options"],
+        |Frozen(model): Frozen, demos: Demos, Options(options): Options<Encoding>| {
             encode::encode(&model, &demos.0, options.special, options.max_length.unwrap_or_default().0)
         },
     );
@@ -223,7 +230,7 @@ fn map_of<const N: usize>(contents: [(&str, &Content); N], fields: &Fields) -> D
 }
 
 /// An array of texts, of dialogues or of maps with `prompt`.
-fn read_prompts(function: &str, value: &Dynamic) -> Result<Prompts> {
+pub(super) fn read_prompts(function: &str, value: &Dynamic) -> Result<Prompts> {
     let wrong = |found: String| no_prompts(function, &found);
     let Ok(items) = value.as_array_ref() else { return Err(wrong(describe(value))) };
     let one = |(i, item): (usize, &Dynamic)| {

@@ -2,7 +2,7 @@
 
 use super::choices::Answering;
 use super::encode::{AnyPrompts, Asked};
-use super::frozen::Frozen;
+use super::model::Frozen;
 use crate::data::Batch;
 use crate::engine::{self, AdamwOptions, ForwardRequest, Gradient, Measure, ModelHandle, SampleOptions, SampleRequest};
 use crate::error::{Error, Kind, Result};

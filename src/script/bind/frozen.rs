@@ -2,22 +2,14 @@
 
 use super::choices::Answering;
 use super::encode::AskedAnew;
+use super::model::Frozen;
 use crate::data::Batch;
-use crate::engine::{ModelHandle, OpenRequest, SampleOptions, SampleRequest};
+use crate::engine::{OpenRequest, SampleOptions, SampleRequest};
 use crate::error::{Error, Kind, Result};
 use crate::run::{Session, Stream, device};
-use crate::script::lang::native::{Call, Handle, Options, Registry, options};
+use crate::script::lang::native::{Call, Options, Registry, options};
 use crate::tensor::Device;
 use std::path::Path;
-
-/// A model that only answers and scores; a type of its own, so that scripts cannot train it.
-#[derive(Clone)]
-pub struct Frozen(pub ModelHandle);
-
-impl Handle for Frozen {
-    const NAME: &'static str = "Frozen";
-    const RECEIVER: &'static str = "judge";
-}
 
 pub fn register(reg: &mut Registry) {
     reg.handle::<Frozen>(|model| model.0.to_string());
@@ -42,6 +34,14 @@ options! {
         /// cpu, where GGUF files run
         device: Option<String>,
     }
+}
+
+/// A file as `load_frozen` opens it without options.
+///
+/// # Errors
+/// Those of `load_frozen`.
+pub(super) fn open_judge(session: &Session, path: &str) -> Result<Frozen> {
+    open(session, path, Opening { tokenizer: None, device: None })
 }
 
 fn open(session: &Session, path: &str, options: Opening) -> Result<Frozen> {

@@ -4,6 +4,7 @@ pub mod args;
 pub mod arrays;
 pub mod assert;
 pub mod batch;
+mod caller;
 pub mod chat;
 mod choices;
 mod convert;
@@ -46,7 +47,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
     batch::register(reg);
     dialogue::register(reg.page(include_str!("pages/dialogues-and-resets.md")));
     engine::register(reg.page(include_str!("pages/sampling-and-training.md")));
-    task::register(reg.page(include_str!("pages/tasks.md")));
+    task::register(reg.page(include_str!("pages/tasks.md")), loader, calls);
     data::register(reg.page(include_str!("pages/data.md")));
     patterns::register(reg.page(include_str!("pages/patterns.md")));
     reg.page(include_str!("pages/runs.md"));

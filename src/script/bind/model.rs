@@ -15,6 +15,15 @@ impl Handle for ModelHandle {
     const RECEIVER: &'static str = "model";
 }
 
+/// A model that only answers and scores; a type of its own, so that scripts cannot train it.
+#[derive(Clone)]
+pub struct Frozen(pub ModelHandle);
+
+impl Handle for Frozen {
+    const NAME: &'static str = "Frozen";
+    const RECEIVER: &'static str = "judge";
+}
+
 pub fn register(reg: &mut Registry) {
     reg.handle::<ModelHandle>(|model| model.to_string());
     reg.function("load_model", ["name", "options"], |call: &Call, name: String, Options(options): Options<Loading>| {

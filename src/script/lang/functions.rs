@@ -98,6 +98,49 @@ impl CallStack {
     }
 }
 
+/// The functions of one file, called from anywhere; copies are the same ones.
+#[derive(Clone)]
+pub struct FileFunctions {
+    calls: CallStack,
+    environment: Environment,
+    label: String,
+}
+
+impl FileFunctions {
+    /// Reads a file as [`CallStack::read`] does.
+    ///
+    /// # Errors
+    /// Those of the file's imports and constants.
+    pub fn read(calls: &CallStack, ctx: &NativeCallContext, source: &Source) -> Fallible<Self> {
+        let _level = calls.deeper(ctx)?;
+        let environment = calls.read(ctx.engine(), source)?;
+        Ok(Self { calls: calls.clone(), environment, label: source.label.clone() })
+    }
+
+    /// What errors call the file.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Whether there is a function that takes so many values.
+    pub fn takes(&self, function: &str, values: usize) -> bool {
+        has_function(&self.environment, function, values)
+    }
+
+    /// The numbers of arguments that functions of this name take.
+    pub fn arities(&self, function: &str) -> Vec<usize> {
+        let all = self.environment.lib.iter().flat_map(|lib| lib.iter_script_fn_info());
+        all.filter(|f| f.2 == function).map(|f| f.3).collect()
+    }
+
+    /// # Errors
+    /// No such function, and those of the function.
+    pub fn call(&self, ctx: &NativeCallContext, function: &str, values: Array) -> Fallible<Dynamic> {
+        let _level = self.calls.deeper(ctx)?;
+        self.calls.call(ctx, &self.environment, &self.label, function, values)
+    }
+}
+
 /// The functions of a file that is edited while a run follows it. Those of an edit are on trial: where they fail, those
 /// before it come back.
 pub struct Trial {

@@ -68,6 +68,7 @@ pub const STDLIB: &[(&str, &str)] = &[
     ("diagnostics", include_str!("../../../stdlib/diagnostics.rhai")),
     ("evaluation", include_str!("../../../stdlib/evaluation.rhai")),
     ("gro", include_str!("../../../stdlib/gro.rhai")),
+    ("judge", include_str!("../../../stdlib/judge.rhai")),
     ("pairing", include_str!("../../../stdlib/pairing.rhai")),
     ("reward", include_str!("../../../stdlib/reward.rhai")),
     ("schedule", include_str!("../../../stdlib/schedule.rhai")),
@@ -128,6 +129,18 @@ impl Loader {
     /// The script called `name`: a path, with or without `.rhai`, one of `./scripts`, or an embedded one.
     pub fn find(&self, name: &str) -> Result<Source> {
         self.find_as("script", name)
+    }
+
+    /// The file at `path`, which may leave `.rhai` out; none of those that are known by name.
+    ///
+    /// # Errors
+    /// No such file, or one that scripts may not read.
+    pub fn file(&self, noun: &str, path: &str) -> Result<Source> {
+        let places = [PathBuf::from(path), with_extension(path)];
+        let found = places.iter().find(|path| files::is_file(path));
+        self.read(found.ok_or_else(|| {
+            Error::file(format!("there is no {noun} {path}")).hint("a path is taken from the current folder")
+        })?)
     }
 
     /// `noun` is what errors call it.

@@ -50,7 +50,7 @@ pub fn repl(args: ReplArgs) -> ExitCode {
 fn launch(args: &ReplArgs) -> Result<Launch> {
     let scripts: Vec<String> = args.script.iter().cloned().collect();
     let access = args.limits.access(&scripts, None, &[], args.engine.stdlib.as_deref());
-    let mut launch = Launch { access, seed: args.seed, ..args.engine.launch()? };
+    let mut launch = Launch { seed: args.seed, ..args.limits.launch(access, args.engine.launch()?) };
     Progress::attach(&mut launch, std::io::stderr().is_terminal());
     launch.interrupt.install(|_| {})?;
     Ok(launch)

@@ -5,6 +5,7 @@ mod calls;
 mod finding;
 mod hyper;
 mod objective;
+mod task;
 mod walk;
 
 pub use finding::Finding;
@@ -21,6 +22,7 @@ pub fn check(host: &Host, source: &Source) -> Vec<Finding> {
     };
     let mut found = calls::findings(host, source, &ast);
     found.extend(hyper::findings(host, source, &ast));
+    found.extend(task::findings(source, &ast));
     found.extend(lints::find(source, &ast).into_iter().map(|s| Finding::at(&source.label, s.position, s.text, None)));
     // A script that is wrong on its face says nothing new when it is tried.
     if found.is_empty() {

@@ -1,105 +1,28 @@
-//! Tasks in scripts.
+//! The shipped tasks: their options, and how a name opens one.
 
-use super::convert::{AtLeastOne, Drawn};
-use super::encode::{demo_map, pair_map};
 use crate::data::task::arithmetic::Arithmetic;
 use crate::data::task::countdown::Countdown;
 use crate::data::task::drawn::Drawn as DrawnTask;
-use crate::data::task::file::FromFile;
 use crate::data::task::guess::Guess;
 use crate::data::task::reverse::Reverse;
 use crate::data::task::tldr::Tldr;
 use crate::data::task::{self, Task};
-use crate::data::{Batch, Demo, Pair, User};
-use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::run::evaluate::{self, Evaluation};
-use crate::run::{Session, Stream};
-use crate::script::lang::native::{
-    Argument, Call, FromScript, Handle, Opt, OptionSet, OptionValue, Options, Place, Presence, Registry, options,
-};
-use rhai::{Array, Dynamic, FLOAT, INT, Map};
+use crate::script::lang::native::{Argument, FromScript, Opt, OptionSet, OptionValue, Place, Presence, options};
+use rhai::{Dynamic, FLOAT, INT, Map};
 use std::any::TypeId;
-use std::path::Path;
 use std::rc::Rc;
-
-type TaskHandle = Rc<dyn Task>;
-type UserHandle = Rc<dyn User>;
-
-impl Handle for TaskHandle {
-    const NAME: &'static str = "Task";
-    const RECEIVER: &'static str = "task";
-}
-
-impl Handle for UserHandle {
-    const NAME: &'static str = "User";
-    const RECEIVER: &'static str = "user";
-}
-
-pub fn register(reg: &mut Registry) {
-    reg.handle::<TaskHandle>(|task| format!("Task({})", task.name()));
-    reg.handle::<UserHandle>(|user| format!("User({user:?})"));
-    reg.function("load_task", ["name", "options"], |call: &Call, name: String, options: TaskOptions| {
-        open(call.session, &name, options.0)
-    });
-    train(reg);
-    test(reg);
-    reg.function("score", ["b"], |task: &mut TaskHandle, b: Batch| task.score(&b));
-    reg.function("user", [], |task: &mut TaskHandle| task.user());
-    reg.property("turns", |task: &mut TaskHandle| task.turns());
-    reg.property("max_tokens", |task: &mut TaskHandle| task.max_tokens());
-    reg.function(
-        "evaluate",
-        ["model", "options"],
-        |call: &Call, task: &mut TaskHandle, model: ModelHandle, Options(options): Options<Evaluating>| {
-            let Evaluating { n, max_tokens } = options;
-            let evaluation = Evaluation { n, max_tokens, key: call.session.key(Stream::Evaluate) };
-            evaluate::mean_reward(call.session.engine(), &**task, &model, &evaluation)
-        },
-    );
-}
-
-fn train(reg: &mut Registry) {
-    reg.function("prompts", ["n"], |call: &Call, task: &mut TaskHandle, n: AtLeastOne| {
-        task.prompts(n.0, call.session.key(Stream::Prompts))
-    });
-    reg.function("demos", ["n"], |call: &Call, task: &mut TaskHandle, n: Drawn| {
-        task.demos(n.0, call.session.key(Stream::Prompts)).map(demos)
-    });
-    reg.function("pairs", ["n"], |call: &Call, task: &mut TaskHandle, n: Drawn| {
-        task.pairs(n.0, call.session.key(Stream::Prompts)).map(pairs)
-    });
-}
-
-fn test(reg: &mut Registry) {
-    reg.function("test_prompts", ["n"], |task: &mut TaskHandle, n: AtLeastOne| task.test_prompts(n.0));
-    reg.function("test_demos", ["n"], |task: &mut TaskHandle, n: Drawn| task.test_demos(n.0).map(demos));
-    reg.function("test_pairs", ["n"], |task: &mut TaskHandle, n: Drawn| task.test_pairs(n.0).map(pairs));
-}
-
-fn demos(demos: Vec<Demo>) -> Array {
-    demos.iter().map(demo_map).collect()
-}
-
-fn pairs(pairs: Vec<Pair>) -> Array {
-    pairs.iter().map(pair_map).collect()
-}
-
-options! {
-    struct Evaluating {
-        /// held-out prompts: always the same ones, all of them if there are fewer
-        n: usize = 256,
-        /// of an answer, or of one turn of it; task.max_tokens unless given
-        max_tokens: Option<usize>,
-    }
-}
 
 options! {
     /// Of every task.
-    struct Common {
+    pub(super) struct Common {
         /// a file or folder, as load_data reads it, whose prompts are used instead of the task's own; the rows need the
         /// fields that the reward reads. One row in eight, by the hash of its prompt, is held out. "" stands for none
         data: Option<String>,
+        /// what gives the reward instead of the task: a Rhai file with `fn score(b)`, the folder of a model with a score
+        /// head, a GGUF file that judges, or "exec:NAME", a program allowed by --allow-exec. "" stands for the task
+        /// itself; what `--set reward=…` says unless given
+        reward: Option<String>,
     }
 }
 
@@ -149,7 +72,7 @@ options! {
 }
 
 /// Options of whichever task is named: which ones it takes is known when the name has been read.
-struct TaskOptions(Map);
+pub(super) struct TaskOptions(pub Map);
 
 impl Argument for TaskOptions {
     const TYPE: &'static str = "map";
@@ -161,7 +84,8 @@ impl Argument for TaskOptions {
 
     /// All of them, each with the tasks that take it.
     fn options() -> Vec<Opt> {
-        let own = |opt: &Opt| opt.name != "data";
+        let common: Vec<&str> = Common::list().iter().map(|opt| opt.name).collect();
+        let own = |opt: &Opt| !common.contains(&opt.name);
         let mut found = Common::list();
         let tasks = [
             ("arithmetic", ArithmeticOptions::list()),
@@ -171,7 +95,7 @@ impl Argument for TaskOptions {
             ("guess", GuessOptions::list()),
         ];
         for (task, opt) in
-            tasks.into_iter().flat_map(|(task, list)| list.into_iter().filter(own).map(move |o| (task, o)))
+            tasks.into_iter().flat_map(|(task, list)| list.into_iter().filter(&own).map(move |o| (task, o)))
         {
             let about = format!("{task}: {}", opt.meaning());
             match found.iter_mut().find(|known| known.name == opt.name) {
@@ -212,7 +136,7 @@ impl OptionValue for Lengths {
 }
 
 /// `guess:max=12,turns=4` is the name `guess`; what follows it joins `options`.
-fn split_name(text: &str, mut options: Map) -> Result<(&str, Map)> {
+pub(super) fn split_name(text: &str, mut options: Map) -> Result<(&str, Map)> {
     let (name, more) = text.split_once(':').unwrap_or((text, ""));
     for part in more.split(',').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').ok_or_else(|| {
@@ -229,11 +153,14 @@ fn split_name(text: &str, mut options: Map) -> Result<(&str, Map)> {
     Ok((name, options))
 }
 
-fn open(session: &Session, text: &str, options: Map) -> Result<TaskHandle> {
-    let (name, options) = split_name(text, options)?;
+/// The task of this name, and what it shares with all others.
+///
+/// # Errors
+/// An unknown task or option; an option outside its range.
+pub(super) fn open(name: &str, options: Map) -> Result<(Rc<dyn Task>, Common)> {
     task::check_name(name)?;
     let call = "load_task";
-    let (task, common): (TaskHandle, Common) = match name {
+    Ok(match name {
         "countdown" => {
             let CountdownOptions { common, numbers, max, partial } = OptionSet::of(call, options)?;
             (Rc::new(DrawnTask::new(Countdown::new(numbers, max, partial)?)), common)
@@ -254,12 +181,5 @@ fn open(session: &Session, text: &str, options: Map) -> Result<TaskHandle> {
             let ArithmeticOptions { common, digits, ops } = OptionSet::of(call, options)?;
             (Rc::new(DrawnTask::new(Arithmetic::new(digits, &ops)?)), common)
         }
-    };
-    match common.data.filter(|data| !data.is_empty()) {
-        Some(path) => {
-            session.access().read(Path::new(&path))?;
-            Ok(Rc::new(FromFile::open(task, Path::new(&path))?))
-        }
-        None => Ok(task),
-    }
+    })
 }

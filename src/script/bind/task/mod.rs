@@ -1,0 +1,240 @@
+//! Tasks in scripts: the shipped ones and those that stand in files, with the reward that each is to have.
+
+mod file;
+mod reward;
+mod shipped;
+
+use super::caller::Caller;
+use super::convert::{AtLeastOne, Drawn};
+use super::encode::{demo_map, pair_map};
+use crate::data::task::arithmetic::Arithmetic;
+use crate::data::task::composed::Composed;
+use crate::data::task::drawn::Family;
+use crate::data::task::rows::Rows;
+use crate::data::{Batch, Demo, Pair, Task, User};
+use crate::engine::ModelHandle;
+use crate::error::Result;
+use crate::run::Stream;
+use crate::run::evaluate::{self, Evaluation};
+use crate::script::lang::functions::CallStack;
+use crate::script::lang::loader::Loader;
+use crate::script::lang::native::{Call, Fallible, Handle, IntoScript, Options, Registry, Typed, options};
+pub use file::FUNCTIONS;
+use file::TaskFile;
+use reward::RewardSource;
+use rhai::{Array, Dynamic, Map};
+use shipped::{Common, TaskOptions};
+use std::path::Path;
+use std::rc::Rc;
+
+/// A task in a script: copies of the variable are the same task.
+#[derive(Clone)]
+pub struct TaskHandle(Rc<OpenTask>);
+
+/// Where its prompts and its reward are from.
+struct OpenTask {
+    base: Base,
+    /// Prompts and answers in place of the base's own.
+    rows: Option<Rows>,
+    /// In place of the base's own.
+    reward: Option<RewardSource>,
+}
+
+enum Base {
+    Shipped(Rc<dyn Task>),
+    File(Box<TaskFile>),
+}
+
+type UserHandle = Rc<dyn User>;
+
+impl Handle for TaskHandle {
+    const NAME: &'static str = "Task";
+    const RECEIVER: &'static str = "task";
+}
+
+impl Handle for UserHandle {
+    const NAME: &'static str = "User";
+    const RECEIVER: &'static str = "user";
+}
+
+impl TaskHandle {
+    /// Asks the task within a call: functions of its file are called from there.
+    fn ask<T>(&self, call: &Call<'_>, question: impl FnOnce(&dyn Task) -> Result<T>) -> Fallible<T> {
+        let OpenTask { base, rows, reward } = &*self.0;
+        let caller = Caller::new(call.context);
+        let answer = {
+            let file = match base {
+                Base::Shipped(_) => None,
+                Base::File(file) => Some(file.within(&caller, call.session)),
+            };
+            let base: &dyn Task = match (base, &file) {
+                (Base::Shipped(task), _) => &**task,
+                (Base::File(_), file) => file.as_ref().expect("a file was just taken into the call"),
+            };
+            let reward = reward.as_ref().map(|reward| reward.within(&caller, call.session));
+            question(&Composed { base, rows: rows.as_ref(), reward: reward.as_deref() })
+        };
+        caller.finish(answer)
+    }
+}
+
+pub fn register(reg: &mut Registry, loader: &Rc<Loader>, calls: &CallStack) {
+    reg.handle::<TaskHandle>(|task| match &task.0.base {
+        Base::Shipped(task) => format!("Task({})", task.name()),
+        Base::File(file) => format!("Task({})", file.label()),
+    });
+    reg.handle::<UserHandle>(|user| format!("User({user:?})"));
+    let (loader, calls) = (loader.clone(), calls.clone());
+    reg.function("load_task", ["name", "options"], move |call: &Call, name: String, options: TaskOptions| {
+        open(call, &loader, &calls, &name, options.0)
+    });
+    train(reg);
+    test(reg);
+    reg.function("score", ["b"], |call: &Call, task: &mut TaskHandle, b: Batch| task.ask(call, |task| task.score(&b)));
+    reg.function("user", [], |call: &Call, task: &mut TaskHandle| user(call, task));
+    reg.property("turns", |task: &mut TaskHandle| match &task.0.base {
+        Base::Shipped(task) => task.turns(),
+        Base::File(file) => file.turns(),
+    });
+    reg.property("max_tokens", |task: &mut TaskHandle| match &task.0.base {
+        Base::Shipped(task) => task.max_tokens(),
+        Base::File(file) => file.max_tokens(),
+    });
+    reg.function(
+        "evaluate",
+        ["model", "options"],
+        |call: &Call, task: &mut TaskHandle, model: ModelHandle, Options(options): Options<Evaluating>| {
+            let Evaluating { n, max_tokens } = options;
+            let evaluation = Evaluation { n, max_tokens, key: call.session.key(Stream::Evaluate) };
+            task.ask(call, |task| evaluate::mean_reward(call.session.engine(), task, &model, &evaluation))
+        },
+    );
+}
+
+/// A shipped task by its name, or the task of a file; the reward and the prompts as the options say.
+fn open(call: &Call<'_>, loader: &Rc<Loader>, calls: &CallStack, text: &str, options: Map) -> Fallible<TaskHandle> {
+    let session = call.session;
+    let (base, common) = match file::split_path(text, options.clone())? {
+        Some((path, options)) => {
+            let (file, common) = TaskFile::open(call, calls, &loader.file("task", path)?, options)?;
+            (Base::File(Box::new(file)), common)
+        }
+        None => {
+            let (name, options) = shipped::split_name(text, options)?;
+            let (task, common) = shipped::open(name, options)?;
+            (Base::Shipped(task), common)
+        }
+    };
+    let Common { data, reward } = common;
+    let wanted = reward.or_else(|| session.run_options().reward).filter(|reward| !reward.is_empty());
+    let mut reward = wanted.map(|reward| RewardSource::open(call, loader, calls, &reward)).transpose()?;
+    let rows = match data.filter(|data| !data.is_empty()) {
+        Some(path) => {
+            session.access().read(Path::new(&path))?;
+            Some(Rows::open(Path::new(&path))?)
+        }
+        None => None,
+    };
+    match &base {
+        Base::File(file) => file.require(rows.is_some(), reward.is_some())?,
+        Base::Shipped(task) => {
+            let reads = if reward.is_some() { &[] } else { task.reads() };
+            rows.iter().try_for_each(|rows| rows.require(reads, task.name()))?;
+            // Its own prompts are answered with the number alone; those of a file may be worked out in words.
+            if rows.is_some() && reward.is_none() && task.name() == Arithmetic::NAME {
+                reward = Some(RewardSource::worked(call, loader, calls)?);
+            }
+        }
+    }
+    Ok(TaskHandle(Rc::new(OpenTask { base, rows, reward })))
+}
+
+fn train(reg: &mut Registry) {
+    reg.function("prompts", ["n"], |call: &Call, task: &mut TaskHandle, n: AtLeastOne| {
+        let key = call.session.key(Stream::Prompts);
+        task.ask(call, |task| task.prompts(n.0, key))
+    });
+    reg.function("demos", ["n"], |call: &Call, task: &mut TaskHandle, n: Drawn| {
+        let key = call.session.key(Stream::Prompts);
+        task.ask(call, |task| task.demos(n.0, key)).map(demos)
+    });
+    reg.function("pairs", ["n"], |call: &Call, task: &mut TaskHandle, n: Drawn| {
+        let key = call.session.key(Stream::Prompts);
+        task.ask(call, |task| task.pairs(n.0, key)).map(pairs)
+    });
+}
+
+fn test(reg: &mut Registry) {
+    reg.function("test_prompts", ["n"], |call: &Call, task: &mut TaskHandle, n: AtLeastOne| {
+        task.ask(call, |task| task.test_prompts(n.0))
+    });
+    reg.function("test_demos", ["n"], |call: &Call, task: &mut TaskHandle, n: Drawn| {
+        task.ask(call, |task| task.test_demos(n.0)).map(demos)
+    });
+    reg.function("test_pairs", ["n"], |call: &Call, task: &mut TaskHandle, n: Drawn| {
+        task.ask(call, |task| task.test_pairs(n.0)).map(pairs)
+    });
+}
+
+fn demos(demos: Vec<Demo>) -> Array {
+    demos.iter().map(demo_map).collect()
+}
+
+fn pairs(pairs: Vec<Pair>) -> Array {
+    pairs.iter().map(pair_map).collect()
+}
+
+/// Who answers: a task's own, or what the function of a file says.
+struct AnyUser(Dynamic);
+
+impl Typed for AnyUser {
+    const TYPE: &'static str = "User | Fn";
+}
+
+impl IntoScript for AnyUser {
+    fn write(self) -> Dynamic {
+        self.0
+    }
+}
+
+/// The user that a task has.
+struct OfTask(Rc<dyn Task>);
+
+impl std::fmt::Debug for OfTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.user().map_or(Ok(()), |user| user.fmt(f))
+    }
+}
+
+impl User for OfTask {
+    fn reply(
+        &self,
+        messages: &[serde_json::Value],
+        fields: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Option<String>> {
+        self.0.user()?.reply(messages, fields)
+    }
+}
+
+fn user(call: &Call<'_>, task: &TaskHandle) -> Fallible<AnyUser> {
+    match &task.0.base {
+        Base::Shipped(shipped) => {
+            drop(shipped.user()?);
+            Ok(AnyUser((Rc::new(OfTask(shipped.clone())) as UserHandle).write()))
+        }
+        Base::File(file) => {
+            let caller = Caller::new(call.context);
+            let user = file.within(&caller, call.session).own_user();
+            caller.finish(user).map(AnyUser)
+        }
+    }
+}
+
+options! {
+    struct Evaluating {
+        /// held-out prompts: always the same ones, all of them if there are fewer
+        n: usize = 256,
+        /// of an answer, or of one turn of it; task.max_tokens unless given
+        max_tokens: Option<usize>,
+    }
+}
