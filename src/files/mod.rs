@@ -5,6 +5,7 @@
 //! or not at all, and the wording of what goes wrong. Owns no formats, and not which paths a script may name: that is
 //! `run::access`, which whoever opens a path for a script asks first.
 
+pub mod editor;
 mod failure;
 mod folder;
 pub mod history;

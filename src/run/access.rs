@@ -1,10 +1,11 @@
-//! What a script may read, write and start: folders and programs, fixed before it begins. A script from elsewhere must not be able to look
-//! around or to leave anything behind.
+//! What a script may read, write and start: folders and programs, fixed before it begins, and what a person adds at a
+//! prompt. A script from elsewhere must not be able to look around or to leave anything behind.
 //!
 //! Owns the rule only; whoever opens a path that a script has named asks it first.
 
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, hub};
+use std::cell::RefCell;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -24,6 +25,8 @@ pub struct Access(Option<Rc<Folders>>);
 struct Folders {
     reads: Vec<PathBuf>,
     writes: Vec<PathBuf>,
+    /// What a person has allowed to be read since.
+    allowed: RefCell<Vec<PathBuf>>,
 }
 
 impl Access {
@@ -39,13 +42,38 @@ impl Access {
         let writes: Vec<PathBuf> = own.collect();
         let reads = writes.iter().cloned().chain(hub::cache_folder().into_iter().map(|path| real(&path)));
         let reads = reads.chain(allowed.iter().map(|path| real(path))).collect();
-        Self(Some(Rc::new(Folders { reads, writes })))
+        Self(Some(Rc::new(Folders { reads, writes, allowed: RefCell::default() })))
+    }
+
+    /// From here on what is below `path` may be read.
+    pub fn allow(&self, path: &Path) {
+        if let Some(folders) = &self.0 {
+            folders.allowed.borrow_mut().push(real(path));
+        }
+    }
+
+    /// What `work` comes to while these may be read as well.
+    pub fn allowing<T>(&self, paths: &[PathBuf], work: impl FnOnce() -> T) -> T {
+        let Some(folders) = &self.0 else { return work() };
+        let before = folders.allowed.borrow().len();
+        paths.iter().for_each(|path| self.allow(path));
+        let done = work();
+        // What was allowed for good in between stands behind.
+        let mut allowed = folders.allowed.borrow_mut();
+        let end = allowed.len().min(before + paths.len());
+        allowed.drain(before.min(end)..end);
+        done
     }
 
     /// # Errors
     /// A path that may not be read.
     pub fn read(&self, path: &Path) -> Result<()> {
-        self.check("read", path, |folders| &folders.reads)
+        let place = real(path);
+        let allowed = |folders: &Folders| folders.allowed.borrow().iter().any(|folder| place.starts_with(folder));
+        match &self.0 {
+            Some(folders) if allowed(folders) => Ok(()),
+            _ => self.check("read", path, |folders| &folders.reads),
+        }
     }
 
     /// # Errors
@@ -120,6 +148,20 @@ mod tests {
         // `--svg compare.svg` has the folder "".
         Access::confined(Path::new("compare.svg").parent(), &[]).read(Path::new("/etc/passwd")).expect_err("outside");
         Access::everything().read(Path::new("/etc/passwd")).expect("a program's own scripts");
+    }
+
+    #[test]
+    fn what_a_person_allows_may_be_read_for_a_while_or_for_good() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").expect("written");
+        let access = Access::confined(None, &[]);
+        access.read(&file).expect_err("outside");
+        access.allowing(std::slice::from_ref(&file), || access.read(&file).expect("while it lasts"));
+        access.read(&file).expect_err("outside again");
+        access.allow(dir.path());
+        access.read(&file).expect("below what was allowed");
+        access.write(&file).expect_err("only to be read");
     }
 
     #[cfg(unix)]

@@ -186,16 +186,16 @@ fn a_pause_gives_a_prompt_in_the_loop() {
     t.answer("run.log(#{ noted: 3.0 })", "after step 1> ");
     // A function that the loop calls is replaced by one of the prompt.
     t.enter("fn own(x) { x + 0.25 }");
-    t.enter("next");
-    t.expect("after step 2> ", SOON);
+    t.enter("next 2");
+    t.expect("after step 3> ", SOON);
     t.enter("stop");
     assert_eq!(t.wait(SOON), 130, "{}", t.seen());
     let lines = metrics(dir.path());
     let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().expect("a step")).collect();
-    assert_eq!(steps, [1, 2], "{lines:?}");
+    assert_eq!(steps, [1, 2, 3], "{lines:?}");
     assert_eq!((&lines[0]["clip"], &lines[0]["noted"]), (&Value::from(0.5), &Value::from(3.0)));
     assert_eq!((&lines[0]["own"], &lines[1]["own"]), (&Value::from(1.0), &Value::from(2.25)));
-    assert_eq!(lines[1]["after"], 1.0, "what stands after the loop has run");
+    assert_eq!(lines[2]["after"], 1.0, "what stands after the loop has run");
 }
 
 #[test]

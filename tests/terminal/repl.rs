@@ -4,12 +4,13 @@
 use crate::common::terminal::Terminal;
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn repl(dir: &std::path::Path) -> Terminal {
+fn repl(dir: &Path) -> Terminal {
     let terminal = Terminal::start(dir, &["repl"]);
     terminal.expect("rhopo> ", SOON);
     terminal
@@ -26,11 +27,10 @@ fn bytes_that_are_no_text_do_not_end_the_session() {
     t.answer("keep + 1", "43");
 }
 
-/// What a pipe gives `rhopo repl`: its exit code, what it prints, and what it says.
-fn piped(input: &[u8]) -> (Option<i32>, String, String) {
-    let dir = tempfile::tempdir().expect("a folder");
+/// What a pipe gives `rhopo repl` in `dir`: its exit code, what it prints, and what it says.
+fn piped(dir: &Path, input: &[u8], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
-    command.arg("repl").current_dir(dir.path()).env("RHOPO_HISTORY", dir.path().join("history"));
+    command.current_dir(dir).arg("repl").envs(environment.iter().copied()).env("RHOPO_HISTORY", dir.join("history"));
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("rhopo starts");
     child.stdin.take().expect("a pipe").write_all(input).expect("written");
@@ -39,8 +39,16 @@ fn piped(input: &[u8]) -> (Option<i32>, String, String) {
     (done.status.code(), text(done.stdout), text(done.stderr))
 }
 
+/// All that comes of lines.
+fn lines_piped(dir: &Path, lines: &[&str], environment: &[(&str, &str)]) -> String {
+    let (_, out, said) = piped(dir, format!("{}\n", lines.join("\n")).as_bytes(), environment);
+    format!("{out}{said}")
+}
+
 #[test]
 fn a_pipe_that_breaks_off_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let piped = |input: &[u8]| piped(dir.path(), input, &[]);
     let (code, out, _) = piped(b"40 + 2\n[1,\n2].len()\n");
     assert_eq!((code, out.contains("42") && out.contains('2')), (Some(0), true), "{out}");
     let (code, out, said) = piped(b"40 + 2\nlet a = [1,\n2,\n");
@@ -94,7 +102,8 @@ fn a_session_from_the_first_sample_to_a_script() {
     t.answer("let kept = half(8.0); kept.nope()", "nope");
     t.answer("kept + 1000.0", "1004.0");
     t.answer(":save session", "session.rhai written");
-    t.answer(":save session", "session.rhai written");
+    t.answer(":save session", "overwrite it? [y/N]");
+    t.answer("y", "session.rhai written");
     t.enter(":quit");
     assert_eq!(t.wait(SOON), 0);
 
@@ -221,4 +230,31 @@ fn the_prompt_is_there_at_once() {
     if !cfg!(debug_assertions) {
         assert!(times[2] < Duration::from_millis(300), "{times:?}");
     }
+}
+
+#[test]
+fn a_path_that_is_typed_may_be_read_and_others_once_they_are_allowed() {
+    let (dir, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("another"));
+    let path = other.path().join("rows.jsonl");
+    fs::write(&path, "{\"prompt\": \"1+1=\", \"completion\": \"2\"}\n").expect("written");
+    let hidden = format!("fn rows() {{ load_data([\"{}\", \"rows.jsonl\"].join(\"/\")) }}", other.path().display());
+    fs::write(dir.path().join("own.rhai"), hidden).expect("written");
+    let typed = format!("let d = load_data(\"{}\"); 41 + 1", path.display());
+    let said = lines_piped(dir.path(), &[&typed], &[]);
+    assert!(said.contains("42") && !said.contains("may not read"), "{said}");
+    let said = lines_piped(dir.path(), &[":load own", "rows()"], &[]);
+    assert!(said.contains("a script may not read"), "{said}");
+    let allow = format!(":allow {}", other.path().display());
+    let said = lines_piped(dir.path(), &[":load own", &allow, "let d = rows(); 41 + 1"], &[]);
+    assert!(said.contains("42") && !said.contains("may not read"), "{said}");
+}
+
+#[test]
+fn an_input_is_edited_and_timed_over_and_over() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let said =
+        lines_piped(dir.path(), &["let x = 40;", ":edit", "x + 2"], &[("EDITOR", "sed -i s/40/50/"), ("VISUAL", "")]);
+    assert!(said.contains("let x = 50;") && said.contains("52"), "{said}");
+    let said = lines_piped(dir.path(), &["let n = [];", ":time 5 n.push(1)", "n.len() + 100", ":time 2 * 3"], &[]);
+    assert!(said.contains("in the middle of 5") && said.contains("105") && said.contains('6'), "{said}");
 }

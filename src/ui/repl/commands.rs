@@ -1,6 +1,6 @@
 //! What begins with a colon: looking things up, files, time, curves and settings.
 
-use super::plot;
+use super::{draw, plot};
 use crate::error::Error;
 use crate::files;
 use crate::run::Table;
@@ -23,15 +23,17 @@ pub enum Done {
 type Outcome = Result<(), Diagnostic>;
 
 /// Name, what follows it, what it does.
-const CATALOG: [(&str, &str, &str); 12] = [
+const CATALOG: [(&str, &str, &str); 14] = [
     (":help", "NAME", "what a function does, with its example and what that prints"),
     (":source", "NAME", "the Rhai text of a function or a script"),
     (":search", "WORDS", "functions whose name or description has all these words"),
     (":vars", "", "the variables and functions in reach"),
-    (":time", "EXPR", "evaluates and says how long it took"),
+    (":time", "[N] EXPR", "evaluates, N times, and says how long it took"),
     (":plot", "EXPR", "numbers as a curve: an array, a tensor, a map of several"),
     (":load", "FILE", "runs a script; its variables and functions stay"),
     (":reload", "", "reads loaded files and modules again: their functions, without running them"),
+    (":edit", "[NAME]", "the last input, or a function, in $VISUAL or $EDITOR; what is saved there is evaluated"),
+    (":allow", "PATH", "lets scripts read a file, or what is below a folder"),
     (":save", "FILE", "writes what was said here as a script"),
     (":set", "NAME VALUE", "seed or device of what is made from here on; alone, shows both"),
     (":clear", "", "clears the screen"),
@@ -43,11 +45,18 @@ pub fn names() -> Vec<(&'static str, &'static str)> {
     CATALOG.iter().map(|(name, _, about)| (*name, *about)).collect()
 }
 
-/// Does what a line that begins with a colon says; tables keep within `width` columns.
+/// Who sits at the prompt: can be asked.
+pub trait Person {
+    /// Whether to go on; `None` where nobody can answer.
+    fn confirms(&self, question: &str) -> Option<bool>;
+}
+
+/// Does what a line that begins with a colon says; tables keep within the terminal's columns.
 ///
 /// # Errors
 /// An unknown command, one that lacks what must follow, and whatever fails in it.
-pub fn run(repl: &mut Repl<'_, '_>, line: &str, width: usize) -> Result<Done, Diagnostic> {
+pub fn run(repl: &mut Repl<'_, '_>, line: &str, person: &dyn Person) -> Result<Done, Diagnostic> {
+    let width = draw::width();
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
     match expand(name)? {
@@ -63,7 +72,9 @@ pub fn run(repl: &mut Repl<'_, '_>, line: &str, width: usize) -> Result<Done, Di
         }
         ":load" => repl.load(needed(":load", rest)?)?,
         ":reload" => reload(repl)?,
-        ":save" => save(repl, needed(":save", rest)?)?,
+        ":edit" => edit(repl, rest, width)?,
+        ":allow" => allow(repl, needed(":allow", rest)?)?,
+        ":save" => save(repl, needed(":save", rest)?, person)?,
         ":set" => set(repl, rest)?,
         ":clear" => say("\u{1b}[2J\u{1b}[H"),
         _ => return Ok(Done::Leave),
@@ -185,15 +196,64 @@ fn variables(repl: &Repl<'_, '_>, width: usize) {
     table::lines(&Table { title: String::new(), head, rows }).iter().for_each(|line| say(line));
 }
 
+/// `:time 20 exp(x)` evaluates twenty times.
 fn time(repl: &mut Repl<'_, '_>, text: &str, width: usize) -> Outcome {
+    let repeated = text.split_once(char::is_whitespace).and_then(|(n, rest)| Some((n.parse().ok()?, rest.trim())));
+    // `:time 2 * x` is an expression, not a count.
+    let begins = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || "_\"`#([".contains(c));
+    let (times, text): (usize, &str) = repeated.filter(|(n, rest)| *n > 0 && begins(rest)).unwrap_or((1, text));
     let answer = repl.eval(text, width)?;
-    answer.value.iter().for_each(super::draw::draw);
-    let seconds = answer.took.as_secs_f64();
-    say(&match seconds {
+    answer.value.iter().for_each(draw::draw);
+    let mut took = vec![answer.took.as_secs_f64()];
+    for _ in 1..times {
+        took.push(repl.again(text, width)?.as_secs_f64());
+    }
+    took.sort_by(f64::total_cmp);
+    let (first, middle, last) = (took[0], took[took.len() / 2], took[took.len() - 1]);
+    say(&match times {
+        1 => duration(first),
+        n => format!("{} in the middle of {n}, {} to {}", duration(middle), duration(first), duration(last)),
+    });
+    Ok(())
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
         s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),
         s => format!("{s:.2} s"),
-    });
+    }
+}
+
+/// Opens a text in the person's editor, and evaluates what comes back.
+fn edit(repl: &mut Repl<'_, '_>, name: &str, width: usize) -> Outcome {
+    let text = match name {
+        "" => repl.last_input().unwrap_or_default(),
+        name => repl.source(name)?.1,
+    };
+    let editor =
+        ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    let editor = editor.unwrap_or_else(|| "vi".to_string());
+    let folder = files::temporary_folder()?;
+    let path = folder.path().join("input.rhai");
+    files::write(&path, text.clone())?;
+    files::editor::edit(&editor, &path)?;
+    let edited = files::text(&path)?;
+    if edited.trim() == text.trim() {
+        say("nothing has changed");
+        return Ok(());
+    }
+    say(edited.trim_end());
+    repl.eval(&edited, width).map(|answer| answer.value.iter().for_each(draw::draw))
+}
+
+fn allow(repl: &Repl<'_, '_>, path: &str) -> Outcome {
+    let path = Path::new(path.trim_matches('"'));
+    if !files::exists(path) {
+        return Err(Error::file(format!("there is nothing at {}", path.display())).into());
+    }
+    repl.session().access().allow(path);
+    say(&format!("scripts may read {}", path.display()));
     Ok(())
 }
 
@@ -210,12 +270,25 @@ fn reload(repl: &mut Repl<'_, '_>) -> Outcome {
     Ok(())
 }
 
-fn save(repl: &Repl<'_, '_>, name: &str) -> Outcome {
+fn save(repl: &Repl<'_, '_>, name: &str, person: &dyn Person) -> Outcome {
     let name = if name.ends_with(".rhai") { name.to_string() } else { format!("{name}.rhai") };
     let path = Path::new(&name);
     let own = files::text(path).is_ok_and(|text| text.starts_with(SAVED));
-    if files::exists(path) && !own {
-        return Err(Error::file(format!("{name} exists already")).hint("choose another name, or remove it").into());
+    if files::exists(path) {
+        let what = if own { "an earlier session" } else { "no session of this prompt" };
+        match person.confirms(&format!("{name} exists already and is {what}: overwrite it?")) {
+            Some(true) => {}
+            // Nobody can be asked: what was saved from here before gives way, and nothing else.
+            None if own => {}
+            Some(false) => {
+                say("nothing was written");
+                return Ok(());
+            }
+            None => {
+                let e = Error::file(format!("{name} exists already"));
+                return Err(e.hint("choose another name, or remove it").into());
+            }
+        }
     }
     files::write(path, repl.script())?;
     say(&format!("{name} written; rhopo run {name} does it all again"));

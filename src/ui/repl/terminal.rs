@@ -1,6 +1,6 @@
 //! Reads lines, has them evaluated and draws the answers, on its own or in the middle of a run.
 
-use super::commands::{self, Done};
+use super::commands::{self, Done, Person};
 use super::draw::{draw, width};
 use super::line_helper::{LineHelper, Place};
 use crate::error::Error;
@@ -28,11 +28,13 @@ pub struct Terminal {
     history: Option<PathBuf>,
     /// Whether an input failed: what is piped in has an exit code.
     failed: Cell<bool>,
+    /// Steps that run before the next pause talks, as `next N` says.
+    passing: Cell<u64>,
 }
 
 impl Terminal {
     pub fn new() -> Self {
-        Self { editor: RefCell::default(), history: history(), failed: Cell::new(false) }
+        Self { editor: RefCell::default(), history: history(), failed: Cell::new(false), passing: Cell::new(0) }
     }
 
     /// Whether an input failed.
@@ -89,7 +91,10 @@ impl Terminal {
             match (place, line.trim()) {
                 (_, "") => {}
                 (Place::Pause, "continue") => return Verdict::Continue,
-                (Place::Pause, "next") => return Verdict::Step,
+                (Place::Pause, next) if steps(next).is_some() => {
+                    self.passing.set(steps(next).unwrap_or(1).saturating_sub(1));
+                    return Verdict::Step;
+                }
                 (Place::Pause, "stop") => return Verdict::Stop,
                 (_, command) if command.starts_with(':') => {
                     if self.command(repl, command) == Done::Leave {
@@ -161,17 +166,41 @@ impl Terminal {
     fn command(&self, repl: &mut Repl<'_, '_>, line: &str) -> Done {
         let mut done = Done::Stay;
         self.attempt(repl, |repl| {
-            done = commands::run(repl, line, width())?;
+            done = commands::run(repl, line, self)?;
             Ok(())
         });
         done
     }
 }
 
+impl Person for Terminal {
+    fn confirms(&self, question: &str) -> Option<bool> {
+        if !std::io::stdin().is_terminal() {
+            return None;
+        }
+        let mut editor = self.editor.borrow_mut();
+        let answer = editor.as_mut()?.readline(&format!("{question} [y/N] ")).unwrap_or_default();
+        Some(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}
+
+/// `next` is one step, `next 5` are five.
+fn steps(input: &str) -> Option<u64> {
+    match input.strip_prefix("next")?.trim() {
+        "" => Some(1),
+        count if input.starts_with("next ") => count.parse().ok().filter(|n| *n > 0),
+        _ => None,
+    }
+}
+
 impl Frontend for Terminal {
     fn talk(&self, repl: &mut Repl<'_, '_>) -> Verdict {
+        if self.passing.get() > 0 {
+            self.passing.set(self.passing.get() - 1);
+            return Verdict::Step;
+        }
         out::note(&format!(
-            "paused after step {}: the loop's variables are here; next (one more step), continue, stop",
+            "paused after step {}: the loop's variables are here; next [N] (one more step, or N), continue, stop",
             repl.session().step()
         ));
         self.converse(repl, Place::Pause)

@@ -2,12 +2,14 @@
 
 use super::{Explained, Input, LABEL, LAST, Repl};
 use crate::error::Error;
+use crate::files;
 use crate::run::session::Program;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::lex;
 use crate::script::lang::loader::{self, Source};
 use rhai::{AST, Caches, Dynamic, EvalAltResult, EvalContext, Expr, Position, Stmt, StmtBlock};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 impl Repl<'_, '_> {
@@ -25,10 +27,13 @@ impl Repl<'_, '_> {
         }
         let ast = self.compile(&source)?;
         self.console.state.warn(&source, &ast);
-        let value = match self.run(&ast, LABEL) {
+        let (access, typed) = (session.access().clone(), paths(&text));
+        let value = match access.allowing(&typed, || self.run(&ast, LABEL)) {
             Ok(value) => value,
             Err((done, e)) => {
-                self.keep_what_was_done(&text, &ast, done);
+                // A loop that was interrupted has done something too, and is part of the session.
+                let looped = e.interrupted && is_loop(&text, done);
+                self.keep_what_was_done(&text, &ast, done + usize::from(looped));
                 return Err(e);
             }
         };
@@ -48,12 +53,12 @@ impl Repl<'_, '_> {
 
     /// Of an input that failed, the statements before that: what they did stays.
     fn keep_what_was_done(&mut self, text: &str, ast: &AST, done: usize) {
-        let is_function = |at: &usize| ["fn ", "private fn "].iter().any(|begin| text[*at..].starts_with(begin));
-        let starts: Vec<usize> = lex::statements(text).into_iter().filter(|at| !is_function(at)).collect();
-        if starts.len() == ast.statements().len()
-            && let Some(&end) = starts.get(done)
-            && !text[..end].trim().is_empty()
-        {
+        let starts: Vec<usize> = lex::statements(text).into_iter().filter(|at| !is_function(text, *at)).collect();
+        if starts.len() != ast.statements().len() {
+            return;
+        }
+        let end = starts.get(done).copied().unwrap_or(text.len());
+        if !text[..end].trim().is_empty() {
             self.console.inputs.push(Input { text: text[..end].to_string(), value_at: None });
         }
     }
@@ -154,6 +159,26 @@ impl Repl<'_, '_> {
             }
         }
     }
+}
+
+/// Whether the statement behind the first `done` is a loop.
+fn is_loop(text: &str, done: usize) -> bool {
+    let starts: Vec<usize> = lex::statements(text).into_iter().filter(|at| !is_function(text, *at)).collect();
+    let begins = |word: &&str| starts.get(done).is_some_and(|&at| text[at..].starts_with(*word));
+    ["for ", "while ", "loop ", "do "].iter().any(begins)
+}
+
+fn is_function(text: &str, at: usize) -> bool {
+    ["fn ", "private fn "].iter().any(|begin| text[at..].starts_with(begin))
+}
+
+/// The paths that are written out in what a person types: that person may read them, and so may the input. `/` alone
+/// is more than anybody means.
+fn paths(text: &str) -> Vec<PathBuf> {
+    let pieces = lex::pieces(text);
+    let texts = pieces.iter().filter(|piece| piece.kind == lex::Kind::Text && piece.closed && piece.text.len() > 2);
+    let named = texts.map(|piece| PathBuf::from(&piece.text[1..piece.text.len() - 1]));
+    named.filter(|path| path.file_name().is_some() && files::exists(path)).collect()
 }
 
 /// Imports and constants: what functions see of a file.

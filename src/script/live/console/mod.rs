@@ -122,6 +122,23 @@ impl Repl<'_, '_> {
         Ok(Answer { value, took })
     }
 
+    /// How long an input takes that was evaluated before: no part of the session a second time.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn again(&mut self, text: &str, width: usize) -> Explained<Duration> {
+        let (inputs, said) = (self.console.inputs.len(), self.console.text.len());
+        let answer = self.eval(text, width);
+        self.console.inputs.truncate(inputs);
+        self.console.text.truncate(said);
+        Ok(answer?.took)
+    }
+
+    /// What was evaluated last.
+    pub fn last_input(&self) -> Option<String> {
+        self.console.inputs.last().map(|input| input.text.clone())
+    }
+
     /// Runs a script in these variables, from its first line to its last.
     ///
     /// # Errors
