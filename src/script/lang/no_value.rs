@@ -42,13 +42,18 @@ pub fn used(ast: &AST) -> Option<(Error, Position)> {
 /// function returns, or nothing that anybody looks at.
 fn is_used(call: &Expr, path: &[ASTNode]) -> bool {
     let mut inner = call;
-    for node in path.iter().rev().skip(1) {
+    for (i, node) in path.iter().enumerate().rev().skip(1) {
         match node {
+            // An expression alone is what its block gives, and within a text the block's value stands in it.
+            ASTNode::Stmt(Stmt::Expr(..)) => {}
+            ASTNode::Expr(Expr::Stmt(block)) => {
+                let outer = i.checked_sub(1).map(|outer| &path[outer]);
+                return block.len() == 1 && matches!(outer, Some(ASTNode::Expr(Expr::InterpolatedString(..))));
+            }
             // Behind the last point it is what the whole chain gives.
             ASTNode::Expr(outer @ (Expr::Dot(chain, ..) | Expr::Index(chain, ..))) if is(&chain.rhs, inner) => {
                 inner = outer;
             }
-            ASTNode::Expr(Expr::Stmt(..)) => return false,
             ASTNode::Expr(_) => return true,
             ASTNode::Stmt(Stmt::Var(..) | Stmt::Assignment(..) | Stmt::Return(..)) => return true,
             ASTNode::Stmt(Stmt::If(flow, _) | Stmt::While(flow, _)) => return is(&flow.expr, inner),
@@ -106,6 +111,7 @@ mod tests {
             "fn push(x) { x } let b = 1; let c = b.push();",
             "let m = #{ push: |x| x }; let c = m.push(1);",
             "push([], 1);",
+            "let a = []; let b = `${a.push(1); a.len()}`;",
         ] {
             assert_eq!(lines(text), None, "{text}");
         }
