@@ -161,8 +161,11 @@ fn bench_states_the_limits_and_how_near_to_them_each_phase_came() {
     assert_eq!(number(&line("tokens")[1]), 128.0 * 32.0);
     let floor_of = |name: &str| {
         let words = line(name);
-        let ([.., floor, unit, share, percent], seconds) = (&words[..], number(&words[1])) else { panic!("{out}") };
+        let ([.., floor, unit, share, percent, limit], seconds) = (&words[..], number(&words[1])) else {
+            panic!("{out}")
+        };
         assert!(unit == "s" && percent == "%" && words[2] == "s", "{out}");
+        assert!(["multiply-adds", "reading"].contains(&limit.as_str()), "{out}");
         let (floor, share) = (number(floor), number(share));
         // Both are rounded: the floor to a millisecond.
         assert!((share - 100.0 * floor / seconds).abs() < 0.5 + 0.1 / seconds, "{name}: {out}");
