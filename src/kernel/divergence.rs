@@ -6,9 +6,9 @@
 //! gradient are exactly 0.
 
 use super::awake::each_pair;
-use super::gemm::{Mat, Packed, Start, matmul, matmul_packed};
+use super::gemm::Packed;
 use super::host;
-use super::logprob::{LmHead, Logits, ROWS, Targets, plain_logits};
+use super::logprob::{LmHead, Logits, Pull, ROWS, Targets, plain_logits};
 use super::op::Operation;
 use super::simd::{exp, max, simd, sum_by};
 use super::tape::{Grads, Tape, Var};
@@ -56,21 +56,18 @@ impl Operation<4> for LinearKl {
         let mut upstream = vec![0.0; stats.len()];
         self.targets.rows.iter().zip(&*host::read(dy)?).for_each(|(&row, dy)| upstream[row as usize] += dy);
         let [hv, wv, other_hv, other_wv] = inputs;
-        let (rows, width) = hv.value.dims2()?;
         let (hidden, weight) = (host::read(hv.tensor()?)?, host::read(wv.tensor()?)?);
         let (other_hidden, other_weight) = (host::read(other_hv.tensor()?)?, host::read(other_wv.tensor()?)?);
         let own = Logits::new(grads.tape(), &hidden, (wv, &weight), self.softcap)?;
         let other = Logits::new(grads.tape(), &other_hidden, (other_wv, &other_weight), self.other)?;
         let scale = (1.0 / self.targets.temperature) as f32;
-        let mut dh = vec![0.0; rows * width];
-        let [mut packed, mut other_packed, mut turned] = [const { Packed::scratch() }; 3];
+        let mut pull = Pull::new(hv, wv)?;
+        let [mut packed, mut other_packed] = [const { Packed::scratch() }; 2];
         let [mut dz, mut z] = [const { Vec::new() }; 2];
         for columns in own.columns() {
             let (own, other) = (own.block(columns.clone(), &mut packed), other.block(columns, &mut other_packed));
             let n = own.columns.len();
-            if hv.needs_grad() {
-                turned.fill(own.weight());
-            }
+            pull.turn(&own);
             for (own_chunk, other) in own.chunks().zip(other.chunks()) {
                 grads.tape().stop().check()?;
                 own_chunk.logits(&mut dz);
@@ -86,18 +83,10 @@ impl Operation<4> for LinearKl {
                     }
                 });
                 own_chunk.uncap(&mut dz, &capped);
-                let dz = Mat::new(&dz, own_chunk.rows.len(), n);
-                if hv.needs_grad() {
-                    let part = &mut dh[own_chunk.rows.start * width..own_chunk.rows.end * width];
-                    matmul_packed(dz, &turned, part, width, Start::Accumulate);
-                }
-                grads.accumulate(wv, |dw| {
-                    let part = &mut dw[own.columns.start * width..own.columns.end * width];
-                    matmul(dz.t(), own_chunk.hidden(), part, width, Start::Accumulate);
-                })?;
+                pull.add(&own_chunk, &dz, grads)?;
             }
         }
-        grads.add_owned(hv, host::tensor(dh, &[rows, width])?)
+        pull.finish(grads)
     }
 
     /// All logits at once.

@@ -92,31 +92,20 @@ impl Operation<2> for LinearLogprob {
     fn backward(&self, ([hv, wv], found): &Self::Saved, dy: &Tensor, grads: &mut Grads) -> Result<()> {
         let stats = found.get().expect("the forward pass found it");
         let upstream = Upstream::new(&self.targets, &host::read(dy)?, stats.rows.len());
-        let (rows, width) = hv.value.dims2()?;
         let (hidden, weight) = (host::read(hv.tensor()?)?, host::read(wv.tensor()?)?);
         let logits = Logits::new(grads.tape(), &hidden, (wv, &weight), self.softcap)?;
-        let mut dh = vec![0.0; rows * width];
-        let (mut packed, mut turned, mut dz) = (Packed::scratch(), Packed::scratch(), Vec::new());
+        let mut pull = Pull::new(hv, wv)?;
+        let (mut packed, mut dz) = (Packed::scratch(), Vec::new());
         for columns in logits.columns() {
             let block = logits.block(columns, &mut packed);
-            if hv.needs_grad() {
-                turned.fill(block.weight());
-            }
+            pull.turn(&block);
             for chunk in block.chunks() {
                 grads.tape().stop().check()?;
                 chunk.logits_grad(stats, &upstream, &self.targets, &mut dz);
-                let dz = Mat::new(&dz, chunk.rows.len(), block.columns.len());
-                if hv.needs_grad() {
-                    let part = &mut dh[chunk.rows.start * width..chunk.rows.end * width];
-                    matmul_packed(dz, &turned, part, width, Start::Accumulate);
-                }
-                grads.accumulate(wv, |dw| {
-                    let part = &mut dw[block.columns.start * width..block.columns.end * width];
-                    matmul(dz.t(), chunk.hidden(), part, width, Start::Accumulate);
-                })?;
+                pull.add(&chunk, &dz, grads)?;
             }
         }
-        grads.add_owned(hv, host::tensor(dh, &[rows, width])?)
+        pull.finish(grads)
     }
 
     /// All logits at once.
@@ -257,10 +246,6 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    pub(super) fn weight(&self) -> Mat<'_> {
-        Mat::new(self.w, self.columns.len(), self.width)
-    }
-
     /// Chunks of nearly one size, in whole tiles, and where a block is as wide as can be in what one task walks over.
     pub(super) fn chunks(&self) -> impl Iterator<Item = Chunk<'_>> {
         let rows = self.h.len() / self.width;
@@ -276,8 +261,51 @@ pub(super) struct Chunk<'a> {
     block: &'a Block<'a>,
 }
 
+/// What gradients of the logits, chunk by chunk, come to: ∂h `[U,H]`, and ∂W where it is gathered.
+pub(super) struct Pull<'a> {
+    hidden: &'a Var,
+    weight: &'a Var,
+    width: usize,
+    dh: Vec<f32>,
+    /// A block's part of W, packed for ∂h.
+    turned: Packed,
+}
+
+impl<'a> Pull<'a> {
+    pub(super) fn new(hidden: &'a Var, weight: &'a Var) -> Result<Self> {
+        let (rows, width) = hidden.value.dims2()?;
+        Ok(Self { hidden, weight, width, dh: vec![0.0; rows * width], turned: Packed::scratch() })
+    }
+
+    /// Before the chunks of a block.
+    pub(super) fn turn(&mut self, block: &Block) {
+        if self.hidden.needs_grad() {
+            self.turned.fill(Mat::new(block.w, block.columns.len(), block.width));
+        }
+    }
+
+    /// `dz` is the gradient of a chunk of that block, row-major.
+    pub(super) fn add(&mut self, chunk: &Chunk, dz: &[f32], grads: &mut Grads) -> Result<()> {
+        let (rows, columns, width) = (&chunk.rows, &chunk.block.columns, self.width);
+        let dz = Mat::new(dz, rows.len(), columns.len());
+        if self.hidden.needs_grad() {
+            let part = &mut self.dh[rows.start * width..rows.end * width];
+            matmul_packed(dz, &self.turned, part, width, Start::Accumulate);
+        }
+        grads.accumulate(self.weight, |dw| {
+            let part = &mut dw[columns.start * width..columns.end * width];
+            matmul(dz.t(), chunk.hidden(), part, width, Start::Accumulate);
+        })
+    }
+
+    pub(super) fn finish(self, grads: &mut Grads) -> Result<()> {
+        let rows = self.dh.len() / self.width;
+        grads.add_owned(self.hidden, host::tensor(self.dh, &[rows, self.width])?)
+    }
+}
+
 impl<'a> Chunk<'a> {
-    pub(super) fn hidden(&self) -> Mat<'a> {
+    fn hidden(&self) -> Mat<'a> {
         let Block { h, width, .. } = self.block;
         Mat::new(&h[self.rows.start * width..self.rows.end * width], self.rows.len(), *width)
     }
