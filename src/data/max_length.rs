@@ -51,17 +51,10 @@ impl MaxLength {
     }
 }
 
-/// How errors of rows that are too long begin their hints.
-const TOO_LONG: &str = "shorten the row, or say what becomes of such rows";
-
 /// The error for a row that is too long.
 pub(super) fn too_long(what: String) -> Error {
-    Error::value(what).hint(format!("{TOO_LONG}: max_length \"drop\" leaves them out, \"cut\" ends them there"))
-}
-
-/// Whether an error is one of those.
-pub(super) fn is_length(e: &Error) -> bool {
-    e.hint.as_deref().is_some_and(|hint| hint.starts_with(TOO_LONG))
+    let hint = "shorten the row, or say what becomes of such rows: max_length \"drop\" leaves them out, \"cut\" ends them there";
+    Error::value(what).hint(hint)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ pub mod stored;
 pub mod task;
 pub mod user;
 
+#[cfg(test)]
+mod encode_tests;
+
 pub use batch::{Batch, Column};
 pub use dataset::Dataset;
 pub use encode::{Demo, Pair};
