@@ -56,7 +56,7 @@ pub fn write(panels: &[Panel], path: &Path) -> Result<()> {
 }
 
 /// Grey where there is no number.
-fn colour(x: f64, largest: f64) -> RGBColor {
+pub(super) fn colour(x: f64, largest: f64) -> RGBColor {
     if !x.is_finite() {
         return RGBColor(128, 128, 128);
     }

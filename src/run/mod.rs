@@ -3,6 +3,7 @@
 pub mod access;
 pub mod bench;
 pub mod check;
+pub mod comparison;
 pub mod converse;
 pub mod device;
 pub mod report;

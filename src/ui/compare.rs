@@ -1,20 +1,24 @@
-//! `rhopo compare`: several objectives on one frozen batch. The comparison itself is a script, `compare.rhai`.
+//! `rhopo compare`: several objectives on one frozen batch. The comparison itself is a script
+//! (`script/tools/compare.rhai`), its picture is `run/comparison.rs`.
 
 use crate::run::Launch;
 use crate::run::access::Access;
 use crate::script::builder::HostBuilder;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Loader;
+use crate::script::tools::compare::{self, Objectives};
 use crate::ui::limits::own_folder;
+use crate::ui::out;
 use crate::ui::progress::Progress;
+use crate::ui::run::assignment;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
-use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-const COMPARISON: &str = include_str!("compare.rhai");
+/// Steps between the policy that sampled and the one that is compared: enough that ratios leave the clip range.
+const STALE: u32 = 4;
 
 /// Options of `rhopo compare`.
 #[derive(Debug, Clone, clap::Args)]
@@ -22,13 +26,20 @@ pub struct CompareArgs {
     /// Files, scripts of ./scripts, or ones that rhopo brings along
     #[arg(value_name = "NAME|FILE", required = true)]
     pub scripts: Vec<String>,
+    /// Hyper-parameters to change, in every script that has them
+    #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
+    pub set: Vec<(String, String)>,
     /// The batch, as b.save writes it [default: pairs sampled from the model]
     #[arg(long, value_name = "FILE")]
     pub batch: Option<PathBuf>,
+    /// Optimizer steps that the policy goes on from the one that sampled, so that its ratios are not 1; 0 is on-policy
+    /// [default: 4, with --batch 0]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub stale: Option<u32>,
     /// Whose gradients are compared: a folder, a built-in model, or a model on the hub
     #[arg(long, default_value = "tiny")]
     pub model: String,
-    /// The picture of every cell's gradient
+    /// The picture: numbers and cosines, and every cell's gradient
     #[arg(long, value_name = "FILE", default_value = "compare.svg")]
     pub svg: PathBuf,
     #[arg(long, default_value_t = 0)]
@@ -44,21 +55,37 @@ pub fn compare(args: CompareArgs) -> ExitCode {
 }
 
 fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
-    // An unknown script is a mistake of the command line and not of the comparison.
-    args.scripts.iter().try_for_each(|script| loader.find(script).map(drop))?;
-    let text = |path: &PathBuf| path.display().to_string();
-    let mut sets = vec![
-        ("scripts".to_string(), Value::from(args.scripts.clone()).to_string()),
-        ("model".to_string(), args.model.clone()),
-        ("svg".to_string(), text(&args.svg)),
-    ];
-    sets.extend(args.batch.as_ref().map(|path| ("batch".to_string(), text(path))));
-    let named: Vec<PathBuf> = args.batch.iter().cloned().chain([PathBuf::from(&args.model)]).collect();
-    let folders = args.scripts.iter().filter_map(|script| own_folder(script));
-    let access = Access::confined(args.svg.parent(), &named.into_iter().chain(folders).collect::<Vec<_>>());
-    let mut launch = Launch { access, seed: Some(args.seed), sets, ..Launch::default() };
+    let access = access(args);
+    let sets = arguments(args, loader, &access)?;
+    let mut launch = Launch { access: access.clone(), seed: Some(args.seed), sets, ..Launch::default() };
     Progress::attach(&mut launch, false);
     launch.interrupt.install(|_| {})?;
-    let host = HostBuilder::new().launch(launch).loader(loader).build();
-    host.run(&loader.keep("compare.rhai".into(), COMPARISON.into()))
+    access.write(&args.svg)?;
+    let found = compare::compare(&HostBuilder::new().launch(launch).loader(loader).build())?;
+    found.write(&args.svg)?;
+    out::line(&format!("\npicture: {}", args.svg.display()));
+    Ok(())
+}
+
+/// What the comparison may reach: what the command line names, and the scripts' own folders.
+fn access(args: &CompareArgs) -> Access {
+    let named: Vec<PathBuf> = args.batch.iter().cloned().chain([PathBuf::from(&args.model)]).collect();
+    let folders = args.scripts.iter().filter_map(|script| own_folder(script));
+    Access::confined(args.svg.parent(), &named.into_iter().chain(folders).collect::<Vec<_>>())
+}
+
+/// What the comparison is told.
+fn arguments(args: &CompareArgs, loader: &Rc<Loader>, access: &Access) -> Result<Vec<(String, String)>, Diagnostic> {
+    let host = HostBuilder::new().launch(Launch { access: access.clone(), ..Launch::default() }).loader(loader).build();
+    let mut objectives = Objectives::read(&host, &args.scripts)?;
+    for (name, text) in &args.set {
+        if let Some(note) = objectives.set(name, text, args.batch.is_none())? {
+            out::note(&note);
+        }
+    }
+    let stale = args.stale.unwrap_or(if args.batch.is_some() { 0 } else { STALE });
+    let mut sets = objectives.arguments()?;
+    sets.extend([("model".to_string(), args.model.clone()), ("stale".to_string(), stale.to_string())]);
+    sets.extend(args.batch.as_ref().map(|path| ("batch".to_string(), path.display().to_string())));
+    Ok(sets)
 }

@@ -132,7 +132,7 @@ fn tell(press: Press, bar: &ProgressBar) {
     }
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_string(), value.to_string())),
         _ => Err("expected NAME=VALUE; the script's name goes before --set".to_string()),

@@ -1,16 +1,16 @@
-//! The commands beside `run`, as a person calls them: `new`, `doc`, `test`, `check`, `compare`, `definitions`.
+//! The commands beside `run`, as a person calls them: `new`, `doc`, `test`, `check`, `definitions`.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(super) struct Said {
+    pub(super) code: i32,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
-fn rhopo(dir: &Path, args: &[&str]) -> Said {
+pub(super) fn rhopo(dir: &Path, args: &[&str]) -> Said {
     let out = Command::new(env!("CARGO_BIN_EXE_rhopo")).current_dir(dir).args(args).output().expect("rhopo starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     let said = Said { code: out.status.code().expect("a code"), out: text(out.stdout), err: text(out.stderr) };
@@ -18,7 +18,7 @@ fn rhopo(dir: &Path, args: &[&str]) -> Said {
     said
 }
 
-fn well(dir: &Path, args: &[&str]) -> String {
+pub(super) fn well(dir: &Path, args: &[&str]) -> String {
     let said = rhopo(dir, args);
     assert_eq!(said.code, 0, "{args:?}: {}", said.err);
     said.out
@@ -104,23 +104,6 @@ fn check_prints_findings_for_people_and_for_editors() {
     let finding: serde_json::Value = serde_json::from_str(said.out.trim()).expect("one line of JSON");
     assert_eq!((finding["line"].as_u64(), finding["hint"].as_str()), (Some(2), Some("did you mean `sigmoid`?")));
     assert_eq!(rhopo(dir.path(), &["check", "none"]).code, 1);
-}
-
-#[test]
-fn compare_finds_like_objectives_alike() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let script =
-        "fn loss(logp, b, cfg) { 2.0 * mean(seq_sum(logp * b.advantage, b.mask)) }\nlet cfg = args(#{ a: 1 });\n";
-    fs::write(dir.path().join("against.rhai"), script).expect("written");
-    let said = rhopo(dir.path(), &["compare", "reinforce", "against.rhai", "ppo_ptx"]);
-    assert_eq!(said.code, 0, "{}", said.err);
-    let cosines: Vec<&str> = said.out.lines().skip_while(|line| !line.starts_with("cosines")).skip(2).take(2).collect();
-    let row = |i: usize| cosines[i].split_whitespace().skip(1).collect::<Vec<_>>();
-    // Twice the objective with the other sign.
-    assert_eq!((row(0), row(1)), (vec!["1.0", "-1.0"], vec!["-1.0", "1.0"]), "{}", said.out);
-    assert!(said.out.contains("ppo_ptx: ") && said.out.contains("∂loss/∂logp of row 0: "), "{}", said.out);
-    let svg = fs::read_to_string(dir.path().join("compare.svg")).expect("drawn");
-    assert!(svg.contains("reinforce (largest"), "{svg}");
 }
 
 #[test]

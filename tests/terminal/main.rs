@@ -5,6 +5,7 @@ mod common;
 
 mod cli;
 mod commands;
+mod compare;
 #[cfg(all(feature = "emulate", unix))]
 mod device_run;
 mod live;

@@ -65,7 +65,10 @@ pub fn overridden(session: &Session, defaults: Map) -> Result<Map> {
 }
 
 /// Reads an override as the type of its default.
-fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
+///
+/// # Errors
+/// A text that is no value of that type.
+pub fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
     let wrong = |want: &str| {
         let e = Error::value(format!("--set {name}={text}: expected {want}, as its default is {}", describe(default)));
         match default.is_int() && text.parse::<FLOAT>().is_ok() {

@@ -2,6 +2,7 @@
 //! own. Above the host.
 
 pub mod check;
+pub mod compare;
 pub mod definitions;
 pub mod pages;
 pub mod repl_host;

@@ -2,6 +2,7 @@
 //! Owns findings and their order; what the language itself refuses is `diagnostics`' to word.
 
 mod calls;
+pub mod columns;
 mod finding;
 mod hyper;
 mod objective;

@@ -1,16 +1,16 @@
 //! The objective: columns that nothing sets, and what `loss` does on small random rows (`objective.rhai`).
 
+use super::columns::{self, FILL, LOSS, batch_parameter};
 use super::finding::Finding;
-use super::walk::{expressions, imported, property};
+use super::walk::imported;
 use crate::script::host::Host;
 use crate::script::lang::loader::Source;
 use crate::script::lang::messages::did_you_mean;
 use crate::script::lang::value::to_json;
-use rhai::{AST, ASTNode, Expr, Position, Stmt};
+use rhai::{AST, Position};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-const LOSS: &str = "loss";
 const TRIAL: &str = include_str!("objective.rhai");
 /// A line of the header that promises what the first on-policy gradient is.
 const PROMISE: &str = "//! On-policy: policy-gradient";
@@ -18,19 +18,14 @@ const PROMISE: &str = "//! On-policy: policy-gradient";
 const NATIVE: [&str; 11] =
     ["mask", "old_logprob", "length", "finished", "text", "prompt", "label", "turn", "turns", "messages", "rollin"];
 
-/// What a batch has beside columns.
-const PROPERTIES: [&str; 1] = ["rows"];
-
 pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
     let Some(batch) = batch_parameter(ast) else { return Vec::new() };
-    let read = columns_read(ast, &batch);
-    let mut set = columns_set(ast);
-    imported(host, source, ast).iter().for_each(|module| set.extend(columns_set(module)));
+    let read = columns::read(ast, &batch);
+    let mut set = columns::set(ast);
+    imported(host, source, ast).iter().for_each(|module| set.extend(columns::set(module)));
     let trains = source.text.contains("open_run(");
     let known: Vec<&str> = NATIVE.into_iter().chain(set.iter().map(String::as_str)).collect();
-    let missing = read
-        .iter()
-        .filter(|(name, _)| trains && !known.contains(&name.as_str()) && !PROPERTIES.contains(&name.as_str()));
+    let missing = read.iter().filter(|(name, _)| trains && !known.contains(&name.as_str()));
     let missing: Vec<Finding> = missing
         .map(|(name, pos)| {
             let hint = did_you_mean(name, &known).unwrap_or_else(|| format!("set it in the loop: {batch}.{name} = …"));
@@ -47,49 +42,14 @@ pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
     }
     // What a module reads off a batch, the closures of a table of methods for instance, must be there as well.
     let elsewhere: Vec<(String, Position)> =
-        imported(host, source, ast).into_iter().flat_map(|module| columns_read(&module, &batch)).collect();
+        imported(host, source, ast).into_iter().flat_map(|module| columns::read(&module, &batch)).collect();
     tried(host, source, &read, &elsewhere)
-}
-
-/// What the second parameter of `loss(logp, b, cfg)` is called.
-fn batch_parameter(ast: &AST) -> Option<String> {
-    let loss = ast.iter_functions().find(|f| f.name == LOSS && f.params.len() == 3)?;
-    loss.params.get(1).map(ToString::to_string)
-}
-
-fn columns_read(ast: &AST, batch: &str) -> Vec<(String, Position)> {
-    let mut read: Vec<(String, Position)> = Vec::new();
-    expressions(&ast.clone_functions_only(), &mut |expr| {
-        if let Expr::Dot(dot, ..) = expr
-            && let (Expr::Variable(variable, ..), Some((name, pos))) = (&dot.lhs, property(&dot.rhs))
-            && variable.1 == batch
-            && !read.iter().any(|(known, _)| known == name)
-        {
-            read.push((name.to_string(), pos));
-        }
-    });
-    read
-}
-
-fn columns_set(ast: &AST) -> BTreeSet<String> {
-    let mut set = BTreeSet::new();
-    ast.walk(&mut |path: &[ASTNode]| {
-        if let Some(ASTNode::Stmt(Stmt::Assignment(assignment))) = path.last()
-            && let Expr::Dot(dot, ..) = &assignment.1.lhs
-            && let Some((name, _)) = property(&dot.rhs)
-        {
-            set.insert(name.to_string());
-        }
-        true
-    });
-    set
 }
 
 /// Runs the trial and puts its outcome in words, at the place of `fn loss`.
 fn tried(host: &Host, source: &Source, read: &[(String, Position)], elsewhere: &[(String, Position)]) -> Vec<Finding> {
-    let names = |read: &[(String, Position)]| -> BTreeSet<String> {
-        read.iter().map(|(name, _)| name.clone()).filter(|name| !PROPERTIES.contains(&name.as_str())).collect()
-    };
+    let names =
+        |read: &[(String, Position)]| -> BTreeSet<String> { read.iter().map(|(name, _)| name.clone()).collect() };
     let columns = names(read);
     let also: Vec<String> = names(elsewhere).difference(&columns).cloned().collect();
     let paired = source.text.contains("pair_") || source.text.contains("pairing::");
@@ -107,7 +67,7 @@ fn tried(host: &Host, source: &Source, read: &[(String, Position)], elsewhere: &
     let head = format!(
         "let name = {name}; let columns = {columns}; let also = {also}; let unit = {unit}; let declared = {declared}; let promised = {promised};\n"
     );
-    let trial = Source { label: "rhopo check".into(), text: head + TRIAL };
+    let trial = Source { label: "rhopo check".into(), text: head + FILL + TRIAL };
     let line = source.text.lines().position(|line| line.starts_with("fn loss(")).map_or(1, |line| line + 1);
     let place = Position::new(u16::try_from(line).unwrap_or(u16::MAX), 4);
     let codes = match host.eval(&trial) {

@@ -1,0 +1,99 @@
+//! Columns of a batch: which of them functions read, which a script sets, and how to fill one by its name
+//! (`columns.rhai`). Owns no judgement.
+
+use super::walk::{expressions, imported, property};
+use crate::script::host::Host;
+use crate::script::lang::loader::Source;
+use rhai::{AST, ASTNode, Expr, Position, Stmt};
+use std::collections::BTreeSet;
+
+pub const LOSS: &str = "loss";
+/// `fn column(name, logp, mask)` in Rhai.
+pub const FILL: &str = include_str!("columns.rhai");
+/// What a batch has beside columns.
+const PROPERTIES: [&str; 1] = ["rows"];
+/// How Rhai begins the names of closures.
+const CLOSURE: &str = "anon$";
+
+/// What the second parameter of `loss(logp, b, cfg)` is called.
+pub fn batch_parameter(ast: &AST) -> Option<String> {
+    let loss = ast.iter_functions().find(|f| f.name == LOSS && f.params.len() == 3)?;
+    loss.params.get(1).map(ToString::to_string)
+}
+
+/// The columns that functions read of what they call `batch`, each where it is read first.
+pub fn read(ast: &AST, batch: &str) -> Vec<(String, Position)> {
+    let mut read: Vec<(String, Position)> = Vec::new();
+    expressions(&ast.clone_functions_only(), &mut |expr| {
+        if let Expr::Dot(dot, ..) = expr
+            && let (Expr::Variable(variable, ..), Some((name, pos))) = (&dot.lhs, property(&dot.rhs))
+            && variable.1 == batch
+            && !PROPERTIES.contains(&name)
+            && !read.iter().any(|(known, _)| known == name)
+        {
+            read.push((name.to_string(), pos));
+        }
+    });
+    read
+}
+
+/// The columns that a script sets, of whatever batch.
+pub fn set(ast: &AST) -> BTreeSet<String> {
+    let mut set = BTreeSet::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Stmt(Stmt::Assignment(assignment))) = path.last()
+            && let Expr::Dot(dot, ..) = &assignment.1.lhs
+            && let Some((name, _)) = property(&dot.rhs)
+        {
+            set.insert(name.to_string());
+        }
+        true
+    });
+    set
+}
+
+/// The columns that `loss` reads, itself or through what it calls.
+pub fn of_loss(host: &Host, source: &Source, ast: &AST) -> BTreeSet<String> {
+    let Some(batch) = batch_parameter(ast) else { return BTreeSet::new() };
+    let read = reached(host, source, ast).iter().flat_map(|part| read(part, &batch)).collect::<Vec<_>>();
+    read.into_iter().map(|(name, _)| name).collect()
+}
+
+/// What `loss` and the functions that it leads to read off anything: hyper-parameters among others.
+pub fn properties_of_loss(host: &Host, source: &Source, ast: &AST) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for part in reached(host, source, ast) {
+        expressions(&part, &mut |expr| match expr {
+            Expr::Property(property, _) => drop(found.insert(property.2.to_string())),
+            Expr::StringConstant(text, _) => drop(found.insert(text.to_string())),
+            _ => {}
+        });
+    }
+    found
+}
+
+/// The functions that `loss` leads to, of the script and of each module. A closure may be called by anybody.
+fn reached(host: &Host, source: &Source, ast: &AST) -> Vec<AST> {
+    let asts: Vec<AST> = std::iter::once(ast.clone()).chain(imported(host, source, ast)).collect();
+    let mut names = BTreeSet::from([LOSS.to_string()]);
+    loop {
+        let within = |ast: &AST| {
+            let mut part = ast.clone_functions_only();
+            part.retain_functions(|_, _, name, _| names.contains(name) || name.starts_with(CLOSURE));
+            part
+        };
+        let parts: Vec<AST> = asts.iter().map(within).collect();
+        let mut called = BTreeSet::new();
+        for part in &parts {
+            expressions(part, &mut |expr| {
+                if let Expr::FnCall(call, _) | Expr::MethodCall(call, _) = expr {
+                    called.insert(call.name.to_string());
+                }
+            });
+        }
+        if called.is_subset(&names) {
+            return parts;
+        }
+        names.extend(called);
+    }
+}
