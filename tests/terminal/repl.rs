@@ -72,10 +72,10 @@ fn a_session_from_the_first_sample_to_a_script() {
     t.enter("b.reward = b.text.map(|t| if t == \"2\" { 1.0 } else { t.len() * 0.1 });");
     t.enter("b.advantage = advantage::group(b.reward, 4);");
     t.answer("b.advantage", "Tensor [8,1] f32 cpu");
-    // Nothing is evaluated before the brace closes.
+    // Nothing is evaluated before the brace closes, and the lines within are indented.
     t.enter("fn loss(logp, b) {");
-    t.enter("    let ratio = exp(logp - b.old_logprob);");
-    t.enter("    -seq_mean(ratio * b.advantage, b.mask)");
+    t.enter("let ratio = exp(logp - b.old_logprob);");
+    t.enter("-seq_mean(ratio * b.advantage, b.mask)");
     t.enter("}");
     t.enter("let opt = adamw(policy, #{ lr: 1e-4 });");
     t.answer("opt.step(loss(logprob(policy, b), b))", "grad_norm: ");
@@ -257,4 +257,23 @@ fn an_input_is_edited_and_timed_over_and_over() {
     assert!(said.contains("let x = 50;") && said.contains("52"), "{said}");
     let said = lines_piped(dir.path(), &["let n = [];", ":time 5 n.push(1)", "n.len() + 100", ":time 2 * 3"], &[]);
     assert!(said.contains("in the middle of 5") && said.contains("105") && said.contains('6'), "{said}");
+}
+
+#[test]
+fn an_input_that_goes_on_is_indented() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut t = repl(dir.path());
+    for line in ["fn f(x) {", "if x {", "let pair = [", "1,", "", "2", "];", "pair[0]", "} else {", "`a"] {
+        t.enter(line);
+    }
+    // Within a text nothing is put in; a space typed by hand stays.
+    for line in ["b`", " + `c`", "}", "}"] {
+        t.enter(line);
+    }
+    t.answer("f(true) + 6999", "7000");
+    t.answer(":save session", "session.rhai written");
+    let saved = fs::read_to_string(dir.path().join("session.rhai")).expect("saved");
+    let inner = "        let pair = [\n            1,\n\n            2\n        ];\n        pair[0]\n";
+    let whole = format!("fn f(x) {{\n    if x {{\n{inner}    }} else {{\n        `a\nb`\n         + `c`\n    }}\n}}\n");
+    assert!(saved.contains(&whole), "{saved}");
 }

@@ -2,6 +2,7 @@
 //! Owns no knowledge of names: `script/live/console/complete.rs` does.
 
 use super::commands;
+use super::indent::Indent;
 use crate::script::lang::lex::{self, Kind};
 use crate::script::live::console::Repl;
 use crate::script::live::console::complete::{self, Known};
@@ -32,13 +33,15 @@ pub struct LineHelper {
     known: Known,
     colours: bool,
     history: HistoryHinter,
+    indent: Indent,
     /// Whether the lines read so far are the beginning of an input.
     unfinished: Cell<bool>,
 }
 
 impl LineHelper {
-    pub fn new(colours: bool) -> Self {
-        Self { known: Known::default(), colours, history: HistoryHinter {}, unfinished: Cell::new(false) }
+    pub fn new(colours: bool, indent: Indent) -> Self {
+        let (known, history) = (Known::default(), HistoryHinter {});
+        Self { known, colours, history, indent, unfinished: Cell::new(false) }
     }
 
     /// Whether reading stopped in the middle of an input.
@@ -67,7 +70,10 @@ impl Completer for LineHelper {
     type Candidate = String;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok(complete::candidates(line, at, &self.known))
+        Ok(match self.indent.waiting(at) {
+            Some((from, text)) => (from, vec![text]),
+            None => complete::candidates(line, at, &self.known),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod draw;
+mod indent;
 mod plot;
 pub(super) mod terminal;
 pub(super) mod line_helper;

@@ -2,6 +2,7 @@
 
 use super::commands::{self, Done, Person};
 use super::draw::{draw, width};
+use super::indent::{self, Indent};
 use super::line_helper::{LineHelper, Place};
 use crate::error::Error;
 use crate::files::{self, history};
@@ -14,7 +15,7 @@ use crate::ui::terminal::{colours, report};
 use rustyline::config::{BellStyle, CompletionType, Config};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
-use rustyline::{Cmd, Editor, KeyEvent, Movement};
+use rustyline::{Cmd, Editor, EventHandler, KeyEvent, Movement};
 use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
@@ -53,7 +54,11 @@ impl Terminal {
         let mut editor = Editor::with_config(config)?;
         // What was typed goes, and what was typed ahead stays: an interruption of the editor would lose it.
         editor.bind_sequence(KeyEvent::ctrl('c'), Cmd::Kill(Movement::WholeBuffer));
-        editor.set_helper(Some(LineHelper::new(colours(&std::io::stdout()))));
+        let indent = Indent::default();
+        for key in indent::KEYS {
+            editor.bind_sequence(key, EventHandler::Conditional(Box::new(indent.clone())));
+        }
+        editor.set_helper(Some(LineHelper::new(colours(&std::io::stdout()), indent)));
         if let Some(path) = &self.history {
             history::load(editor.history_mut(), path);
         }
