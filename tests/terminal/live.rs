@@ -158,6 +158,78 @@ fn modules_and_other_scripts_follow_as_well() {
     metric(dir, |line| line["own"] == 7.0 && line["other"] == 14.0);
 }
 
+const ASKING: &str = "let cfg = args(#{ task: \"t.rhai\", steps: 100000 });\nlet run = open_run(cfg);\n\
+                      let task = load_task(cfg.task);\nfor step in run.steps(cfg.steps) {\n    \
+                      let mark = task.prompts(2).to_array()[0].mark;\n    \
+                      let b = batch(#{ prompt: [\"1+1=\", \"1+1=\"], text: [\"2\", \"3\"] });\n    \
+                      run.log(#{ mark: mark, reward: mean(task.score(b)) });\n    sleep(0.02);\n}\n";
+
+/// A task whose prompts have this mark, and whose answers are worth `score`.
+fn task(mark: i32, score: &str) -> String {
+    let prompts = "let all = []; for i in 0..n { all.push(#{ prompt: \"1+1=\", mark: MARK }); } all";
+    let prompts = prompts.replace("MARK", &mark.to_string());
+    format!("fn prompts(n) {{ {prompts} }}\nfn score(b) {{ {score} }}\n")
+}
+
+#[test]
+fn an_edited_task_file_is_read_again_between_steps() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    fs::write(dir.join("own.rhai"), ASKING).expect("written");
+    let write = |text: &str| fs::write(dir.join("t.rhai"), text).expect("written");
+    write(&task(1, "b.text.map(|t| 1.0)"));
+    let _running = start(dir, &[]);
+    metric(dir, |line| line["mark"] == 1.0 && line["reward"] == 1.0);
+    let edited = task(5, "b.text.map(|t| 2.0)");
+    write(&edited);
+    let seen = metric(dir, |line| line["mark"] == 5.0 && line["reward"] == 2.0);
+    said(dir, "t.rhai was read again (task-");
+    let kept = fs::read_dir(dir.join("out"))
+        .expect("a folder")
+        .filter_map(|entry| entry.ok())
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("task-"));
+    assert_eq!(fs::read_to_string(kept.expect("kept").path()).expect("text"), edited, "{seen}");
+    // What does not parse, what lacks a function, and what fails when it is called: the old task stays.
+    let goes_on = |reward: f64| {
+        let alive = last_step(dir);
+        metric(dir, |line| line["step"].as_u64() > Some(alive + 2) && line["reward"] == reward && line["mark"] == 5.0);
+    };
+    write("fn prompts(n) { [ }\nfn score(b) { 1 }\n");
+    said(dir, "; it goes on as it was");
+    goes_on(2.0);
+    write("fn prompts(n) { [] }\n");
+    said(dir, "t.rhai has no reward; it goes on as it was");
+    goes_on(2.0);
+    write(&task(6, "b.nothing"));
+    said(dir, "t.rhai, line 2: ");
+    said(dir, "; it goes back to what it was");
+    goes_on(2.0);
+    write(&task(6, "[1.0]"));
+    goes_on(2.0);
+    write(&task(5, "b.text.map(|t| 7.0)"));
+    goes_on(7.0);
+    let log = fs::read_to_string(dir.join("said")).expect("a log");
+    assert!(!log.contains("own.rhai"), "the script itself was not edited: {log}");
+}
+
+#[test]
+fn an_edited_reward_file_is_read_again_between_steps() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    fs::write(dir.join("own.rhai"), ASKING).expect("written");
+    fs::write(dir.join("t.rhai"), task(1, "b.text.map(|t| 1.0)")).expect("written");
+    let write = |score: &str| fs::write(dir.join("r.rhai"), format!("fn score(b) {{ {score} }}\n")).expect("written");
+    write("b.text.map(|t| 4.0)");
+    let _running = start(dir, &["--set", "reward=r.rhai"]);
+    metric(dir, |line| line["reward"] == 4.0);
+    write("b.text.map(|t| 8.0)");
+    metric(dir, |line| line["reward"] == 8.0);
+    said(dir, "r.rhai was read again (reward-");
+    write("b.text.map(|t| nothing)");
+    said(dir, "r.rhai, line 1: ");
+    let alive = last_step(dir);
+    metric(dir, |line| line["step"].as_u64() > Some(alive + 2) && line["reward"] == 8.0);
+}
 const LOOP: &str = "let cfg = args(#{ steps: 5, clip: 0.2 });\nlet run = open_run(cfg);\n\
                     for step in run.steps(cfg.steps) {\n    let doubled = step * 2;\n    \
                     run.log(#{ clip: cfg.clip, doubled: doubled, own: own(step) });\n}\nrun.log(#{ after: 1.0 });\n\

@@ -107,6 +107,8 @@ pub struct Loader {
     texts: RefCell<BTreeMap<String, String>>,
     /// Files as they were read last.
     files: RefCell<BTreeMap<String, String>>,
+    /// Tasks and rewards among them, and modules: whether no script imports them.
+    apart: RefCell<BTreeMap<String, bool>>,
     modules: RefCell<BTreeMap<String, Shared<Module>>>,
     /// Raised whenever modules have to be made again.
     generation: Cell<u64>,
@@ -138,9 +140,11 @@ impl Loader {
     pub fn file(&self, noun: &str, path: &str) -> Result<Source> {
         let places = [PathBuf::from(path), with_extension(path)];
         let found = places.iter().find(|path| files::is_file(path));
-        self.read(found.ok_or_else(|| {
+        let source = self.read(found.ok_or_else(|| {
             Error::file(format!("there is no {noun} {path}")).hint("a path is taken from the current folder")
-        })?)
+        })?)?;
+        self.apart.borrow_mut().entry(source.label.clone()).or_insert(true);
+        Ok(source)
     }
 
     /// `noun` is what errors call it.
@@ -188,6 +192,11 @@ impl Loader {
         changed
     }
 
+    /// Whether a file is a task's or a reward's alone, which follow it themselves.
+    pub fn stands_apart(&self, label: &str) -> bool {
+        self.apart.borrow().get(label) == Some(&true)
+    }
+
     /// A number that changes whenever a file that was loaded has.
     pub fn generation(&self) -> u64 {
         self.generation.get()
@@ -231,7 +240,9 @@ impl Loader {
         }
         let beside = files::beside(Path::new(from.unwrap_or_default()), with_extension(path));
         if files::is_file(&beside) {
-            return self.read(&beside);
+            let module = self.read(&beside)?;
+            self.apart.borrow_mut().insert(module.label.clone(), false);
+            return Ok(module);
         }
         self.find_as("module", path).map_err(|e| {
             let known: Vec<String> = STDLIB.iter().map(|(known, _)| format!("std/{known}")).collect();

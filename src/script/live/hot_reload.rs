@@ -133,7 +133,7 @@ impl HotReload {
             return Ok(());
         }
         self.newest.borrow_mut().settle();
-        loader.refresh();
+        let changed = loader.refresh();
         let generation = loader.generation();
         let Ok(source) = loader.find(&self.label) else { return Ok(()) };
         let old = self.now.borrow().source.clone();
@@ -141,6 +141,10 @@ impl HotReload {
             return Ok(());
         }
         self.now.borrow_mut().generation = generation;
+        let apart = |label: &String| *label != self.label && loader.stands_apart(label);
+        if !changed.is_empty() && changed.iter().all(apart) {
+            return Ok(());
+        }
         let reporter = with.session.reporter();
         let step = with.session.step() + 1;
         match self.read(context.engine(), calls, with, &source) {

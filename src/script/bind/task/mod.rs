@@ -1,6 +1,7 @@
 //! Tasks in scripts: the shipped ones and those that stand in files, with the reward that each is to have.
 
 mod file;
+mod follow;
 mod reward;
 mod shipped;
 
@@ -21,8 +22,9 @@ use crate::script::lang::loader::Loader;
 use crate::script::lang::native::{Call, Fallible, Handle, IntoScript, Options, Registry, Typed, options};
 pub use file::FUNCTIONS;
 use file::TaskFile;
+use follow::Followed;
 use reward::RewardSource;
-use rhai::{Array, Dynamic, Map};
+use rhai::{Array, Dynamic, EvalAltResult, Map};
 use shipped::{Common, TaskOptions};
 use std::path::Path;
 use std::rc::Rc;
@@ -37,12 +39,28 @@ struct OpenTask {
     /// Prompts and answers in place of the base's own.
     rows: Option<Rows>,
     /// In place of the base's own.
-    reward: Option<RewardSource>,
+    reward: Option<OwnReward>,
+    /// By which files are read again.
+    loader: Rc<Loader>,
+    calls: CallStack,
 }
 
 enum Base {
     Shipped(Rc<dyn Task>),
-    File(Box<TaskFile>),
+    File(Box<OfFile>),
+}
+
+/// A task's file, and how it was opened.
+struct OfFile {
+    file: Followed<TaskFile>,
+    path: String,
+    options: Map,
+}
+
+struct OwnReward {
+    source: Followed<RewardSource>,
+    /// Of a file that may be edited: what it was opened by.
+    path: Option<String>,
 }
 
 type UserHandle = Rc<dyn User>;
@@ -59,29 +77,81 @@ impl Handle for UserHandle {
 
 impl TaskHandle {
     /// Asks the task within a call: functions of its file are called from there.
-    fn ask<T>(&self, call: &Call<'_>, question: impl FnOnce(&dyn Task) -> Result<T>) -> Fallible<T> {
-        let OpenTask { base, rows, reward } = &*self.0;
+    fn ask<T>(&self, call: &Call<'_>, question: impl Fn(&dyn Task) -> Result<T>) -> Fallible<T> {
+        self.0.refresh(call)?;
+        match self.0.answer(call, &question) {
+            Err(e) if self.0.go_back(call, &e) => self.0.answer(call, &question),
+            done => done,
+        }
+    }
+}
+
+impl OpenTask {
+    fn answer<T>(&self, call: &Call<'_>, question: impl Fn(&dyn Task) -> Result<T>) -> Fallible<T> {
         let caller = Caller::new(call.context);
+        let file = self.base.file();
+        let source = self.reward.as_ref().map(|reward| reward.source.now());
         let answer = {
-            let file = match base {
-                Base::Shipped(_) => None,
-                Base::File(file) => Some(file.within(&caller, call.session)),
-            };
-            let base: &dyn Task = match (base, &file) {
+            let within = file.as_ref().map(|file| file.within(&caller, call.session));
+            let base: &dyn Task = match (&self.base, &within) {
                 (Base::Shipped(task), _) => &**task,
-                (Base::File(_), file) => file.as_ref().expect("a file was just taken into the call"),
+                (Base::File(_), within) => within.as_ref().expect("a file was just taken into the call"),
             };
-            let reward = reward.as_ref().map(|reward| reward.within(&caller, call.session));
-            question(&Composed { base, rows: rows.as_ref(), reward: reward.as_deref() })
+            let reward = source.as_ref().map(|source| source.within(&caller, call.session));
+            question(&Composed { base, rows: self.rows.as_ref(), reward: reward.as_deref() })
         };
         caller.finish(answer)
+    }
+
+    /// Reads files again that were edited while the run follows them.
+    fn refresh(&self, call: &Call<'_>) -> Fallible<()> {
+        let Self { base, rows, reward, loader, calls } = self;
+        if let Base::File(of) = base {
+            let OfFile { file, path, options } = &**of;
+            file.refresh(call, loader, || {
+                let (file, _) = TaskFile::open(call, calls, &loader.file("task", path)?, options.clone())?;
+                file.require(rows.is_some(), reward.is_some())?;
+                Ok(file)
+            })?;
+        }
+        if let Some(OwnReward { source, path: Some(path) }) = reward {
+            source.refresh(call, loader, || RewardSource::open(call, loader, calls, path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether an edit was on trial, which is taken back.
+    fn go_back(&self, call: &Call<'_>, e: &EvalAltResult) -> bool {
+        let file = match &self.base {
+            Base::Shipped(_) => false,
+            Base::File(of) => of.file.go_back(call, &self.loader, e),
+        };
+        self.reward.as_ref().is_some_and(|reward| reward.source.go_back(call, &self.loader, e)) || file
+    }
+}
+
+impl OwnReward {
+    fn open(call: &Call<'_>, loader: &Rc<Loader>, calls: &CallStack, text: &str) -> Fallible<Self> {
+        let source = RewardSource::open(call, loader, calls, text)?;
+        let label = source.file().map(str::to_string);
+        let path = label.as_ref().map(|_| text.to_string());
+        Ok(Self { source: Followed::new("reward", &label.unwrap_or_default(), loader, source), path })
+    }
+}
+
+impl Base {
+    fn file(&self) -> Option<Rc<TaskFile>> {
+        match self {
+            Base::Shipped(_) => None,
+            Base::File(of) => Some(of.file.now()),
+        }
     }
 }
 
 pub fn register(reg: &mut Registry, loader: &Rc<Loader>, calls: &CallStack) {
     reg.handle::<TaskHandle>(|task| match &task.0.base {
         Base::Shipped(task) => format!("Task({})", task.name()),
-        Base::File(file) => format!("Task({})", file.label()),
+        Base::File(of) => format!("Task({})", of.file.now().label()),
     });
     reg.handle::<UserHandle>(|user| format!("User({user:?})"));
     let (loader, calls) = (loader.clone(), calls.clone());
@@ -94,11 +164,11 @@ pub fn register(reg: &mut Registry, loader: &Rc<Loader>, calls: &CallStack) {
     reg.function("user", [], |call: &Call, task: &mut TaskHandle| user(call, task));
     reg.property("turns", |task: &mut TaskHandle| match &task.0.base {
         Base::Shipped(task) => task.turns(),
-        Base::File(file) => file.turns(),
+        Base::File(of) => of.file.now().turns(),
     });
     reg.property("max_tokens", |task: &mut TaskHandle| match &task.0.base {
         Base::Shipped(task) => task.max_tokens(),
-        Base::File(file) => file.max_tokens(),
+        Base::File(of) => of.file.now().max_tokens(),
     });
     reg.function(
         "evaluate",
@@ -116,8 +186,10 @@ fn open(call: &Call<'_>, loader: &Rc<Loader>, calls: &CallStack, text: &str, opt
     let session = call.session;
     let (base, common) = match file::split_path(text, options.clone())? {
         Some((path, options)) => {
-            let (file, common) = TaskFile::open(call, calls, &loader.file("task", path)?, options)?;
-            (Base::File(Box::new(file)), common)
+            let (file, common) = TaskFile::open(call, calls, &loader.file("task", path)?, options.clone())?;
+            let label = file.label().to_string();
+            let file = Followed::new("task", &label, loader, file);
+            (Base::File(Box::new(OfFile { file, path: path.to_string(), options })), common)
         }
         None => {
             let (name, options) = shipped::split_name(text, options)?;
@@ -127,7 +199,7 @@ fn open(call: &Call<'_>, loader: &Rc<Loader>, calls: &CallStack, text: &str, opt
     };
     let Common { data, reward } = common;
     let wanted = reward.or_else(|| session.run_options().reward).filter(|reward| !reward.is_empty());
-    let mut reward = wanted.map(|reward| RewardSource::open(call, loader, calls, &reward)).transpose()?;
+    let mut reward = wanted.map(|reward| OwnReward::open(call, loader, calls, &reward)).transpose()?;
     let rows = match data.filter(|data| !data.is_empty()) {
         Some(path) => {
             session.access().read(Path::new(&path))?;
@@ -136,17 +208,19 @@ fn open(call: &Call<'_>, loader: &Rc<Loader>, calls: &CallStack, text: &str, opt
         None => None,
     };
     match &base {
-        Base::File(file) => file.require(rows.is_some(), reward.is_some())?,
+        Base::File(of) => of.file.now().require(rows.is_some(), reward.is_some())?,
         Base::Shipped(task) => {
             let reads = if reward.is_some() { &[] } else { task.reads() };
             rows.iter().try_for_each(|rows| rows.require(reads, task.name()))?;
             // Its own prompts are answered with the number alone; those of a file may be worked out in words.
             if rows.is_some() && reward.is_none() && task.name() == Arithmetic::NAME {
-                reward = Some(RewardSource::worked(call, loader, calls)?);
+                let source = Followed::new("reward", "", loader, RewardSource::worked(call, loader, calls)?);
+                reward = Some(OwnReward { source, path: None });
             }
         }
     }
-    Ok(TaskHandle(Rc::new(OpenTask { base, rows, reward })))
+    let (loader, calls) = (loader.clone(), calls.clone());
+    Ok(TaskHandle(Rc::new(OpenTask { base, rows, reward, loader, calls })))
 }
 
 fn train(reg: &mut Registry) {
@@ -222,8 +296,9 @@ fn user(call: &Call<'_>, task: &TaskHandle) -> Fallible<AnyUser> {
             drop(shipped.user()?);
             Ok(AnyUser((Rc::new(OfTask(shipped.clone())) as UserHandle).write()))
         }
-        Base::File(file) => {
-            let caller = Caller::new(call.context);
+        Base::File(of) => {
+            task.0.refresh(call)?;
+            let (file, caller) = (of.file.now(), Caller::new(call.context));
             let user = file.within(&caller, call.session).own_user();
             caller.finish(user).map(AnyUser)
         }

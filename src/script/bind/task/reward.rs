@@ -79,6 +79,14 @@ impl RewardSource {
         Ok(Self::Function { functions, name: "worked", more: Array::new() })
     }
 
+    /// The file of a reward that is one.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Function { functions, more, .. } if more.is_empty() => Some(functions.label()),
+            _ => None,
+        }
+    }
+
     /// The reward within a call, from which functions of its file are called.
     pub fn within<'a>(&'a self, caller: &'a Caller<'a>, session: &'a Session) -> Box<dyn Reward + 'a> {
         Box::new(Asked { source: self, caller, session })
