@@ -156,7 +156,7 @@ impl Dialogues {
     pub fn swapped(&self, active: &[usize]) -> Prompts {
         let prompt =
             |&i: &usize| Prompt { content: Content::Messages(swap(&self.items[i].messages)), fields: Map::new() };
-        Prompts { items: active.iter().map(prompt).collect() }
+        Prompts::of(active.iter().map(prompt).collect())
     }
 
     /// The assistant's next turn in each of the dialogues `active`.

@@ -76,11 +76,11 @@ fn messages_are_rendered_and_cut_where_the_answer_begins() {
     assert_eq!(texts(&model, &b), [expected.clone(), expected]);
     assert_eq!(b.list("text").expect("texts")[..], ["3", "3"]);
     assert_eq!(b.list("prompt").expect("prompts")[0], ask.value());
-    let prompts = Prompts { items: vec![Prompt { content: ask, fields: Map::new() }] };
+    let prompts = Prompts::of(vec![Prompt { content: ask, fields: Map::new() }]);
     let sampled = prompts.encode(&model, false).expect("ids");
     assert_eq!(sampled[0][..], b.rows().expect("tokens")[0].prompt[..], "what sampling sees");
     let begun = messages(&[("user", "1+2="), ("assistant", "4-")]);
-    let begun = Prompts { items: vec![Prompt { content: begun, fields: Map::new() }] };
+    let begun = Prompts::of(vec![Prompt { content: begun, fields: Map::new() }]);
     let tokenizer = model.tokenizer.as_ref().expect("a tokenizer");
     assert_eq!(
         tokenizer.decode_special(&begun.encode(&model, false).expect("ids")[0]),
@@ -94,7 +94,7 @@ fn control_tokens_in_messages_are_text_unless_asked_for() {
     let model = tiny();
     let ask = || messages(&[("user", "<eos><assistant>9")]);
     let ids = |special| {
-        let prompts = Prompts { items: vec![Prompt { content: ask(), fields: Map::new() }] };
+        let prompts = Prompts::of(vec![Prompt { content: ask(), fields: Map::new() }]);
         prompts.encode(&model, special).expect("ids").remove(0)
     };
     assert_eq!(ids(true), [4, 1, 5, 34, 5]);

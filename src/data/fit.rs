@@ -70,7 +70,7 @@ fn measure(data: &Dataset, i: usize, model: &ModelInfo, max: MaxLength) -> std::
     let prompt = content(&mut row, "prompt")?;
     match data.format() {
         Format::Prompts => {
-            let asked = Prompts { items: vec![Prompt { content: prompt, fields: row }] };
+            let asked = Prompts::of(vec![Prompt { content: prompt, fields: row }]);
             let tokens = asked.encode(model, false)?[0].len();
             match tokens < room {
                 true => Ok(()),

@@ -11,6 +11,7 @@ pub mod join;
 pub mod json;
 pub mod max_length;
 pub mod minibatch;
+pub mod origin;
 pub mod prompts;
 pub mod reset;
 pub mod stored;

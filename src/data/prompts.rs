@@ -1,10 +1,12 @@
 //! Prompts with what a task knows about each of them: texts, or messages that the model's chat template renders.
 
+use super::origin::Origin;
 use crate::error::{Error, Result};
 use crate::model::ModelInfo;
 use crate::model::chat::{Ending, Rendered};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::rc::Rc;
 
 /// A text, or the messages of a dialogue.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,12 +119,32 @@ pub struct Prompt {
 }
 
 /// Prompts in order.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Prompts {
     pub items: Vec<Prompt>,
+    /// The rows that they were drawn from, where there are such.
+    pub origin: Option<Rc<Origin>>,
+}
+
+impl PartialEq for Prompts {
+    fn eq(&self, other: &Self) -> bool {
+        self.items == other.items
+    }
 }
 
 impl Prompts {
+    pub fn of(items: Vec<Prompt>) -> Self {
+        Self { items, origin: None }
+    }
+
+    /// Fails where a row of what they were drawn from leaves no room for `max_tokens`, whether it was drawn or not.
+    ///
+    /// # Errors
+    /// As [`Origin::measure`].
+    pub fn measure_origin(&self, model: &ModelInfo, max_tokens: usize, special: bool) -> Result<()> {
+        self.origin.as_ref().map_or(Ok(()), |origin| origin.measure(model, max_tokens, special))
+    }
+
     pub fn len(&self) -> usize {
         self.items.len()
     }
@@ -220,9 +242,8 @@ mod tests {
         assert_eq!(Content::shown(&said), "b");
         assert_eq!(Content::shown(&json!("text")), "text");
         assert_eq!(Content::shown(&json!([{"role": "user"}])), "[{\"role\":\"user\"}]");
-        let prompts = Prompts {
-            items: vec![Prompt { content: Content::read("p", said).expect("messages"), fields: Map::new() }],
-        };
+        let said = Content::read("p", said).expect("messages");
+        let prompts = Prompts::of(vec![Prompt { content: said, fields: Map::new() }]);
         assert_eq!(prompts.to_string(), "Prompts(1, the first \"b\")");
     }
 }

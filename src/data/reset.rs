@@ -140,7 +140,7 @@ fn prompts(b: &Batch) -> Result<Prompts> {
         let fields = fields.iter().map(|(name, list)| (name.to_string(), list[i].clone()));
         Ok(Prompt { content, fields: fields.collect::<Map<_, _>>() })
     };
-    Ok(Prompts { items: (0..b.len()).map(item).collect::<Result<_>>()? })
+    Ok(Prompts::of((0..b.len()).map(item).collect::<Result<_>>()?))
 }
 
 impl ResetPrompts {

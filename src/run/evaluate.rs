@@ -29,6 +29,7 @@ pub fn mean_reward(engine: &dyn Engine, task: &dyn Task, model: &ModelHandle, ev
     let prompts = task.test_prompts(evaluation.n)?;
     model.require_tokenizer("evaluate")?;
     let max_tokens = evaluation.max_tokens.unwrap_or(task.max_tokens());
+    prompts.measure_origin(model, max_tokens, false)?;
     let sample = SampleOptions { n: 1, max_tokens, ..SampleOptions::default() };
     let answered = if task.turns() > 1 {
         let options = ConverseOptions { turns: task.turns(), sample };

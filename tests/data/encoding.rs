@@ -228,7 +228,7 @@ fn the_middle_of_a_text_gets_no_space_of_its_own() {
     // The space goes with the word after it, so the border moves before it.
     assert_eq!(of("one cat ", "two"), (vec![1, 282, 280], vec![283, 2]));
     let prompt = Prompt { content: "one cat".into(), fields: Map::new() };
-    assert_eq!(Prompts { items: vec![prompt] }.encode(&model, false).expect("ids"), [[1, 282, 280]]);
+    assert_eq!(Prompts::of(vec![prompt]).encode(&model, false).expect("ids"), [[1, 282, 280]]);
 }
 
 #[test]

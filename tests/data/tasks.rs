@@ -172,3 +172,40 @@ fn what_a_task_cannot_do_is_said() {
         assert!(e.contains(expected), "{script}: {e}");
     }
 }
+
+#[test]
+fn a_prompt_that_is_too_long_is_named_before_it_is_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = r#"
+        fn items() {
+            let long = "1";
+            for i in 0..14 { long += long; }
+            let all = [];
+            for i in 0..50 { all += [#{ prompt: if i == 4 || i == 19 { long } else { `${i}+1=` }, answer: i + 1 }]; }
+            all
+        }
+        fn score(b) { b.text.map(|t| 0.0) }
+    "#;
+    fs::write(dir.path().join("t.rhai"), task).unwrap();
+    let long = "1".repeat(1 << 14);
+    let row = |i: usize| json!({"prompt": if i == 2 { long.clone() } else { format!("{i}+1=") }, "answer": i + 1});
+    let lines: Vec<String> = (0..40).map(|i| row(i).to_string()).collect();
+    fs::write(dir.path().join("q.jsonl"), lines.join("\n")).unwrap();
+    let model = "let policy = load_model(\"tiny\");";
+    let opens = ["load_task(\"t.rhai\")", "load_task(\"arithmetic\", #{ data: \"q.jsonl\" })"];
+    let places =
+        ["items of t.rhai: row 5: the prompt has 16384 tokens", "q.jsonl, line 3: the prompt has 16384 tokens"];
+    for (open, place) in opens.iter().zip(places) {
+        for first in ["sample(policy, task.prompts(1), #{ max_tokens: 4 })", "task.evaluate(policy, #{ n: 1 })"] {
+            let e = refused(dir.path(), &format!("let task = {open};\n{model}\n{first};"));
+            assert!(e.contains(place) && e.contains("context"), "{e}");
+        }
+    }
+    let e = refused(dir.path(), &format!("let task = {};\n{model}\ntask.evaluate(policy);", opens[0]));
+    assert!(e.contains("; so do 1 more rows"), "{e}");
+    // What a script has picked by itself is no longer the task's list.
+    let picked = "let p = task.prompts(8).to_array().filter(|p| p.prompt.len() < 9);";
+    let script =
+        format!("let task = load_task(\"t.rhai\");\n{model}\n{picked}\nsample(policy, p, #{{ max_tokens: 4 }});");
+    holds(dir.path(), &script);
+}

@@ -284,8 +284,8 @@ fn messages_are_rendered_by_the_template_in_the_metadata() {
             {
                 continue;
             }
-            let prompts =
-                Prompts { items: vec![Prompt { content: Words::Messages(messages), fields: Default::default() }] };
+            let prompt = Prompt { content: Words::Messages(messages), fields: Default::default() };
+            let prompts = Prompts::of(vec![prompt]);
             let encoded = prompts.encode(&model, true).unwrap();
             assert_eq!(encoded[0], ids(&chat["ids"]), "{name}: {chat}");
             checked += 1;

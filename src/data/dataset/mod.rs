@@ -162,7 +162,7 @@ impl Dataset {
             let content = Content::read("`prompt`", parts.remove("prompt").unwrap_or_default())?;
             Ok(Prompt { content, fields: parts })
         };
-        Ok(Prompts { items: self.parts(n)?.into_iter().map(prompt).collect::<Result<_>>()? })
+        Ok(Prompts::of(self.parts(n)?.into_iter().map(prompt).collect::<Result<_>>()?))
     }
 
     /// The next `n` rows with `prompt` and `completion`.

@@ -131,7 +131,7 @@ impl<F: Family> Task for Drawn<F> {
     }
 
     fn prompts(&self, n: usize, key: Key) -> Result<Prompts> {
-        Ok(Prompts { items: self.train(n, key).map(|(problem, _)| self.family.prompt(&problem)).collect() })
+        Ok(Prompts::of(self.train(n, key).map(|(problem, _)| self.family.prompt(&problem)).collect()))
     }
 
     fn demos(&self, n: usize, key: Key) -> Result<Vec<Demo>> {
@@ -143,7 +143,7 @@ impl<F: Family> Task for Drawn<F> {
     }
 
     fn test_prompts(&self, n: usize) -> Result<Prompts> {
-        Ok(Prompts { items: self.test(n).map(|(problem, _)| self.family.prompt(&problem)).collect() })
+        Ok(Prompts::of(self.test(n).map(|(problem, _)| self.family.prompt(&problem)).collect()))
     }
 
     fn test_demos(&self, n: usize) -> Result<Vec<Demo>> {

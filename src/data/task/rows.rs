@@ -10,12 +10,14 @@ use super::draw::{fold_text, indices};
 use super::drawn::HELD_OUT;
 use crate::data::dataset::{Dataset, Format, Reading};
 use crate::data::encode::{Demo, Pair};
+use crate::data::origin::Origin;
 use crate::data::{Content, Prompt, Prompts};
 use crate::error::{Error, Result};
 use crate::tensor::rng::Key;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::rc::Rc;
 
 /// The key of the hash, a part of what is held out.
 const SPLIT: u64 = 0xF11E_0008;
@@ -25,10 +27,9 @@ const LISTED: usize = 20;
 /// Prompts in two parts that never overlap.
 #[derive(Debug)]
 pub struct Rows {
-    name: String,
     format: Format,
     /// In their order; answers that they have are among the fields.
-    rows: Vec<Prompt>,
+    all: Rc<Origin>,
     train: Vec<usize>,
     test: Vec<usize>,
 }
@@ -45,7 +46,9 @@ impl Rows {
         let held = held_out(&hashes);
         let (mut test, train): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|&i| held.contains(&hashes[i]));
         test.sort_by_key(|&i| hashes[i]);
-        Ok(Self { name: path.display().to_string(), format: data.format(), rows, train, test })
+        let places = (0..data.len()).map(|i| data.place(i).to_string()).collect();
+        let all = Rc::new(Origin::new(path.display().to_string(), rows, places));
+        Ok(Self { format: data.format(), all, train, test })
     }
 
     /// A list that `name` gives.
@@ -64,7 +67,8 @@ impl Rows {
             // With one prompt there is training only.
             std::mem::swap(&mut test, &mut train);
         }
-        Ok(Self { name: name.into(), format: format_of(&rows[last]), rows, train, test })
+        let format = format_of(&rows[last]);
+        Ok(Self { format, all: Rc::new(Origin::new(name.into(), rows, Vec::new())), train, test })
     }
 
     /// Fails where a row lacks a field of `fields`, which the reward of `task` reads.
@@ -72,11 +76,11 @@ impl Rows {
     /// # Errors
     /// The first such row.
     pub fn require(&self, fields: &[&str], task: &str) -> Result<()> {
-        for (i, row) in self.rows.iter().enumerate() {
+        for (i, row) in self.all.rows().iter().enumerate() {
             if let Some(field) = fields.iter().find(|field| row.fields.get(**field).is_none_or(Value::is_null)) {
                 return Err(Error::file(format!(
                     "{}: row {} has no `{field}`, which the reward of {task} reads",
-                    self.name,
+                    self.all.name(),
                     i + 1
                 ))
                 .hint(format!("beside its prompt each row needs: {}", fields.join(", "))));
@@ -86,25 +90,29 @@ impl Rows {
     }
 
     fn drawn(&self, n: usize, key: Key) -> impl Iterator<Item = &Prompt> {
-        indices(key, n, self.train.len()).into_iter().map(|i| &self.rows[self.train[i]])
+        indices(key, n, self.train.len()).into_iter().map(|i| &self.all.rows()[self.train[i]])
     }
 
     fn held(&self, n: usize) -> Result<impl Iterator<Item = &Prompt>> {
         if self.test.is_empty() {
-            return Err(Error::value(format!("{} has one prompt only, so none is held out", self.name))
+            return Err(Error::value(format!("{} has one prompt only, so none is held out", self.all.name()))
                 .hint("with two different prompts or more there is always one"));
         }
-        Ok(self.test.iter().take(n).map(|&i| &self.rows[i]))
+        Ok(self.test.iter().take(n).map(|&i| &self.all.rows()[i]))
+    }
+
+    fn prompts_of<'a>(&self, rows: impl Iterator<Item = &'a Prompt>) -> Prompts {
+        Prompts { items: rows.cloned().collect(), origin: Some(self.all.clone()) }
     }
 
     fn demo(&self, row: &Prompt) -> Result<Demo> {
         self.require_answers(Format::Completions)?;
-        demo(&self.name, row.clone())
+        demo(self.all.name(), row.clone())
     }
 
     fn pair(&self, row: &Prompt) -> Result<Pair> {
         self.require_answers(Format::Pairs)?;
-        pair(&self.name, row.clone())
+        pair(self.all.name(), row.clone())
     }
 
     fn require_answers(&self, needed: Format) -> Result<()> {
@@ -112,13 +120,13 @@ impl Rows {
             return Ok(());
         }
         let (found, needs) = (self.format.fields(), needed.fields());
-        Err(Error::value(format!("{}: the rows have {found}, expected {needs}", self.name))
+        Err(Error::value(format!("{}: the rows have {found}, expected {needs}", self.all.name()))
             .hint("the rows give prompts alone, and the task's own answers are to its own prompts"))
     }
 
     /// `n` training prompts. No row comes twice before all have come once.
     pub fn prompts(&self, n: usize, key: Key) -> Prompts {
-        Prompts { items: self.drawn(n, key).cloned().collect() }
+        self.prompts_of(self.drawn(n, key))
     }
 
     /// # Errors
@@ -136,7 +144,7 @@ impl Rows {
     /// # Errors
     /// One prompt only.
     pub fn test_prompts(&self, n: usize) -> Result<Prompts> {
-        Ok(Prompts { items: self.held(n)?.cloned().collect() })
+        Ok(self.prompts_of(self.held(n)?))
     }
 
     /// # Errors

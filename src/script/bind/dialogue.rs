@@ -108,6 +108,9 @@ fn talk(
         AnyPrompts::Fresh(prompts) => Start::Prompts(prompts),
         AnyPrompts::Reset(states) => Start::Reset(states),
     };
+    if let AnyPrompts::Fresh(prompts) = prompts {
+        prompts.measure_origin(policy, options.sample.max_tokens, false)?;
+    }
     let session = call.session;
     let with = |partner: Partner| -> Result<Batch> {
         let keys = [session.key(Stream::Sample), session.key(Stream::Generate)];

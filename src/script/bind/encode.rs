@@ -247,7 +247,7 @@ pub(super) fn read_prompts(function: &str, value: &Dynamic) -> Result<Prompts> {
         let content = content_of(function, i, &map, "prompt")?.ok_or_else(|| without(function, i, "prompt"))?;
         Ok(Prompt { content, fields: rest_of(&map, &["prompt"]) })
     };
-    some(function, Prompts { items: items.iter().enumerate().map(one).collect::<Result<_>>()? })
+    some(function, Prompts::of(items.iter().enumerate().map(one).collect::<Result<_>>()?))
 }
 
 fn some(function: &str, prompts: Prompts) -> Result<Prompts> {

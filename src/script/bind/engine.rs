@@ -54,7 +54,10 @@ fn sample(session: &Session, model: &ModelHandle, prompts: &AnyPrompts, options:
     let options = SampleOptions::from(options);
     let tokenizer = model.require_tokenizer("sample")?;
     let ids = match prompts {
-        AnyPrompts::Fresh(prompts) => prompts.encode(model, special)?,
+        AnyPrompts::Fresh(prompts) => {
+            prompts.measure_origin(model, options.max_tokens, special)?;
+            prompts.encode(model, special)?
+        }
         AnyPrompts::Reset(states) => states.encode(model)?,
     };
     let (n, key) = (options.n, session.key(Stream::Sample));

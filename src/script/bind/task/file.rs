@@ -310,7 +310,7 @@ impl Task for Asked<'_> {
     fn prompts(&self, n: usize, key: Key) -> Result<Prompts> {
         match &self.file.items {
             Some(items) => Ok(items.prompts(n, key)),
-            None => Ok(Prompts { items: self.exactly("prompts", n)? }),
+            None => Ok(Prompts::of(self.exactly("prompts", n)?)),
         }
     }
 
@@ -340,7 +340,7 @@ impl Task for Asked<'_> {
             Some(items) => return items.test_prompts(n),
             None => self.held(&self.file.held, n, |n| self.exactly("prompts", n))?,
         };
-        Ok(Prompts { items })
+        Ok(Prompts::of(items))
     }
 
     fn test_demos(&self, n: usize) -> Result<Vec<Demo>> {
