@@ -68,3 +68,24 @@ fn templates_in_files_of_their_own_are_found_and_saved() {
         );
     }
 }
+
+/// What Python 3 prints of `str(x)` for each.
+#[test]
+fn what_a_tilde_joins_is_printed_as_python_prints_it() {
+    let cases = [
+        ("{{ 0.00001 ~ '|' ~ 1e16 ~ '|' ~ 0.0001 ~ '|' ~ 1e15 }}", "1e-05|1e+16|0.0001|1000000000000000.0"),
+        ("{{ -1e-7 ~ 2 * 0.000005 }}", "-1e-071e-05"),
+        ("{{ x ~ y ~ z }}", "1.5e-101e+22123456789.0"),
+        ("{%- set t = 'n=' ~ [x, 'it'] -%}{{ t }}", "n=[1.5e-10, 'it']"),
+        ("{{ (x ~ '') | upper }}{{ none ~ true ~ 1 }}", "1.5E-10NoneTrue1"),
+        ("{{ {'k': x ~ ''}['k'] }}{% if 'a' ~ 1e16 == 'a1e+16' %}same{% endif %}", "1.5e-10same"),
+        ("{{ messages[0].content ~ '~' ~ nothing }}", "hi~"),
+        ("{{- 'a' ~ loop_end if false else 'b' ~ x -}}", "b1.5e-10"),
+    ];
+    let variables = json!({"x": 1.5e-10, "y": 1e22, "z": 123456789.0});
+    for (text, expected) in cases {
+        let messages = [json!({"role": "user", "content": "hi"})];
+        let found = template(&json!(text)).render_with(&messages, false, variables.as_object().expect("a map"));
+        assert_eq!(found.as_deref().ok(), Some(expected), "{text}: {found:?}");
+    }
+}

@@ -3,6 +3,7 @@
 //! Owns no tokens: it says which parts of a rendered text come from messages and spell special tokens, and `tokenizer`
 //! encodes them. What templates may call beside Jinja is `python`'s.
 
+mod joined;
 mod methods;
 mod printed;
 mod python;

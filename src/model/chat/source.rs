@@ -2,6 +2,9 @@
 //!
 //! `{% generation %}…{% endgeneration %}` marks what the assistant wrote and prints its body, as `{% if true %}` does.
 //! `"…" % values` becomes a filter, since minijinja's `%` is for numbers alone.
+//! What `~` joins is `joined.rs`'.
+
+use super::joined;
 
 /// The filter that stands for Python's `%` of a text.
 pub(super) const PERCENT: &str = "percent";
@@ -37,7 +40,7 @@ pub(super) fn for_minijinja(source: &str) -> String {
             _ if raw => out.push_str(inside),
             (b'%', "generation") => out.push_str(&inside.replace("generation", "if true")),
             (b'%', "endgeneration") => out.push_str(&inside.replace("endgeneration", "endif")),
-            _ => out.push_str(&percents(inside)),
+            _ => out.push_str(&joined::as_texts(&percents(inside), kind == b'%')),
         }
         rest = &rest[close..];
     }
@@ -45,7 +48,7 @@ pub(super) fn for_minijinja(source: &str) -> String {
 }
 
 /// Where the tag whose inside begins at `from` ends: the first `end` outside of texts and brackets.
-fn end_of_tag(source: &str, from: usize, end: &str) -> Option<usize> {
+pub(super) fn end_of_tag(source: &str, from: usize, end: &str) -> Option<usize> {
     let bytes = source.as_bytes();
     let (mut at, mut depth) = (from, 0usize);
     while at < bytes.len() {
@@ -67,7 +70,7 @@ fn end_of_tag(source: &str, from: usize, end: &str) -> Option<usize> {
 }
 
 /// The byte after the text in quotes that begins at `at`.
-fn after_text(source: &str, at: usize) -> Option<usize> {
+pub(super) fn after_text(source: &str, at: usize) -> Option<usize> {
     let quote = source[at..].chars().next()?;
     let mut escaped = false;
     for (i, c) in source[at + 1..].char_indices() {
@@ -147,7 +150,7 @@ mod tests {
         let same = |text: &str| assert_eq!(for_minijinja(text), text);
         let rewritten = |text: &str, expected: &str| assert_eq!(for_minijinja(text), expected);
         rewritten("{{ '%s-%d' % (c, 3) }}", "{{ '%s-%d'|percent((c, 3)) }}");
-        rewritten("{{ \"%s\" % m.name | upper ~ 'x' }}", "{{ \"%s\"|percent(m.name | upper) ~ 'x' }}");
+        rewritten("{{ \"%s\" % m.name | upper ~ 'x' }}", "{{ (\"%s\"|percent(m.name | upper))|string ~ 'x' }}");
         rewritten("{%- set a = '%02d' % (n) + '%' %}", "{%- set a = '%02d'|percent((n)) + '%' %}");
         rewritten("{{ '%s' % f('}}', x[1])['a'] }} 'b' % c", "{{ '%s'|percent(f('}}', x[1])['a']) }} 'b' % c");
         same("{{ n % 2 }}{% if 'a' %}b{% endif %}{# '%s' % x #}{{ {'a': {'b': 1}} }}");
