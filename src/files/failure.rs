@@ -8,6 +8,7 @@ use std::path::Path;
 pub(super) fn failed(doing: &str, path: &Path, e: &io::Error) -> Error {
     let error = Error::file(format!("cannot {doing} {}: {e}", path.display()));
     match e.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => error.hint("it is a link, and nothing is where it leads"),
         io::ErrorKind::NotFound => error.hint("is it spelled right? A relative path is taken from the current folder"),
         io::ErrorKind::NotADirectory => error.hint("a part of the path that should be a folder is a file"),
         io::ErrorKind::AlreadyExists => error.hint("something of that name is in the way: choose another name"),
@@ -31,8 +32,9 @@ pub fn unwritable(path: &Path, e: &io::Error) -> Error {
 
 /// That there is something else in a file's place.
 pub(super) fn no_file(path: &Path, folder: bool) -> Error {
+    let it = if path.is_symlink() { "it is a link to" } else { "it is" };
     Error::file(format!("{} is no file", path.display())).hint(match folder {
-        true => "it is a folder: give a file in it",
-        false => "it is a device or a pipe: give an ordinary file",
+        true => format!("{it} a folder: give a file in it"),
+        false => format!("{it} a device or a pipe: give an ordinary file"),
     })
 }

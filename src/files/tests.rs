@@ -155,7 +155,11 @@ fn links_are_replaced_and_never_written_through() {
     let lost = dir.path().join("lost");
     symlink(dir.path().join("nowhere"), &lost).expect("linked");
     assert!(is_link(&lost) && !exists(&lost));
-    assert!(open(&lost).is_err());
+    let hint = |path: &Path| open(path).expect_err("no file").hint.expect("a hint");
+    assert_eq!(hint(&lost), "it is a link, and nothing is where it leads");
+    let inside = dir.path().join("inside");
+    symlink(dir.path(), &inside).expect("linked");
+    assert_eq!(hint(&inside), "it is a link to a folder: give a file in it");
     fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).expect("its owner may");
     write(&victim, "again").expect("written");
     assert_eq!(fs::metadata(&victim).expect("there").permissions().mode() & 0o777, 0o640);

@@ -89,8 +89,15 @@ impl Access {
         if of(folders).iter().any(|folder| place.starts_with(folder)) {
             return Ok(());
         }
-        let e =
-            Error::new(Kind::File, format!("a script may not {what} {}: it is outside of its folders", path.display()));
+        let link = path.ancestors().find(|path| files::is_link(path));
+        let reason = match link {
+            Some(link) if link == path => format!("it is a link to {}, outside of its folders", place.display()),
+            Some(link) => {
+                format!("{} is a link, by which it is {}, outside of its folders", link.display(), place.display())
+            }
+            None => "it is outside of its folders".to_string(),
+        };
+        let e = Error::new(Kind::File, format!("a script may not {what} {}: {reason}", path.display()));
         Err(match what {
             "read" => e.hint("these are the current one, the script's own and the run's; --allow PATH adds another"),
             _ => e.hint("these are the current one and the run's: start rhopo where the file is to be"),
@@ -172,8 +179,14 @@ mod tests {
         std::fs::create_dir(&out).expect("made");
         std::os::unix::fs::symlink("/etc", out.join("link")).expect("linked");
         let access = Access::confined(Some(&out), &[]);
-        access.read(&out.join("link/passwd")).expect_err("outside");
-        access.write(&out.join("link/new")).expect_err("outside");
+        let link = out.join("link");
+        let said = |e: Error| e.what.replace(&out.display().to_string(), "OUT");
+        let e = said(access.read(&link).expect_err("outside"));
+        assert_eq!(e, "a script may not read OUT/link: it is a link to /etc, outside of its folders");
+        let e = said(access.read(&link.join("passwd")).expect_err("outside"));
+        let by = "OUT/link is a link, by which it is /etc/passwd, outside of its folders";
+        assert_eq!(e, format!("a script may not read OUT/link/passwd: {by}"));
+        access.write(&link.join("new")).expect_err("outside");
     }
 
     #[cfg(unix)]

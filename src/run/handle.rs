@@ -85,8 +85,8 @@ impl Run {
         }
     }
 
-    /// Writes what is not yet on disk. A run that was cut short and saved no model saves those it tracks: nothing that
-    /// was learned is lost.
+    /// Writes what is not yet on disk. A run that was cut short after its first step began, and saved no model, saves those
+    /// it tracks: nothing that was learned is lost.
     ///
     /// # Errors
     /// What cannot be written.
@@ -94,7 +94,9 @@ impl Run {
         self.close(sampled);
         self.metrics.borrow_mut().finish()?;
         plot::write(&self.metrics.borrow(), &self.folder.file("curves.svg"))?;
-        if cut_short && !self.saved.get() {
+        let begun = self.metrics.borrow().current().step > 0;
+        let begun = begun || self.models.borrow().iter().any(|(_, model)| model.version() > 0);
+        if cut_short && begun && !self.saved.get() {
             self.save_tracked(engine)?;
         }
         Ok(())

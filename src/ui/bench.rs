@@ -6,7 +6,7 @@ use crate::run::bench::{Bench, Phase, SHAPES, Timing};
 use crate::run::device;
 use crate::run::machine::Machine;
 use crate::script::lang::loader::Loader;
-use crate::ui::limits::threads;
+use crate::ui::limits::{thread_count, threads};
 use crate::ui::out;
 use crate::ui::terminal::report;
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -26,7 +26,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..))]
     pub steps: u16,
     /// Threads to compute with [default: one per core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_parser = thread_count)]
     pub threads: Option<u16>,
     /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]

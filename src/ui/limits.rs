@@ -18,7 +18,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, clap::Args)]
 pub struct EngineArgs {
     /// Threads to compute with [default: one per core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_parser = thread_count)]
     pub threads: Option<u16>,
     /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
@@ -130,6 +130,15 @@ impl LimitArgs {
         }
         Limits { operations: self.max_ops, time: self.max_seconds.map(Duration::from_secs) }
     }
+}
+
+/// Reads `--threads`: more than a few for each core only wait for each other.
+pub(super) fn thread_count(text: &str) -> std::result::Result<u16, String> {
+    const PER_CORE: usize = 4;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = PER_CORE * cores;
+    let count = text.parse::<u16>().ok().filter(|count| (1..=most).contains(&usize::from(*count)));
+    count.ok_or_else(|| format!("expected 1 to {most}, {PER_CORE} for each of the cores here ({cores})"))
 }
 
 /// Sets the size of the pool that all computing shares.

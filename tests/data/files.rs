@@ -418,3 +418,38 @@ fn what_scripts_ask_wrongly_is_explained() {
     assert_eq!(e, "the array: the field `text` has the name of a column that batches set");
     assert_eq!(eval("load_data([])").unwrap_err(), "the array has no rows");
 }
+
+/// A file of one group of rows with a text and a whole number without a sign.
+fn unsigned(path: &std::path::Path, numbers: &[u64]) {
+    use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    let schema = "message rows { required binary prompt (UTF8); required int64 id (UINT_64); }";
+    let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+    let properties = std::sync::Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(std::fs::File::create(path).unwrap(), schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let prompts = vec![ByteArray::from("a"); numbers.len()];
+    column.typed::<ByteArrayType>().write_batch(&prompts, None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    // The same 64 bits.
+    let numbers: Vec<i64> = numbers.iter().map(|&number| number as i64).collect();
+    column.typed::<Int64Type>().write_batch(&numbers, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn whole_numbers_beyond_63_bits_of_parquet_keep_their_digits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    unsigned(&path, &[7, 1 << 63, u64::MAX]);
+    let mut data = Dataset::open(&path, &Reading::default(), None).unwrap();
+    let ids: Vec<Value> = data.rows(3).into_iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, [json!(7), json!(9223372036854775808_u64), json!(18446744073709551615_u64)]);
+    let text = format!("load_data(\"{}\", #{{ shuffle: false }}).rows(3).map(|row| `${{row.id}}`)", path.display());
+    assert_eq!(eval(&text).unwrap(), json!(["7", "9223372036854775808", "18446744073709551615"]));
+}

@@ -295,3 +295,69 @@ fn recursion_through_scripts_ends_with_an_error() {
     assert_eq!(out.status.code(), Some(1), "no crash: {}", text(&out.stderr));
     assert!(text(&out.stderr).contains("too deeply"), "{}", text(&out.stderr));
 }
+
+#[test]
+fn threads_are_a_few_for_each_core_at_most() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("own.rhai"), "print(1);\n").expect("written");
+    for (threads, code) in [("1", 0), ("0", 2), ("100000", 2), ("-1", 2), ("many", 2)] {
+        let out = rhopo(dir.path(), &["run", "own", &format!("--threads={threads}")]);
+        let err = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{threads}: {err}");
+        assert!(code == 0 || err.contains("expected 1 to "), "{threads}: {err}");
+    }
+}
+
+#[test]
+fn scripts_may_begin_with_a_byte_order_mark() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), format!("\u{feff}{text}")).expect("written");
+    write("part.rhai", "fn half(x) { x / 2.0 }\n");
+    write(
+        "own.rhai",
+        "import \"part\" as part;\nprint(part::half(7.0));\nfn test_half() { assert_eq(part::half(3.0), 1.5); }\n",
+    );
+    let asked: [(&[&str], &str); 4] = [
+        (&["run", "own"], "3.5"),
+        (&["check", "own.rhai"], "nothing found"),
+        (&["test", "own.rhai"], "1 passed"),
+        (&["test"], "1 passed"),
+    ];
+    for (args, expected) in asked {
+        let out = rhopo(dir.path(), args);
+        let said = format!("{}{}", text(&out.stdout), text(&out.stderr));
+        assert!(out.status.success() && said.contains(expected), "{args:?}: {said}");
+    }
+    // Errors name the line and the column as an editor counts them.
+    write("wrong.rhai", "nothing + 1\n");
+    let said = text(&rhopo(dir.path(), &["run", "wrong"]).stderr);
+    assert!(said.contains("wrong.rhai:1:1"), "{said}");
+}
+
+#[test]
+fn names_that_every_line_of_metrics_has_are_not_logged_by_scripts() {
+    for name in ["step", "seconds", "sampled"] {
+        let dir = folder(&format!("let run = open_run(#{{}});\nrun.log(#{{ reward: 1, {name}: 2 }});\n"));
+        let out = rhopo(dir.path(), &["run", "own", "--out", "out"]);
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("`{name}`")) && said.contains(&format!("my_{name}")), "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_before_the_first_step_saves_no_untrained_model() {
+    let dir = folder(
+        "let policy = load_model(\"tiny\", #{ random: true });\nlet run = open_run(#{});\n\
+         run.track(#{ policy: policy });\nwhile true { }\nfor step in run.steps(3) { }",
+    );
+    let mut child = command(dir.path(), &["run", "own", "--out", "out"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("rhopo starts");
+    assert!(wait_for(|| dir.path().join("out/config.json").is_file(), Duration::from_secs(60)), "it has begun");
+    std::thread::sleep(Duration::from_millis(500));
+    interrupt(&child);
+    assert_eq!(child.wait_with_output_or_kill(), "");
+    assert_eq!(child.wait().expect("a status").code(), Some(130));
+    assert!(!dir.path().join("out/model").exists(), "nothing was learned");
+}

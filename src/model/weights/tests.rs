@@ -49,6 +49,21 @@ fn entry(offsets: &str) -> String {
 }
 
 #[test]
+fn what_f16_has_no_number_for_is_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join(SINGLE);
+    // 65504 is the largest number of f16, and 65520 the smallest that rounds beyond it.
+    let mut tensors: Tensors =
+        vec![("model.a", vec![2], vec![65504.0, -65519.0]), ("model.b", vec![1], vec![-65520.0])];
+    let e = write(&path, &tensors, SaveDtype::F16).expect_err("too large");
+    assert_eq!(e.what, "tensor model.b holds -65520, which f16 has no number for");
+    assert!(e.hint.is_some_and(|hint| hint.contains("bf16")) && !path.exists(), "nothing is written");
+    write(&path, &tensors, SaveDtype::BF16).expect("bf16 goes further");
+    tensors.pop();
+    write(&path, &tensors, SaveDtype::F16).expect("within f16");
+}
+
+#[test]
 fn every_position_is_checked() {
     let (a, b) = (entry("[0, 8]"), entry("[8, 16]"));
     let good = format!("{{\"__metadata__\": {{\"format\": \"pt\"}}, \"a\": {a}, \"b\": {b}}}");
