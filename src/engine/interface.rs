@@ -40,6 +40,12 @@ pub trait Engine {
     /// A model without an adapter.
     fn merge(&self, model: &ModelHandle) -> Result<ModelHandle>;
 
+    /// A copy that never changes and has no gradient, whose scores are larger by `by`.
+    ///
+    /// # Errors
+    /// A model without a score head, or with an adapter; a shift that is not finite.
+    fn shifted(&self, model: &ModelHandle, by: f64) -> Result<ModelHandle>;
+
     /// Writes a folder that transformers opens, or of a model with an adapter one that PEFT opens.
     ///
     /// # Errors

@@ -159,7 +159,7 @@ impl Model {
 
     /// A copy that never changes and has no gradient. Weights that never change are shared with it, not copied.
     pub fn frozen(&self) -> Result<Arc<Self>> {
-        self.still(self.parameters.len(), self.adapter.clone())
+        self.still(self.config.clone(), self.parameters.len(), self.adapter.clone())
     }
 
     /// The model under the adapter: the same weights, not copied, without gradient. A head that is trained beside the
@@ -172,13 +172,25 @@ impl Model {
             return Err(Error::model(format!("the model {} has no adapter to switch off", self.name))
                 .hint("take a copy before training: model.frozen()"));
         }
-        self.still(self.config.parameters().len(), None)
+        self.still(self.config.clone(), self.config.parameters().len(), None)
+    }
+
+    /// A copy that never changes, whose scores are larger by `by`.
+    ///
+    /// # Errors
+    /// A model without a score head, or with an adapter, whose files have no place for it.
+    pub fn shifted(&self, by: f64) -> Result<Arc<Self>> {
+        if self.adapter.is_some() {
+            return Err(Error::model(format!("the model {} is an adapter, whose files hold no shift", self.name))
+                .hint("make it a whole model first: model.merge()"));
+        }
+        self.still(self.config.clone().with_score_shift(by)?, self.parameters.len(), None)
     }
 
     /// The first `count` parameters as a model that never changes.
-    fn still(&self, count: usize, adapter: Option<Adapter>) -> Result<Arc<Self>> {
+    fn still(&self, config: Config, count: usize, adapter: Option<Adapter>) -> Result<Arc<Self>> {
         let parameters = self.parameters[..count].iter().map(Parameter::still).collect::<Result<_>>()?;
-        let still = self.parts(parameters, adapter).with(None);
+        let still = Parts { config, ..self.parts(parameters, adapter) }.with(None);
         *still.packs.lock().unwrap_or_else(PoisonError::into_inner) = self.packs().shared(|i| !self.trains(i));
         Ok(Arc::new(still))
     }

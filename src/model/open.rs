@@ -185,7 +185,8 @@ impl Checkpoint {
             (_, head) => head,
         };
         let mut config = head.map_or_else(|| Ok(stored.clone()), |head| stored.clone().with_head(head))?;
-        if self.weights.is_some() && !options.random && begun_from(&stored, &config).is_some() {
+        let begun = self.weights.is_some() && !options.random && begun_from(&stored, &config).is_some();
+        if begun {
             config.notes.push("the value head begins as the stored score head".into());
         }
         let mut adapter = match &options.adaptation {
@@ -209,8 +210,13 @@ impl Checkpoint {
                 read.into_iter().enumerate().map(|(i, values)| values.unwrap_or_else(|| random(i))).collect()
             }
         };
+        // The shift of the scores is the bias that a value head has.
+        let bias = format!("{}.bias", config.head_name());
         let mut parameters = Vec::with_capacity(wanted.len());
-        for ((name, shape), values) in wanted.iter().zip(values) {
+        for ((name, shape), mut values) in wanted.iter().zip(values) {
+            if begun && *name == bias {
+                values.fill(stored.score_shift as f32);
+            }
             let trains = adapter.is_none() || heads.contains(name);
             parameters.push(Parameter::new(name.clone(), shape, values, trains)?);
         }

@@ -73,6 +73,33 @@ fn a_value_head_begins_as_the_stored_score_head() {
     }
 }
 
+/// It moves every score alike, is saved, and is the bias of a value head that begins as the score head.
+#[test]
+fn a_shift_of_the_scores_is_saved_and_becomes_the_critics_bias() {
+    for (name, base) in [("qwen2-score", "qwen2"), ("gpt2-score", "gpt2")] {
+        let (engine, rows) = (Solo::new(Settings::default()), rows(base));
+        let judge = Arc::new(Model::load(&fixtures().join("heads").join(name), &Place::Host).unwrap());
+        let scores = measure(&judge, &rows, &engine).to_rows().unwrap().concat();
+        let wanted: Vec<f64> = scores.iter().map(|score| score + 0.75).collect();
+        let shifted = judge.shifted(0.25).unwrap().shifted(0.5).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        shifted.save(folder.path(), SaveDtype::F32).unwrap();
+        let read = Arc::new(Model::load(folder.path(), &Place::Host).unwrap());
+        for model in [&shifted, &read, &read.frozen().unwrap()] {
+            let scores = measure(model, &rows, &engine).to_rows().unwrap().concat();
+            assert!(max_gap(&scores, &wanted) < 1e-6, "{name}: {scores:?}, not {wanted:?}");
+            assert!(model.notes.is_empty(), "{:?}", model.notes);
+        }
+        let options = OpenOptions { head: Some(Head::Value), ..OpenOptions::new(Key::new(1)) };
+        let critic = Arc::new(Model::open(&folder.path().display().to_string(), &options, &Place::Host).unwrap());
+        let ended = rows.iter().map(|row| Row::new([&*row.prompt, &*row.completion].concat(), [1]));
+        let values = measure(&critic, &Rows::new(ended.collect()), &engine).to_rows().unwrap();
+        assert!(max_gap(&values.concat(), &wanted) < 1e-6, "{name}");
+        assert!(critic.shifted(1.0).unwrap_err().what.starts_with("there are no scores to shift"));
+        assert!(judge.shifted(f64::NAN).is_err());
+    }
+}
+
 #[test]
 fn classification_checkpoints_give_the_references_numbers() {
     for (name, base) in

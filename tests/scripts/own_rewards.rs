@@ -133,6 +133,51 @@ fn a_model_with_a_score_head_gives_the_reward_of_tokens_and_of_texts() {
     assert!(!out.status.success() && said.contains("the model plain has no score head"), "{said}");
 }
 
+/// Demonstrations score 0 on average, those of the task and, of a file, its preferred answers; the policy is trained on
+/// that, and a critic that begins as the reward model foresees it.
+#[test]
+fn a_reward_model_counts_from_demonstrations_and_ppo_begins_its_critic_as_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pairs: String = (1..=6)
+        .map(|a| format!("{{\"prompt\":\"{a}+{a}=\",\"chosen\":\"{}\",\"rejected\":\"{}\"}}\n", 2 * a, 3 * a))
+        .collect();
+    let ranked: String =
+        (1..=4).map(|a| format!("{{\"prompt\":\"{a}+1=\",\"ranked\":[\"{}\",\"0\",\"x\"]}}\n", a + 1)).collect();
+    let same = r#"
+        let mean_of = |name, rows| { let judge = load_model(`${name}/model`).frozen(); score(judge, encode(judge, rows)) };
+        let pairs = load_data("pairs.jsonl", #{ shuffle: false }).rows(6);
+        let good = pairs.map(|pair| #{ prompt: pair.prompt, completion: pair.chosen });
+        assert_close(mean(mean_of.call("of_pairs", good)), 0.0, 1e-4);
+        let ranked = load_data("ranked.jsonl", #{ shuffle: false }).rows(4);
+        let best = ranked.map(|row| #{ prompt: row.prompt, completion: row.ranked[0] });
+        assert_close(mean(mean_of.call("of_ranked", best)), 0.0, 1e-4);
+        // Others than those that were averaged over, so within the error of both means.
+        let demos = load_task("tldr").test_demos(256);
+        let counted = mean_of.call("reward_model", demos);
+        let plain = mean_of.call("as_it_comes", demos);
+        assert(abs(mean(counted)).item() < 4.0 * sqrt(2.0 * variance(counted) / 256.0).item());
+        let shift = counted - plain;
+        assert(max(abs(shift - mean(shift))).item() < 1e-5);
+        assert(abs(mean(shift)).item() > 1e-3);
+    "#;
+    write(dir.path(), &[("pairs.jsonl", &pairs), ("ranked.jsonl", &ranked), ("same.rhai", same)]);
+    let small = ["test_pairs=16", "lr=1e-3"];
+    for (out, more) in
+        [("as_it_comes", &["demos=0"][..]), ("of_pairs", &["data=pairs.jsonl"]), ("of_ranked", &["data=ranked.jsonl"])]
+    {
+        let sets = [&small[..], more].concat();
+        let lines = metrics(dir.path(), "reward_model", &run(dir.path(), "reward_model", &sets, &[]));
+        trained("reward_model", &lines);
+        fs::rename(dir.path().join("reward_model"), dir.path().join(out)).expect("the run's folder");
+    }
+    metrics(dir.path(), "reward_model", &run(dir.path(), "reward_model", &small, &[]));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
+    let out = command.current_dir(dir.path()).args(["run", "same.rhai"]).output().expect("rhopo starts");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let sets = ["task=tldr", "reward=reward_model/model", "critic=reward_model/model"];
+    trained("ppo", &metrics(dir.path(), "ppo", &run(dir.path(), "ppo", &sets, &[])));
+}
+
 /// Reads the whole of each row, keeps what it has seen, and answers in the order of the rows.
 const GRADER: &str = r#"
 import json, sys

@@ -49,6 +49,10 @@ impl Engine for Counting {
         self.inner("merge").merge(model)
     }
 
+    fn shifted(&self, model: &ModelHandle, by: f64) -> Result<ModelHandle> {
+        self.inner("shifted").shifted(model, by)
+    }
+
     fn save(&self, model: &ModelHandle, dir: &Path, dtype: SaveDtype) -> Result<()> {
         self.inner("save").save(model, dir, dtype)
     }

@@ -112,6 +112,10 @@ impl Solo {
                 (DIVERGENCES + index, forward.divergence(index))
             }
             (Measure::Entropy, _) => (ENTROPY, forward.plane(ENTROPY)),
+            (Measure::Score, _) => {
+                let shift = model.config.score_shift as f32;
+                (LOGPROB, forward.plane(LOGPROB).into_iter().map(|score| score + shift).collect())
+            }
             _ => (LOGPROB, forward.plane(LOGPROB)),
         };
         let width = forward.width;
@@ -145,6 +149,10 @@ impl Engine for Solo {
 
     fn merge(&self, model: &ModelHandle) -> Result<ModelHandle> {
         Ok(Self::model(model)?.merge()?.into())
+    }
+
+    fn shifted(&self, model: &ModelHandle, by: f64) -> Result<ModelHandle> {
+        Ok(Self::model(model)?.shifted(by)?.into())
     }
 
     fn save(&self, model: &ModelHandle, dir: &Path, dtype: SaveDtype) -> Result<()> {

@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// Widest head: what the packed keys of the KV cache are made for.
 const MOST_HEAD_DIM: usize = 256;
+/// A key of rhopo alone, which transformers reads over.
+const SCORE_SHIFT: &str = "score_shift";
 
 /// A model's configuration, checked; read as its trunk.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct Config {
     /// The padding token of `config.json`: a score is read at the last token of a row that is another one, as
     /// transformers does, also where padding and end token are the same.
     pub unscored: Option<u32>,
+    /// What is added to every score, as the file says in `score_shift`: a score head has no bias in transformers.
+    pub score_shift: f64,
     /// Standard deviation of random weights.
     pub init_std: f64,
     /// What the user should know about how the file was read.
@@ -72,6 +76,7 @@ impl Config {
             eos: keys.ids("eos_token_id")?,
             pad,
             unscored: pad,
+            score_shift: keys.number(SCORE_SHIFT)?.unwrap_or(0.0),
             init_std: keys.number("initializer_range")?.unwrap_or(0.02),
             notes: keys.finish(head)?,
             source: source.clone(),
@@ -140,6 +145,8 @@ impl Config {
         self.architecture = self.family.class(head)?.to_string();
         Arc::make_mut(&mut self.trunk).head = head;
         self.source.insert("architectures".into(), json!([self.architecture]));
+        self.source.shift_remove(SCORE_SHIFT);
+        self.score_shift = 0.0;
         if head == Head::Lm {
             for key in ["id2label", "label2id", "num_labels"] {
                 self.source.shift_remove(key);
@@ -149,6 +156,23 @@ impl Config {
             self.source.insert("label2id".into(), json!({"LABEL_0": 0}));
             self.source.shift_remove("num_labels");
         }
+        Ok(self)
+    }
+
+    /// The same with `by` added to every score.
+    ///
+    /// # Errors
+    /// A model without a score head; a shift that is no number.
+    pub fn with_score_shift(mut self, by: f64) -> Result<Self> {
+        if self.head != Head::Score {
+            return Err(Error::model(format!("there are no scores to shift: the model is a {}", self.architecture))
+                .hint("load it with load_model(name, #{ head: \"score\" })"));
+        }
+        if !by.is_finite() {
+            return Err(Error::value(format!("scores cannot be shifted by {by}, expected a finite number")));
+        }
+        self.score_shift += by;
+        self.source.insert(SCORE_SHIFT.into(), json!(self.score_shift));
         Ok(self)
     }
 

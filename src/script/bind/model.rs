@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Adaptation, Head, LoraOptions, OpenOptions, SaveDtype};
 use crate::run::{Session, Stream, device};
-use crate::script::lang::native::{Call, Handle, OptionValue, Options, Place, Registry, options};
+use crate::script::lang::native::{Call, Handle, Number, OptionValue, Options, Place, Registry, options};
 use crate::tensor::rng::Key;
 use rhai::Dynamic;
 use std::path::Path;
@@ -32,6 +32,9 @@ pub fn register(reg: &mut Registry) {
     reg.function("frozen", [], |call: &Call, model: &mut ModelHandle| call.session.engine().frozen(model));
     reg.function("reference", [], |call: &Call, model: &mut ModelHandle| call.session.engine().reference(model));
     reg.function("merge", [], |call: &Call, model: &mut ModelHandle| call.session.engine().merge(model));
+    reg.function("shifted", ["by"], |call: &Call, model: &mut ModelHandle, Number(by): Number| {
+        call.session.engine().shifted(model, by)
+    });
     reg.function(
         "save",
         ["dir", "options"],
