@@ -1,13 +1,16 @@
-//! Every shipped script trained from `tiny` on three seeds, measured on held-out prompts, and the papers' claims in
-//! small: writes docs/results.md and docs/results/*.svg.
+//! Every shipped script trained from `tiny` on three seeds, measured on held-out prompts, the papers' claims in small, and
+//! RLHF from end to end: writes docs/results.md and docs/results/*.svg.
 //!
 //! `cargo bench --bench results` takes about an hour; runs that are in target/results already are not repeated.
 //! `cargo bench --bench results -- grpo ppo` runs only these and the claims named, and writes what there is.
+//! `cargo bench --bench results -- rlhf` takes minutes, and writes its own part of the page alone.
 
 mod claims;
 mod curve;
 mod page;
+mod paths;
 mod plan;
+mod rlhf;
 mod runs;
 
 use plan::{Plan, SCRIPTS, SEEDS};
@@ -32,34 +35,54 @@ fn main() -> Result<()> {
     let mut plans: Vec<&Plan> = SCRIPTS.iter().filter(|plan| wanted(plan.name)).collect();
     plans.extend(claims::CLAIMS.iter().filter(|claim| wanted(claim.name)).flat_map(|claim| claim.plans));
     // A seed after the other: what is wrong with a script shows early.
-    let runs = || SEEDS.iter().flat_map(|seed| plans.iter().map(move |plan| (plan, *seed)));
-    for (i, (plan, seed)) in runs().enumerate() {
-        eprint!("[{}/{}] ", i + 1, runs().count());
+    let mut runs: Vec<(&Plan, u64)> =
+        SEEDS.iter().flat_map(|seed| plans.iter().map(move |plan| (*plan, *seed))).collect();
+    if wanted(rlhf::NAME) {
+        let plans = || rlhf::METHODS.iter().flat_map(|method| method.plans);
+        runs.extend(rlhf::SEEDS.iter().flat_map(|seed| plans().map(move |plan| (plan, *seed))));
+    }
+    for (i, &(plan, seed)) in runs.iter().enumerate() {
+        eprint!("[{}/{}] ", i + 1, runs.len());
         if let Err(e) = runner.run(plan, seed) {
             eprintln!("{}: {e}", plan.name);
         }
     }
 
-    let rows: Vec<Row> = SCRIPTS.iter().filter_map(|plan| row(&runner, plan)).collect();
+    let curves = root.join("docs/results");
+    fs::create_dir_all(&curves)?;
+    let path = root.join("docs/results.md");
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    let page = if only == [rlhf::NAME] { written.clone() } else { others(&runner, &curves)? };
+    // What is not all there stays as it was written.
+    let part = match rlhf::Found::read(&runner)? {
+        Some(found) => {
+            paths::write(&found.paths(), &curves.join("rlhf.svg"))?;
+            found.section()
+        }
+        None => page::part(&written, rlhf::TITLE).map(|range| written[range].to_string()).unwrap_or_default(),
+    };
+    fs::write(path, page::with_part(&page, rlhf::TITLE, &part))?;
+    Ok(())
+}
+
+/// The page without RLHF, its curves drawn.
+fn others(runner: &Runner, curves: &Path) -> Result<String> {
+    let rows: Vec<Row> = SCRIPTS.iter().filter_map(|plan| row(runner, plan, &SEEDS)).collect();
     let mut claims = Vec::new();
     for claim in claims::CLAIMS {
-        let rows: Option<Vec<Row>> = claim.plans.iter().map(|plan| row(&runner, plan)).collect();
+        let rows: Option<Vec<Row>> = claim.plans.iter().map(|plan| row(runner, plan, &SEEDS)).collect();
         claims.extend(rows.map(|rows| (claim, rows)));
     }
     let start: Vec<(&str, Outcome)> =
         plan::tasks().into_iter().map(|task| Ok((task, runner.start(task)?))).collect::<Result<_>>()?;
-
-    let curves = root.join("docs/results");
-    fs::create_dir_all(&curves)?;
     for row in &rows {
         curve::write(row, &curves.join(format!("{}.svg", row.plan.name)))?;
     }
-    fs::write(root.join("docs/results.md"), page::write(&rows, &claims, &start))?;
-    Ok(())
+    Ok(page::write(&rows, &claims, &start))
 }
 
 /// The outcomes of `plan`; `None` where some are missing.
-fn row(runner: &Runner, plan: &'static Plan) -> Option<Row> {
-    let outcomes = SEEDS.iter().map(|&seed| runner.read(plan, seed)).collect::<Option<_>>()?;
+fn row(runner: &Runner, plan: &'static Plan, seeds: &[u64]) -> Option<Row> {
+    let outcomes = seeds.iter().map(|&seed| runner.read(plan, seed)).collect::<Option<_>>()?;
     Some(Row { plan, outcomes })
 }

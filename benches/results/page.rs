@@ -52,6 +52,23 @@ pub fn write(rows: &[Row], claims: &[(&Claim, Vec<Row>)], start: &[(&str, Outcom
     page
 }
 
+/// The page with a part in the place of that of the same title, or where there is none before the papers' claims.
+pub fn with_part(page: &str, title: &str, part: &str) -> String {
+    let range = self::part(page, title).unwrap_or_else(|| {
+        let at = page.find(CLAIMS).unwrap_or(page.len());
+        at..at
+    });
+    format!("{}{part}{}", &page[..range.start], &page[range.end..])
+}
+
+/// Where the part of that title stands on the page: from the line before its heading to that before the next.
+pub fn part(page: &str, title: &str) -> Option<std::ops::Range<usize>> {
+    let heading = format!("\n## {title}\n");
+    let start = page.find(&heading)?;
+    let end = page[start + heading.len()..].find("\n## ").map_or(page.len(), |at| start + heading.len() + at);
+    Some(start..end)
+}
+
 fn scripts(page: &mut String, rows: &[Row], start: &[(&str, Outcome)]) -> std::fmt::Result {
     writeln!(page, "\n## Every script\n")?;
     writeln!(
@@ -176,7 +193,7 @@ fn beyond(gains: &[f64]) -> &'static str {
     if low > high - low { "yes" } else { "no" }
 }
 
-fn list(values: &[f64], digits: usize) -> String {
+pub fn list(values: &[f64], digits: usize) -> String {
     let shown: Vec<String> = values.iter().map(|value| format!("{value:.digits$}")).collect();
     shown.join(" · ")
 }

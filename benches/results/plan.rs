@@ -14,6 +14,8 @@ pub struct Plan {
     pub edits: &'static [(&'static str, &'static str)],
     /// The plan whose model, of the same seed, the script gets as `teacher`.
     pub teacher: Option<&'static str>,
+    /// The reward model of the same seed that the script is trained on, in the place of the task's reward.
+    pub judge: Option<&'static Plan>,
     /// Tokens of an answer when it is measured.
     pub max_tokens: usize,
     pub measured: Measured,
@@ -39,6 +41,7 @@ impl Plan {
             sets: &[],
             edits: &[],
             teacher: None,
+            judge: None,
             max_tokens: 16,
             measured: Measured::Policy,
         }
@@ -61,6 +64,11 @@ impl Plan {
 
     pub const fn teacher(mut self, plan: &'static str) -> Self {
         self.teacher = Some(plan);
+        self
+    }
+
+    pub const fn judge(mut self, plan: &'static Plan) -> Self {
+        self.judge = Some(plan);
         self
     }
 

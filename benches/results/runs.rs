@@ -62,24 +62,36 @@ impl Runner {
         Ok(Outcome { seconds: 0.0, peak: 0.0, lines: Vec::new(), measured })
     }
 
+    /// `tiny` itself, by a reward model's scores too.
+    pub fn judged_start(&self, judge: &Plan, seed: u64, max_tokens: usize) -> Result<Outcome> {
+        // In the reward model's own folder, so that it goes with that.
+        let dir = self.dir(judge, seed).join("start");
+        if !dir.join("metrics.jsonl").is_file() {
+            let mut sets = self.measuring("tiny", judge.task, max_tokens);
+            sets.push(format!("judge={}", self.model(judge, seed)));
+            self.rhopo(&self.measure(), &sets, seed, &dir)?;
+        }
+        Ok(Outcome { seconds: 0.0, peak: 0.0, lines: Vec::new(), measured: last(&read(&dir)?) })
+    }
+
     /// Runs a plan unless its outcome is there.
     pub fn run(&self, plan: &Plan, seed: u64) -> Result<()> {
         if self.read(plan, seed).is_some() {
             eprintln!("{} --seed {seed}: there already", plan.name);
             return Ok(());
         }
-        if let Some(teacher) = teacher(plan) {
-            self.run(teacher, seed)?;
+        for of in teacher(plan).into_iter().chain(plan.judge) {
+            self.run(of, seed)?;
         }
         let (dir, text) = (self.dir(plan, seed), self.text(plan)?);
         self.run_in(plan, seed, &dir, &text)?;
-        Ok(fs::write(dir.join("key"), key(plan, &text))?)
+        Ok(fs::write(dir.join("key"), self.key(plan)?)?)
     }
 
     /// The outcome of a plan, if it is there and the script and its settings are the same.
     pub fn read(&self, plan: &Plan, seed: u64) -> Option<Outcome> {
         let dir = self.dir(plan, seed);
-        if fs::read_to_string(dir.join("key")).ok()? != key(plan, &self.text(plan).ok()?) {
+        if fs::read_to_string(dir.join("key")).ok()? != self.key(plan).ok()? {
             return None;
         }
         let cost = fs::read_to_string(dir.join("cost")).ok()?;
@@ -94,6 +106,11 @@ impl Runner {
 
     fn dir(&self, plan: &Plan, seed: u64) -> PathBuf {
         self.folder(&format!("{}-{}-{seed}", plan.task, plan.name))
+    }
+
+    /// The folder of the model that a plan left.
+    fn model(&self, plan: &Plan, seed: u64) -> String {
+        self.dir(plan, seed).join("run/model").display().to_string()
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -113,6 +130,15 @@ impl Runner {
         Ok(text)
     }
 
+    /// What an outcome belongs to.
+    fn key(&self, plan: &Plan) -> Result<String> {
+        let own = format!("{} {:?}\n{}", plan.task, plan.sets, self.text(plan)?);
+        match plan.judge {
+            None => Ok(own),
+            Some(judge) => Ok(format!("{own}\n{}", self.key(judge)?)),
+        }
+    }
+
     fn run_in(&self, plan: &Plan, seed: u64, dir: &Path, text: &str) -> Result<()> {
         if dir.exists() {
             fs::remove_dir_all(dir)?;
@@ -122,12 +148,17 @@ impl Runner {
         fs::write(&script, text)?;
         let mut sets: Vec<String> = plan.sets.iter().map(ToString::to_string).collect();
         sets.push(format!("task={}", plan.task));
-        sets.extend(teacher(plan).map(|of| format!("teacher={}", self.dir(of, seed).join("run/model").display())));
+        sets.extend(teacher(plan).map(|of| format!("teacher={}", self.model(of, seed))));
+        let judge = plan.judge.map(|of| self.model(of, seed));
+        if let Some(judge) = &judge {
+            sets.push(format!("reward={judge}"));
+            // A critic begins as what it foresees.
+            sets.extend(text.contains("\n    critic: ").then(|| format!("critic={judge}")));
+        }
         let (seconds, peak) = self.rhopo(&script, &sets, seed, &dir.join("run"))?;
         fs::write(dir.join("cost"), format!("{seconds:.2} {peak:.0}\n"))?;
-        let model = dir.join("run/model");
-        let model = model.display().to_string();
-        let sets = match plan.measured {
+        let model = self.model(plan, seed);
+        let mut sets = match plan.measured {
             Measured::Own(_) => return Ok(()),
             Measured::Policy => self.measuring(&model, plan.task, plan.max_tokens),
             Measured::Adapter => {
@@ -136,6 +167,7 @@ impl Runner {
                 sets
             }
         };
+        sets.extend(judge.map(|judge| format!("judge={judge}")));
         self.rhopo(&self.measure(), &sets, seed, &dir.join("measured"))?;
         Ok(())
     }
@@ -177,11 +209,6 @@ impl Runner {
 
 fn teacher(plan: &Plan) -> Option<&'static Plan> {
     SCRIPTS.iter().find(|of| Some(of.name) == plan.teacher)
-}
-
-/// What an outcome belongs to.
-fn key(plan: &Plan, text: &str) -> String {
-    format!("{} {:?}\n{text}", plan.task, plan.sets)
 }
 
 /// Waits, and looks at the child's peak until it ends.
