@@ -71,9 +71,14 @@ impl Access {
         let place = real(path);
         let allowed = |folders: &Folders| folders.allowed.borrow().iter().any(|folder| place.starts_with(folder));
         match &self.0 {
-            Some(folders) if allowed(folders) => Ok(()),
-            _ => self.check("read", path, |folders| &folders.reads),
+            Some(folders) if allowed(folders) => {}
+            _ => self.check("read", path, |folders| &folders.reads)?,
         }
+        if files::is_link(path) && !files::exists(path) {
+            return Err(Error::file(format!("{} is a link, and nothing is where it leads", path.display()))
+                .hint("make the link anew, or give the file itself"));
+        }
+        Ok(())
     }
 
     /// # Errors
@@ -187,6 +192,10 @@ mod tests {
         let by = "OUT/link is a link, by which it is /etc/passwd, outside of its folders";
         assert_eq!(e, format!("a script may not read OUT/link/passwd: {by}"));
         access.write(&link.join("new")).expect_err("outside");
+        std::os::unix::fs::symlink(out.join("nowhere"), out.join("lost")).expect("linked");
+        let e = said(access.read(&out.join("lost")).expect_err("nothing"));
+        assert_eq!(e, "OUT/lost is a link, and nothing is where it leads");
+        access.write(&out.join("lost")).expect("writing replaces it");
     }
 
     #[cfg(unix)]

@@ -7,15 +7,16 @@ use crate::script::builder::HostBuilder;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Loader;
 use crate::script::tools::compare::{self, Objectives};
-use crate::ui::limits::own_folder;
+use crate::ui::limits::{own_folder, rhai_file};
 use crate::ui::out;
 use crate::ui::progress::Progress;
-use crate::ui::run::assignment;
+use crate::ui::run::{INTERRUPTED, assignment};
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 /// Steps between the policy that sampled and the one that is compared: enough that ratios leave the clip range.
 const STALE: u32 = 4;
@@ -29,6 +30,9 @@ pub struct CompareArgs {
     /// Hyper-parameters to change, in every script that has them
     #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
     pub set: Vec<(String, String)>,
+    /// Whose prompts and reward the sampled pairs have: a shipped task, or a Rhai file
+    #[arg(long, value_name = "NAME|FILE", default_value = "arithmetic", conflicts_with = "batch")]
+    pub task: String,
     /// The batch, as b.save writes it [default: pairs sampled from the model]
     #[arg(long, value_name = "FILE")]
     pub batch: Option<PathBuf>,
@@ -50,7 +54,14 @@ pub struct CompareArgs {
 pub fn compare(args: CompareArgs) -> ExitCode {
     on_engine_thread(move || {
         let loader = Loader::new(None);
-        run(&args, &loader).inspect_err(|e| report(e, &loader)).map_or(1, |()| 0)
+        match run(&args, &loader) {
+            Ok(()) => 0,
+            Err(e) if e.interrupted => INTERRUPTED,
+            Err(e) => {
+                report(&e, &loader);
+                1
+            }
+        }
     })
 }
 
@@ -58,10 +69,14 @@ fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
     let access = access(args);
     let sets = arguments(args, loader, &access)?;
     let mut launch = Launch { access: access.clone(), seed: Some(args.seed), sets, ..Launch::default() };
-    Progress::attach(&mut launch, false);
+    let closed = Progress::attach(&mut launch, false).closed();
     launch.interrupt.install(|_| {})?;
     access.write(&args.svg)?;
-    let found = compare::compare(&HostBuilder::new().launch(launch).loader(loader).build())?;
+    let found = match compare::compare(&HostBuilder::new().launch(launch).loader(loader).build()) {
+        // Whoever read the output has seen enough.
+        Err(e) if e.interrupted && closed.load(Ordering::Relaxed) => return Ok(()),
+        found => found?,
+    };
     found.write(&args.svg)?;
     out::line(&format!("\npicture: {}", args.svg.display()));
     Ok(())
@@ -70,7 +85,8 @@ fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
 /// What the comparison may reach: what the command line names, and the scripts' own folders.
 fn access(args: &CompareArgs) -> Access {
     let named: Vec<PathBuf> = args.batch.iter().cloned().chain([PathBuf::from(&args.model)]).collect();
-    let folders = args.scripts.iter().filter_map(|script| own_folder(script));
+    let files = args.scripts.iter().map(String::as_str).chain(rhai_file(&args.task));
+    let folders = files.filter_map(own_folder);
     Access::confined(args.svg.parent(), &named.into_iter().chain(folders).collect::<Vec<_>>())
 }
 
@@ -85,7 +101,8 @@ fn arguments(args: &CompareArgs, loader: &Rc<Loader>, access: &Access) -> Result
     }
     let stale = args.stale.unwrap_or(if args.batch.is_some() { 0 } else { STALE });
     let mut sets = objectives.arguments()?;
-    sets.extend([("model".to_string(), args.model.clone()), ("stale".to_string(), stale.to_string())]);
+    let own = [("model", args.model.clone()), ("task", args.task.clone()), ("stale", stale.to_string())];
+    sets.extend(own.map(|(name, text)| (name.to_string(), text)));
     sets.extend(args.batch.as_ref().map(|path| ("batch".to_string(), path.display().to_string())));
     Ok(sets)
 }

@@ -151,7 +151,7 @@ pub(super) fn threads(wanted: Option<u16>) -> Result<usize> {
 }
 
 /// `mine.rhai` of `mine.rhai:digits=3`: a task's or a reward's file is a script like any other.
-fn rhai_file(value: &str) -> Option<&str> {
+pub(super) fn rhai_file(value: &str) -> Option<&str> {
     value.find(".rhai").map(|at| &value[..at + ".rhai".len()])
 }
 

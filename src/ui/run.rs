@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// Options of `rhopo run`.
 #[derive(Debug, Clone, clap::Args)]

@@ -102,3 +102,21 @@ fn a_batch_of_ones_own_is_compared_as_it_is() {
     let out = well(dir.path(), &["compare", "rloo", "--batch", "b.safetensors", "--stale", "2"]);
     assert!(ratios(&out)[0] < 1.0, "{out}");
 }
+
+#[test]
+fn a_task_of_ones_own_gives_prompts_rewards_and_columns() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let task = "fn options() { #{ most: 9 } }\n\
+                fn prompts(n, options) { let all = []; for i in 0..n { let a = i % options.most;\n\
+                all += [#{ prompt: `${a}+1=`, quality: a * 1.0 }]; } all }\n\
+                fn score(b) { b.text.map(|t| t.len() * 1.0) }\nfn max_tokens() { 3 }\n";
+    fs::create_dir(dir.path().join("tasks")).expect("made");
+    fs::write(dir.path().join("tasks/t.rhai"), task).expect("written");
+    fs::write(dir.path().join("mine.rhai"), "fn loss(logp, b, cfg) { -seq_mean(logp * b.quality, b.mask) }\n")
+        .expect("written");
+    let out = well(dir.path(), &["compare", "mine", "rloo", "--task", "tasks/t.rhai:most=4"]);
+    assert!(out.contains("∂loss/∂logp of row 0: ") && out.contains("+1= → "), "{out}");
+    assert!(!out.contains("filled at random") && !out.contains("4+1="), "{out}");
+    let said = rhopo(dir.path(), &["compare", "mine", "--task", "t", "--batch", "b"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+}

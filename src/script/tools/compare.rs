@@ -76,7 +76,8 @@ impl Objectives {
         let unread: Vec<&Objective> = with.iter().copied().filter(|objective| !objective.reads(name)).collect();
         let mut notes = Vec::new();
         if !without.is_empty() {
-            notes.push(format!("{} has no hyper-parameter `{name}`, and stays as it is", named(&without)));
+            let verbs = if without.len() == 1 { ("has", "stays as it is") } else { ("have", "stay as they are") };
+            notes.push(format!("{} {} no hyper-parameter `{name}`, and {}", named(&without), verbs.0, verbs.1));
         }
         if !unread.is_empty() {
             notes.push(format!("the loss of {} does not read `{name}`, which changes nothing there", named(&unread)));
