@@ -1,7 +1,8 @@
 //! Rows from given texts, messages or token ids, rather than sampled ones.
 //!
 //! A prompt and its completion are encoded together, so that the row holds the tokens that the whole text has; the
-//! border is where they part from the tokens of the prompt alone, which sampling sees.
+//! border is where they part from the tokens of the prompt alone, which sampling sees. Texts and dialogues that are learned
+//! as a whole are `whole`'s.
 
 use super::batch::Batch;
 use super::max_length::{Longer, MaxLength, too_long};
@@ -12,6 +13,8 @@ use crate::model::rows::{Row, Rows};
 use crate::model::{ModelInfo, Tokenizer};
 use crate::tensor::Device;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A prompt with the completion to learn from; `fields` become list columns.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +115,7 @@ impl Unfit {
         e
     }
 
-    fn of_row(self, function: &str, i: usize) -> Error {
+    pub(super) fn of_row(self, function: &str, i: usize) -> Error {
         let (Self::TooLong(e) | Self::Other(e)) = self;
         Error { what: format!("{function}: row {i}: {}", e.what), ..e }
     }
@@ -124,12 +127,45 @@ pub(super) struct Made {
     rows: Vec<Row>,
     texts: Vec<Value>,
     prompts: Prompts,
+    /// Of rows of whose completions not every token is learned.
+    masks: BTreeMap<usize, Vec<f32>>,
+}
+
+/// One row with its columns.
+pub(super) struct Single {
+    pub row: Row,
+    /// Where not every token of the completion is learned.
+    pub mask: Option<Vec<f32>>,
+    pub text: String,
+    pub prompt: Prompt,
 }
 
 impl Made {
+    /// The rows alone.
+    pub(super) fn rows(self, model: &ModelInfo) -> Arc<Rows> {
+        Rows::of(self.rows, model.vocabulary())
+    }
+
+    pub(super) fn push(&mut self, Single { row, mask, text, prompt }: Single) {
+        self.masks.extend(mask.map(|mask| (self.rows.len(), mask)));
+        self.rows.push(row);
+        self.texts.push(text.into());
+        self.prompts.items.push(prompt);
+    }
+
     /// `n` adjacent rows per prompt.
-    fn batch(self, model: &ModelInfo, n: usize) -> Result<Batch> {
-        let mut batch = Batch::new(Rows::of(self.rows, model.vocabulary()), 1.0, &Device::Cpu)?;
+    pub(super) fn batch(self, model: &ModelInfo, n: usize) -> Result<Batch> {
+        let rows = Rows::of(self.rows, model.vocabulary());
+        let mut batch = Batch::new(rows.clone(), 1.0, &Device::Cpu)?;
+        if !self.masks.is_empty() {
+            let mask = |(i, row): (usize, &Row)| match self.masks.get(&i) {
+                Some(mask) => mask.clone(),
+                None => vec![1.0; row.completion.len()],
+            };
+            let masks: Vec<Vec<f32>> = rows.iter().enumerate().map(mask).collect();
+            batch.insert_numbers("length", masks.iter().map(|mask| mask.iter().sum()))?;
+            batch.insert_tokens("mask", masks.into_iter(), rows.width())?;
+        }
         batch.insert_list("text", self.texts);
         batch.insert_fields(&self.prompts, n)?;
         Ok(batch)
@@ -138,13 +174,13 @@ impl Made {
 
 /// Makes rows for a model.
 pub(super) struct Encoder<'a> {
-    model: &'a ModelInfo,
-    tokenizer: &'a Tokenizer,
+    pub(super) model: &'a ModelInfo,
+    pub(super) tokenizer: &'a Tokenizer,
     /// Put after completions that do not end with an end token: the tokenizer's own, by which training programs end
     /// texts, else the model's first.
-    end: u32,
-    special: bool,
-    max: MaxLength,
+    pub(super) end: u32,
+    pub(super) special: bool,
+    pub(super) max: MaxLength,
 }
 
 impl<'a> Encoder<'a> {
@@ -195,21 +231,12 @@ impl<'a> Encoder<'a> {
                 .hint("a model needs at least one token to begin from")
                 .into());
         }
-        let room = self.max.room(self.model);
         for ((field, content), mut completion) in completions.iter().zip(ends) {
             self.finish(&mut completion, matches!(prompt, Content::Messages(_)));
             if completion.len() < 2 {
                 return Err(empty(field).into());
             }
-            if self.max.longer == Longer::Cut && ids.len() < room {
-                completion.truncate(room - ids.len());
-            }
-            if ids.len() + completion.len() > room {
-                let (prompt, answer) = (ids.len(), completion.len());
-                let whose = if room < self.model.context { "max_length is" } else { "the model's context holds" };
-                let what = format!("`prompt` has {prompt} tokens and `{field}` {answer}, but {whose} {room}");
-                return Err(Unfit::TooLong(too_long(what)));
-            }
+            self.fit(field, ids.len(), &mut completion, self.max.of_answers())?;
             made.texts.push(match content {
                 Content::Text(text) => text.clone().into(),
                 Content::Messages(_) => self.tokenizer.decode(&completion[..completion.len() - 1]).into(),
@@ -218,6 +245,30 @@ impl<'a> Encoder<'a> {
         }
         made.prompts.items.push(Prompt { content: prompt.clone(), fields: fields.clone() });
         Ok(())
+    }
+
+    /// Ends a completion where there is no more room, or refuses it by the field that it is from.
+    pub(super) fn fit(
+        &self,
+        field: &str,
+        prompt: usize,
+        completion: &mut Vec<u32>,
+        longer: Longer,
+    ) -> std::result::Result<(), Unfit> {
+        let room = self.max.room(self.model);
+        if longer == Longer::Cut && prompt < room {
+            completion.truncate(room - prompt);
+        }
+        let answer = completion.len();
+        if prompt + answer <= room {
+            return Ok(());
+        }
+        let has = match field {
+            "text" | "messages" => format!("`{field}` has {} tokens", prompt + answer),
+            _ => format!("`prompt` has {prompt} tokens and `{field}` {answer}"),
+        };
+        let whose = if room < self.model.context { "max_length is" } else { "the model's context holds" };
+        Err(Unfit::TooLong(too_long(format!("{has}, but {whose} {room}"))))
     }
 
     fn texts(&self, prompt: &str, completions: &[(&str, &Content)]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
@@ -250,12 +301,7 @@ impl<'a> Encoder<'a> {
         completions: &[(&str, &Content)],
         fields: &Map<String, Value>,
     ) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
-        let variables = template_variables(fields)?;
-        let chat = Chat { model: self.model, variables: &variables, special: self.special };
-        let encode = |messages: &[Value], ending: Ending| {
-            let text = chat.compose(messages, ending)?;
-            self.tokenizer.encode_rendered(&text.text, &text.quoted)
-        };
+        let encode = |messages: &[Value], ending: Ending| self.rendered(messages, ending, fields);
         let whole = |(_, content): &(&str, &Content)| match content {
             Content::Messages(messages) => encode(&[prompt, messages].concat(), Ending::Closed),
             Content::Text(text) => {
@@ -266,11 +312,19 @@ impl<'a> Encoder<'a> {
         Ok(cut(&alone, completions.iter().map(whole).collect::<Result<_>>()?))
     }
 
+    /// The tokens of messages as the model's chat template renders them.
+    pub(super) fn rendered(&self, messages: &[Value], ending: Ending, fields: &Map<String, Value>) -> Result<Vec<u32>> {
+        let variables = template_variables(fields)?;
+        let chat = Chat { model: self.model, variables: &variables, special: self.special };
+        let text = chat.compose(messages, ending)?;
+        self.tokenizer.encode_rendered(&text.text, &text.quoted)
+    }
+
     /// Leaves out white space after the token that ends the completion, and puts an end token where there is none. In a
     /// rendered one, whatever control token stands last is the end that the template writes.
-    fn finish(&self, completion: &mut Vec<u32>, rendered: bool) {
+    pub(super) fn finish(&self, completion: &mut Vec<u32>, rendered: bool) {
         let blank = |ids: &[u32]| self.tokenizer.decode_special(ids).trim().is_empty();
-        let ends = |id: &u32| self.model.eos.contains(id) || *id == self.end;
+        let ends = |id: &u32| self.ends(*id);
         let control = |id: &u32| rendered && self.tokenizer.is_special(*id);
         let last = completion.iter().rposition(ends).filter(|&at| blank(&completion[at + 1..]));
         let last = last.or_else(|| completion.iter().rposition(control).filter(|&at| blank(&completion[at + 1..])));
@@ -278,6 +332,11 @@ impl<'a> Encoder<'a> {
             Some(at) => completion.truncate(at + 1),
             None => completion.push(self.end),
         }
+    }
+
+    /// Whether a token ends an answer.
+    pub(super) fn ends(&self, id: u32) -> bool {
+        self.model.eos.contains(&id) || id == self.end
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Fitted {
     pub dropped: usize,
     /// Where the first of them stands.
     pub first: Option<String>,
+    /// Texts that will be cut.
+    pub cut: usize,
 }
 
 /// Measures every row of a data set against a model: what `max_length` refuses is named by its place, what it drops is
@@ -23,20 +25,21 @@ pub struct Fitted {
 /// # Errors
 /// Rows that are refused; rows whose prompt alone fills the room; a data set of which nothing is left.
 pub fn fit(data: &mut Dataset, model: &ModelInfo, max: MaxLength) -> Result<Fitted> {
-    let (mut keep, mut unfit) = (Vec::with_capacity(data.len()), Vec::new());
+    let (mut keep, mut unfit, mut cut) = (Vec::with_capacity(data.len()), Vec::new(), 0);
     for i in 0..data.len() {
         let fits = measure(data, i, model, max);
         keep.push(fits.is_ok());
-        if let Err(e) = fits {
-            unfit.push((data.place(i).to_string(), e));
+        match fits {
+            Ok(whole) => cut += usize::from(!whole),
+            Err(e) => unfit.push((data.place(i).to_string(), e)),
         }
     }
-    let Some((place, e)) = unfit.first() else { return Ok(Fitted { dropped: 0, first: None }) };
+    let Some((place, e)) = unfit.first() else { return Ok(Fitted { dropped: 0, first: None, cut }) };
     // What is wrong with a row in another way is no question of its length.
     if let Some((place, e)) = unfit.iter().find(|(_, e)| matches!(e, Unfit::Other(_))) {
         return Err(at(place, e, ""));
     }
-    if max.longer != Longer::Drop {
+    if max.longer != Some(Longer::Drop) {
         let more = if unfit.len() > 1 { format!("; so are {} more rows", unfit.len() - 1) } else { String::new() };
         return Err(at(place, e, &more));
     }
@@ -45,7 +48,13 @@ pub fn fit(data: &mut Dataset, model: &ModelInfo, max: MaxLength) -> Result<Fitt
         return Err(at(&format!("no row is left: {place}"), e, ""));
     }
     data.retain(&keep);
-    Ok(Fitted { dropped, first })
+    Ok(Fitted { dropped, first, cut })
+}
+
+/// That there are not as many log-probs as tokens.
+fn unlike(numbers: usize, tokens: usize) -> Error {
+    Error::value(format!("`logprob` has {numbers} numbers, but `completion` has {tokens} tokens with its end"))
+        .hint("give one number for each token, with or without the end's, or one for the whole answer")
 }
 
 fn at(place: &str, e: &Unfit, more: &str) -> Error {
@@ -53,22 +62,36 @@ fn at(place: &str, e: &Unfit, more: &str) -> Error {
     Error { what: format!("{place}: {}{more}", e.what), ..e.clone() }
 }
 
-/// Row `i` as `encode` would make it; bytes bound tokens, so most texts need not be tokenised.
-fn measure(data: &Dataset, i: usize, model: &ModelInfo, max: MaxLength) -> std::result::Result<(), Unfit> {
+/// Row `i` as `encode` would make it, and whether it is a text that stays whole; bytes bound tokens, so most texts need
+/// not be tokenised.
+fn measure(data: &Dataset, i: usize, model: &ModelInfo, max: MaxLength) -> std::result::Result<bool, Unfit> {
     const BORDERS: usize = 4;
     let room = max.room(model);
     let encoder = || Encoder::new("load_data", model, false, max);
-    let mut row = data.row(i);
-    let texts = ["prompt", "completion", "chosen", "rejected"].map(|field| row.get(field).map(Value::as_str));
+    let mut row = data.example(i);
+    let fields = ["text", "messages", "prompt", "completion", "chosen", "rejected"];
+    let texts = fields.map(|field| row.get(field).map(Value::as_str));
     let bytes: usize = texts.iter().flatten().map(|text| text.map_or(usize::MAX / 8, str::len)).sum();
-    if bytes + BORDERS <= room {
-        return Ok(());
+    let weighed = row.get("logprob").and_then(Value::as_array).map(Vec::len);
+    let weighed = weighed.filter(|_| data.format() == Format::Rewarded);
+    if bytes + BORDERS <= room && weighed.is_none() {
+        return Ok(true);
     }
     let content = |row: &mut Map<String, Value>, field: &str| {
         Content::read(&format!("`{field}`"), row.remove(field).unwrap_or_default())
     };
+    if data.format() == Format::Texts {
+        let text = row.remove("text").unwrap_or_default();
+        return encoder()?.text(&mut Made::default(), text.as_str().unwrap_or_default(), &row).map(|n| n <= room);
+    }
+    if data.format() == Format::Completions && !row.contains_key("prompt") {
+        let messages = row.remove("messages").unwrap_or_default();
+        let messages = messages.as_array().map_or(&[][..], Vec::as_slice);
+        return encoder()?.dialogue(&mut Made::default(), messages, &row).map(|()| true);
+    }
     let prompt = content(&mut row, "prompt")?;
-    match data.format() {
+    let made = match data.format() {
+        Format::Texts => Ok(()),
         Format::Prompts => {
             let asked = Prompts::of(vec![Prompt { content: prompt, fields: row }]);
             let tokens = asked.encode(model, false)?[0].len();
@@ -79,13 +102,20 @@ fn measure(data: &Dataset, i: usize, model: &ModelInfo, max: MaxLength) -> std::
                 )))),
             }
         }
-        Format::Completions | Format::Labelled => {
+        Format::Completions | Format::Labelled | Format::Rewarded => {
             let completion = content(&mut row, "completion")?;
-            encoder()?.demo(&mut Made::default(), &Demo { prompt, completion, fields: row })
+            let mut made = Made::default();
+            encoder()?.demo(&mut made, &Demo { prompt, completion, fields: row })?;
+            let tokens = made.rows(model)[0].completion.len();
+            match weighed.filter(|&numbers| numbers != tokens && numbers + 1 != tokens) {
+                None => Ok(()),
+                Some(numbers) => Err(unlike(numbers, tokens).into()),
+            }
         }
         Format::Pairs => {
             let (chosen, rejected) = (content(&mut row, "chosen")?, content(&mut row, "rejected")?);
             encoder()?.pair(&mut Made::default(), &Pair { prompt: Some(prompt), chosen, rejected, fields: row })
         }
-    }
+    };
+    made.map(|()| true)
 }

@@ -20,7 +20,8 @@ pub enum Longer {
 pub struct MaxLength {
     /// The model's context unless given.
     pub tokens: Option<usize>,
-    pub longer: Longer,
+    /// Where that is said.
+    pub longer: Option<Longer>,
 }
 
 impl MaxLength {
@@ -42,7 +43,17 @@ impl MaxLength {
             _ => return Err(wrong()),
         };
         let tokens = words.next().map(|n| n.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)).transpose()?;
-        if words.next().is_some() { Err(wrong()) } else { Ok(Self { tokens, longer }) }
+        if words.next().is_some() { Err(wrong()) } else { Ok(Self { tokens, longer: Some(longer) }) }
+    }
+
+    /// What happens to longer rows: they are refused unless it is said.
+    pub fn of_answers(&self) -> Longer {
+        self.longer.unwrap_or_default()
+    }
+
+    /// What happens to longer texts without a prompt, whose beginning is a text as well: they end there unless it is said.
+    pub fn of_texts(&self) -> Longer {
+        self.longer.unwrap_or(Longer::Cut)
     }
 
     /// The tokens that a row of this model may have.
@@ -64,9 +75,13 @@ mod tests {
     #[test]
     fn max_length_is_a_word_and_a_number() {
         let read = |text: &str| MaxLength::parse(text).map_err(|e| e.what);
-        assert_eq!(read("drop"), Ok(MaxLength { tokens: None, longer: Longer::Drop }));
-        assert_eq!(read("cut 512"), Ok(MaxLength { tokens: Some(512), longer: Longer::Cut }));
-        assert_eq!(read("refuse 9"), Ok(MaxLength { tokens: Some(9), longer: Longer::Refuse }));
+        assert_eq!(read("drop"), Ok(MaxLength { tokens: None, longer: Some(Longer::Drop) }));
+        assert_eq!(read("cut 512"), Ok(MaxLength { tokens: Some(512), longer: Some(Longer::Cut) }));
+        assert_eq!(read("refuse 9"), Ok(MaxLength { tokens: Some(9), longer: Some(Longer::Refuse) }));
+        let plain = MaxLength { tokens: Some(512), longer: None };
+        assert_eq!((plain.of_answers(), plain.of_texts()), (Longer::Refuse, Longer::Cut));
+        let said = MaxLength::parse("refuse 9").expect("a length");
+        assert_eq!((said.of_answers(), said.of_texts()), (Longer::Refuse, Longer::Refuse));
         for wrong in ["", "512 drop", "drop 0", "cut 5 6", "keep"] {
             assert_eq!(read(wrong), Err(format!("max_length is {wrong:?}")));
         }

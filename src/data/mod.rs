@@ -2,6 +2,7 @@
 //!
 //! Owns no models and no objectives: `engine` runs rows, scripts say what to do with the numbers.
 
+pub mod answers;
 pub mod batch;
 pub mod dataset;
 pub mod dialogue;
@@ -17,6 +18,7 @@ pub mod reset;
 pub mod stored;
 pub mod task;
 pub mod user;
+pub mod whole;
 
 #[cfg(test)]
 mod encode_tests;
@@ -29,3 +31,4 @@ pub use prompts::{Content, Prompt, Prompts};
 pub use reset::ResetPrompts;
 pub use task::Task;
 pub use user::User;
+pub use whole::Example;

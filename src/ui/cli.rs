@@ -56,8 +56,8 @@ enum Command {
     },
     /// Show what a model is, holds and needs
     Inspect {
-        /// A folder, a built-in model, or a model on the hub: owner/name
-        #[arg(value_name = "DIR|NAME|ID")]
+        /// A folder, a GGUF file, a built-in model, or a model on the hub: owner/name
+        #[arg(value_name = "DIR|FILE|NAME|ID")]
         model: String,
     },
     /// Measure sampling, log-probs and update on a random model

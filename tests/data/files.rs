@@ -319,8 +319,7 @@ fn rows_without_a_known_format_are_refused_with_a_way_out() {
     let (what, hint) = of(r#"{"question": "1+2=", "answer": "3"}"#);
     assert_eq!(what, "a.jsonl, line 1: no field holds a prompt; found `question`, `answer`");
     assert!(hint.ends_with("#{ rename: #{ question: \"prompt\" } }"), "{hint}");
-    let (_, hint) = of(r#"{"text": "a b"}"#);
-    assert!(hint.starts_with("a `text` does not say where the prompt ends"), "{hint}");
+
     let (_, hint) = of(r#"{"conversations": [{"from": "human", "value": "a"}]}"#);
     assert!(hint.starts_with("turn `conversations`"), "{hint}");
     let (what, hint) = of(r#"{"chosen": "ab", "rejected": "ac"}"#);

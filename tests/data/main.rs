@@ -7,3 +7,4 @@ mod dialogues;
 mod encoding;
 mod files;
 mod tasks;
+mod whole;

@@ -147,7 +147,8 @@ fn what_stands_behind_a_value_is_completed_by_its_type() {
     let variables = vec![variable("asked", "Frozen"), variable("states", "Prompts"), variable("opt", "Optimizer")];
     let known = Known { entries: reference::entries(host.docs()), variables, ..Known::default() };
     let of = |text: &str| candidates(text, text.len(), &known).1;
-    assert_eq!(of("asked."), ["tokenize"]);
+    let frozen = ["chat", "detokenize", "frozen", "name", "parameters", "tokenize", "trainable", "trained"];
+    assert_eq!(of("asked."), frozen);
     assert_eq!(of("states."), ["len", "to_array"]);
     assert_eq!(of("opt."), ["lr", "step"]);
 }

@@ -1,7 +1,7 @@
 //! Frozen models: GGUF files made from the fixtures against the numbers of the reference implementation, from random
 //! models against candle's own quantised decoders, and damaged ones against their error texts.
 
-mod write;
+pub mod write;
 
 use crate::common::solo::{measured, measured_at, sample, solo};
 use crate::common::{fixture_model, fixtures, host, json, max_gap, ragged_rows};
@@ -27,12 +27,12 @@ const MODELS: [(&str, &str); 5] =
     [("qwen2", "qwen2"), ("qwen3", "qwen3"), ("llama2", "llama"), ("llama3", "llama"), ("mistral", "llama")];
 
 /// A file in a folder of its own.
-struct Written {
-    folder: TempDir,
-    path: PathBuf,
+pub struct Written {
+    pub folder: TempDir,
+    pub path: PathBuf,
 }
 
-fn write(gguf: &Gguf, format: GgmlDType) -> Written {
+pub fn write(gguf: &Gguf, format: GgmlDType) -> Written {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     gguf.write(&path, format);
@@ -521,7 +521,9 @@ fn a_judge_gives_the_reward_of_a_task() {
          let model = load_model(`{1}`);\n\
          let asked = `Question:\\n1+1=\\n\\nAnswer:\\n2\\n\\nIs this a good answer to the question? Say Yes or No.`;\n\
          let said = |word| #{{ prompt: [#{{ role: \"user\", content: asked }}], completion: [#{{ role: \"assistant\", content: word }}] }};\n\
-         let logp = logprob(model, encode(model, [said.call(\"Yes\"), said.call(\"No\")])).to_array();\n\
+         let b_said = encode(model, [said.call(\"Yes\"), said.call(\"No\")]);\n\
+         let own = arange(b_said.mask.shape[1]) < b_said.length - 1;\n\
+         let logp = seq_sum(logprob(model, b_said), own).to_array();\n\
          let by_hand = 1.0 / (1.0 + exp(logp[1][0] - logp[0][0]));\n\
          let other = judge::compare(load_frozen(`{0}`), [\"1+1=\"], [\"2\"], [\"3\"]) + judge::compare(model, [\"1+1=\"], [\"3\"], [\"2\"]);\n\
          [p.shape, abs(p[0].item() - by_hand) < 1e-4, max(abs(p - judge::reward(b, model))).item() < 1e-4,\n\

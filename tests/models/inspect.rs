@@ -12,7 +12,7 @@ fn fixtures() -> PathBuf {
 }
 
 /// Standard output and standard error of `rhopo inspect`, seen from `dir`.
-fn inspect(dir: &Path, model: &str, code: i32) -> String {
+pub fn inspect(dir: &Path, model: &str, code: i32) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
     let out = command.current_dir(dir).args(["inspect", model]).output().expect("rhopo starts");
     let (stdout, stderr) =
@@ -42,12 +42,13 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 macro_rules! snapshot {
-    ($text:expr) => {
+    ($($text:expr),+) => {
         insta::with_settings!({ omit_expression => true, snapshot_path => "snapshots/inspect", prepend_module_to_snapshot => false }, {
-            insta::assert_snapshot!($text)
+            insta::assert_snapshot!($($text),+)
         })
     };
 }
+pub(crate) use snapshot;
 
 #[test]
 fn tiny() {

@@ -10,6 +10,7 @@ mod checkpoints;
 mod device;
 #[cfg(feature = "emulate")]
 mod device_memory;
+mod frozen;
 mod gguf;
 mod heads;
 mod hub;

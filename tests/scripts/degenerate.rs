@@ -135,7 +135,7 @@ fn given_answers_that_are_all_worth_the_same_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let script = |name: &str| loader::list().into_iter().find(|source| source.stem() == name).expect("it is shipped");
     let said = complaint(dir.path(), &script("alol"), &["max_tokens=1"]);
-    assert!(said.contains("no answer is better than the reference's mean: expected rewards that differ"), "{said}");
+    assert!(said.contains("no answer is better than its prompt's mean: expected rewards that differ"), "{said}");
     // One demonstration, which the opponent may well answer alike: then the run ends early, and well.
     let found = lines(&script("spin"), &["demos=1"], None);
     assert!(found.iter().all(|line| line["eval"].is_number() || line["loss"].is_number()), "{found:?}");

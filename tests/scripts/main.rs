@@ -7,6 +7,7 @@ mod degenerate;
 #[cfg(feature = "emulate")]
 mod device;
 mod lora_script;
+mod offline;
 mod own_rewards;
 mod scripts_pairs;
 mod scripts_run;

@@ -4,16 +4,20 @@
 //! | fields | format |
 //! | --- | --- |
 //! | `prompt` | prompt-only |
+//! | `text` | text: all of it is learned |
 //! | `prompt`, `completion` | prompt-completion |
 //! | `messages` | prompt-completion: the last message, the assistant's, is the completion; prompt-only if another's is last |
 //! | `prompt`, `chosen`, `rejected` | preference |
 //! | `chosen`, `rejected`, of messages | preference: the prompt is the messages that both begin with |
 //! | `prompt`, `completion`, `label` | unpaired preference: label true where the completion is desirable |
+//! | `prompt`, `completion`, `reward` | rewarded: a number, and `logprob` under which it was sampled, one or one per token |
 //!
 //! Prompts and answers are texts, or arrays of messages `{"role", "content"}`, all of one kind. A content is a text or
 //! an array of parts; it may be null or missing where the message says something else, like tool calls.
 
-use super::{Fields, Place};
+use super::Fields;
+use super::place::Place;
+use super::wrong::{describe, empty, lacking, unknown, wrong_label, wrong_logprob, wrong_reward, wrong_type};
 use crate::data::prompts::said;
 use crate::error::{Error, Result};
 use serde_json::Value;
@@ -25,6 +29,8 @@ pub enum Format {
     Completions,
     Pairs,
     Labelled,
+    Rewarded,
+    Texts,
 }
 
 impl Format {
@@ -35,6 +41,8 @@ impl Format {
             Self::Completions => "prompt-completion",
             Self::Pairs => "preference",
             Self::Labelled => "unpaired preference",
+            Self::Rewarded => "rewarded",
+            Self::Texts => "text",
         }
     }
 
@@ -45,6 +53,8 @@ impl Format {
             Self::Completions => "`prompt` and `completion`",
             Self::Pairs => "`prompt`, `chosen` and `rejected`",
             Self::Labelled => "`prompt`, `completion` and `label`",
+            Self::Rewarded => "`prompt`, `completion` and `reward`",
+            Self::Texts => "`text`",
         }
     }
 }
@@ -92,6 +102,8 @@ pub struct Shape {
     layout: Layout,
     /// The field that decided the kind.
     lead: &'static str,
+    /// Whether rewarded rows say how likely their answers were.
+    weighed: bool,
     first: Place,
 }
 
@@ -105,7 +117,7 @@ impl Shape {
         let kind_of = |name: &str| row.get(name).and_then(Kind::of);
         let make = |format, layout, lead: &'static str| {
             let kind = kind_of(lead).ok_or_else(|| wrong_type(place, lead, row.get(lead).unwrap_or(&Value::Null)))?;
-            Ok(Self { format, kind, layout, lead, first: place.clone() })
+            Ok(Self { format, kind, layout, lead, weighed: has("logprob"), first: place.clone() })
         };
         if has("chosen") || has("rejected") {
             let answer = if has("chosen") { "chosen" } else { "rejected" };
@@ -122,7 +134,11 @@ impl Shape {
             return make(Format::Pairs, Layout::Named, "prompt");
         }
         if has("completion") {
-            let format = if row.contains_key("label") { Format::Labelled } else { Format::Completions };
+            let format = match (row.contains_key("label"), row.contains_key("reward")) {
+                (true, _) => Format::Labelled,
+                (_, true) => Format::Rewarded,
+                _ => Format::Completions,
+            };
             if !has("prompt") {
                 return Err(lacking(place, "prompt", row, format));
             }
@@ -136,7 +152,15 @@ impl Shape {
         if has("prompt") {
             return make(Format::Prompts, Layout::Named, "prompt");
         }
+        if row.contains_key("text") {
+            return make(Format::Texts, Layout::Named, "text");
+        }
         Err(unknown(row, place))
+    }
+
+    /// Whether all of a row stands in `messages`.
+    pub fn is_dialogue(&self) -> bool {
+        self.layout == Layout::Dialogue
     }
 
     /// Holds a row to this shape.
@@ -155,12 +179,17 @@ impl Shape {
                 let rejected = self.messages(get("rejected")?, place, "rejected")?;
                 implicit(chosen, rejected, place)
             }
+            (Layout::Named, Format::Texts) => match get("text")? {
+                Value::String(text) if text.is_empty() => Err(empty(place, "text")),
+                Value::String(_) => Ok(()),
+                other => Err(wrong_type(place, "text", other)),
+            },
             (Layout::Named, format) => {
                 self.content(get("prompt")?, place, "prompt", false)?;
                 let answers: &[&str] = match format {
-                    Format::Prompts => &[],
+                    Format::Prompts | Format::Texts => &[],
                     Format::Pairs => &["chosen", "rejected"],
-                    Format::Completions | Format::Labelled => &["completion"],
+                    Format::Completions | Format::Labelled | Format::Rewarded => &["completion"],
                 };
                 for name in answers {
                     self.content(get(name)?, place, name, true)?;
@@ -168,6 +197,13 @@ impl Shape {
                 match format {
                     Format::Labelled => {
                         label(get("label")?).map(|_| ()).ok_or_else(|| wrong_label(place, &row["label"]))
+                    }
+                    Format::Rewarded => {
+                        let reward = get("reward")?;
+                        if !reward.is_number() {
+                            return Err(wrong_reward(place, reward));
+                        }
+                        self.logprob(row.get("logprob").filter(|value| !value.is_null()), place)
                     }
                     _ => Ok(()),
                 }
@@ -223,6 +259,30 @@ impl Shape {
             _ => {}
         }
         Ok(())
+    }
+
+    /// How likely an answer was: in all rows or in none.
+    fn logprob(&self, value: Option<&Value>, place: &Place) -> Result<()> {
+        let hint = "either every row says how likely its answer was, or none does";
+        let negative = |value: &Value| value.as_f64().is_some_and(|x| x <= 0.0);
+        match value {
+            None if self.weighed => {
+                let what = format!("{place}: `logprob` is missing, expected it as in the first row ({})", self.first);
+                Err(Error::file(what).hint(hint))
+            }
+            None => Ok(()),
+            Some(_) if !self.weighed => {
+                let what = format!("{place}: there is a `logprob`, but the first row ({}) has none", self.first);
+                Err(Error::file(what).hint(hint))
+            }
+            Some(Value::Array(tokens)) => match tokens.iter().find(|token| !negative(token)) {
+                Some(token) => Err(wrong_logprob(place, &format!("an array with {}", describe(token)))),
+                None if tokens.is_empty() => Err(wrong_logprob(place, "an empty array")),
+                None => Ok(()),
+            },
+            Some(value) if negative(value) => Ok(()),
+            Some(value) => Err(wrong_logprob(place, &describe(value))),
+        }
     }
 
     fn mixed(&self, kind: Kind, place: &Place, name: &str) -> Error {
@@ -362,64 +422,5 @@ fn label(value: &Value) -> Option<bool> {
         Value::Number(x) if x.as_f64() == Some(1.0) => Some(true),
         Value::Number(x) if x.as_f64() == Some(0.0) => Some(false),
         _ => None,
-    }
-}
-
-fn wrong_label(place: &Place, value: &Value) -> Error {
-    Error::file(format!("{place}: `label` must be true or false (or 1 or 0), found {}", describe(value)))
-        .hint("true says that the completion is desirable")
-}
-
-fn wrong_type(place: &Place, name: &str, value: &Value) -> Error {
-    Error::file(format!("{place}: `{name}` must be a text or an array of messages, found {}", describe(value)))
-}
-
-fn empty(place: &Place, name: &str) -> Error {
-    let what = match name {
-        "messages" => "the last answer in `messages` is empty".to_string(),
-        _ => format!("`{name}` is empty"),
-    };
-    Error::file(format!("{place}: {what}"))
-        .hint("there is nothing to learn from an answer that says nothing: leave the row out")
-}
-
-fn lacking(place: &Place, name: &str, row: &Fields, format: Format) -> Error {
-    let how = if row.contains_key(name) { "null" } else { "missing" };
-    Error::file(format!("{place}: `{name}` is {how}")).hint(format!(
-        "every row of {} data has the fields {}",
-        format.name(),
-        format.fields()
-    ))
-}
-
-/// The first row has none of the fields.
-fn unknown(row: &Fields, place: &Place) -> Error {
-    let names: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
-    let found = if names.is_empty() { "nothing".to_string() } else { names.join(", ") };
-    let e = Error::file(format!("{place}: no field holds a prompt; found {found}"));
-    let has = |name: &str| row.contains_key(name);
-    e.hint(if has("conversations") {
-        "turn `conversations` of `from` and `value` into `messages` of `role` and `content`".to_string()
-    } else if has("text") {
-        "a `text` does not say where the prompt ends: give each row its beginning as `prompt` and the rest as \
-         `completion`"
-            .to_string()
-    } else {
-        "data has `prompt`, with `completion` or `chosen` and `rejected`, or `messages`; fields of other names are \
-         mapped like this: #{ rename: #{ question: \"prompt\" } }"
-            .to_string()
-    })
-}
-
-/// A value as errors name it.
-pub(in crate::data) fn describe(value: &Value) -> String {
-    match value {
-        Value::Null => "null".into(),
-        Value::Bool(x) => x.to_string(),
-        Value::Number(x) => format!("the number {x}"),
-        Value::String(text) if text.chars().count() <= 40 => format!("the text {text:?}"),
-        Value::String(text) => format!("the text {:?}…", text.chars().take(40).collect::<String>()),
-        Value::Array(_) => "an array".into(),
-        Value::Object(_) => "an object".into(),
     }
 }

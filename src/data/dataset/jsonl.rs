@@ -1,6 +1,7 @@
 //! Rows of JSON files: one object per line, or one array of objects.
 
-use super::{Place, Take};
+use super::Take;
+use super::place::Place;
 use crate::data::json::{self, reason};
 use crate::error::{Error, Result};
 use crate::files;

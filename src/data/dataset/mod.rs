@@ -7,9 +7,11 @@ mod format;
 mod jsonl;
 mod layout;
 mod parquet;
+mod place;
+mod wrong;
 
 pub use format::Format;
-pub(super) use format::describe;
+pub(super) use wrong::describe;
 
 use crate::data::{Content, Prompt, Prompts};
 use crate::error::{Error, Result};
@@ -17,6 +19,7 @@ use crate::files;
 use crate::tensor::rng::Key;
 use format::Shape;
 use layout::FileType;
+use place::Place;
 use serde_json::Value;
 use std::fmt;
 use std::io::Read;
@@ -43,6 +46,8 @@ pub struct Reading {
     pub limit: Option<usize>,
     /// Names in the files and what they are called here.
     pub rename: Vec<(String, String)>,
+    /// Whether dialogues are learned from by every answer in them, and not by the last alone.
+    pub every_turn: bool,
 }
 
 /// How far rows have been drawn: what a checkpoint holds. `row` counts within the epoch's order, below the number of
@@ -62,6 +67,7 @@ pub struct Dataset {
     places: Vec<Place>,
     columns: Vec<String>,
     shape: Shape,
+    every_turn: bool,
     /// Each epoch's order follows from it; none keeps the order of the file.
     key: Option<Key>,
     cursor: Cursor,
@@ -98,7 +104,7 @@ impl Dataset {
         let mut intake = Intake::new(reading)?;
         let array: Rc<str> = "the array".into();
         for (i, row) in rows.into_iter().enumerate() {
-            if !intake.take(Place { of: array.clone(), unit: "entry", number: i }, row)? {
+            if !intake.take(Place::entry(&array, i), row)? {
                 break;
             }
         }
@@ -158,6 +164,9 @@ impl Dataset {
     /// # Errors
     /// A field with the name of a column that batches set.
     pub fn prompts(&mut self, n: usize) -> Result<Prompts> {
+        if self.format() == Format::Texts {
+            return Err(self.unfit("prompts", Format::Prompts));
+        }
         let prompt = |mut parts: Fields| {
             let content = Content::read("`prompt`", parts.remove("prompt").unwrap_or_default())?;
             Ok(Prompt { content, fields: parts })
@@ -165,12 +174,24 @@ impl Dataset {
         Ok(Prompts::of(self.parts(n)?.into_iter().map(prompt).collect::<Result<_>>()?))
     }
 
-    /// The next `n` rows with `prompt` and `completion`.
+    /// The next `n` rows with `prompt` and `completion`, or `text`, or `messages` whose every answer is learned.
     ///
     /// # Errors
     /// Data of another format; a field with the name of a column that batches set.
     pub fn demos(&mut self, n: usize) -> Result<Vec<Fields>> {
-        self.require("demos", Format::Completions)?;
+        if !matches!(self.format(), Format::Completions | Format::Texts | Format::Rewarded) {
+            return Err(self.unfit("demos", Format::Completions));
+        }
+        self.check_columns()?;
+        Ok(self.draw(n).into_iter().map(|i| self.example(i)).collect())
+    }
+
+    /// The next `n` rows with `prompt`, `completion` and `reward`, and `logprob` where the data have it.
+    ///
+    /// # Errors
+    /// As [`Self::demos`].
+    pub fn rewarded(&mut self, n: usize) -> Result<Vec<Fields>> {
+        self.require("rewarded", Format::Rewarded)?;
         self.parts(n)
     }
 
@@ -197,6 +218,11 @@ impl Dataset {
         self.shape.parts(&self.rows[i])
     }
 
+    /// Row `i` of the file as `demos` gives it.
+    pub fn example(&self, i: usize) -> Fields {
+        if self.every_turn && self.shape.is_dialogue() { self.rows[i].clone() } else { self.row(i) }
+    }
+
     /// Where row `i` stands.
     pub fn place(&self, i: usize) -> impl fmt::Display + '_ {
         &self.places[i]
@@ -213,10 +239,12 @@ impl Dataset {
     }
 
     fn require(&self, what: &str, needed: Format) -> Result<()> {
+        if self.format() == needed { Ok(()) } else { Err(self.unfit(what, needed)) }
+    }
+
+    /// That the data are of another format.
+    fn unfit(&self, what: &str, needed: Format) -> Error {
         let found = self.format();
-        if found == needed {
-            return Ok(());
-        }
         let e = Error::value(format!(
             "data.{what}: {} is {} data, with {}; {what} needs {}",
             self.name,
@@ -229,18 +257,22 @@ impl Dataset {
             Format::Completions => "data.demos(n), data.prompts(n)",
             Format::Pairs => "data.pairs(n), data.prompts(n)",
             Format::Labelled => "data.labelled(n), data.prompts(n)",
+            Format::Rewarded => "data.rewarded(n), data.demos(n), data.prompts(n)",
+            Format::Texts => "data.demos(n)",
         };
-        Err(e.hint(format!("what it can give: {ways}, data.rows(n)")))
+        e.hint(format!("what it can give: {ways}, data.rows(n)"))
+    }
+
+    fn check_columns(&self) -> Result<()> {
+        let own = |name: &str| name == "text" && self.format() == Format::Texts;
+        let taken = |name: &&String| SET_BY_BATCHES.contains(&name.as_str()) && !own(name);
+        let Some(name) = self.columns.iter().find(taken) else { return Ok(()) };
+        let e = Error::value(format!("{}: the field `{name}` has the name of a column that batches set", self.name));
+        Err(e.hint(format!("give it another one: load_data(path, #{{ rename: #{{ {name}: \"my_{name}\" }} }})")))
     }
 
     fn parts(&mut self, n: usize) -> Result<Vec<Fields>> {
-        if let Some(name) = self.columns.iter().find(|name| SET_BY_BATCHES.contains(&name.as_str())) {
-            let e =
-                Error::value(format!("{}: the field `{name}` has the name of a column that batches set", self.name));
-            return Err(
-                e.hint(format!("give it another one: load_data(path, #{{ rename: #{{ {name}: \"my_{name}\" }} }})"))
-            );
-        }
+        self.check_columns()?;
         Ok(self.draw(n).into_iter().map(|i| self.shape.parts(&self.rows[i])).collect())
     }
 
@@ -270,32 +302,6 @@ fn order(key: Option<Key>, epoch: u64, n: usize) -> Vec<usize> {
     key.map_or_else(|| (0..n).collect(), |key| key.fold(epoch).permutation(n))
 }
 
-/// Where a row stands, for errors: `pairs.jsonl, line 3`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    of: Rc<str>,
-    unit: &'static str,
-    number: usize,
-}
-
-impl Place {
-    /// Lines count from 1.
-    fn line(of: &Rc<str>, number: usize) -> Self {
-        Self { of: of.clone(), unit: "line", number }
-    }
-
-    /// Rows count from 1.
-    fn row(of: &Rc<str>, number: usize) -> Self {
-        Self { of: of.clone(), unit: "row", number }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} {}", self.of, self.unit, self.number)
-    }
-}
-
 /// Rows on their way in: renamed, checked, counted.
 struct Intake<'a> {
     reading: &'a Reading,
@@ -317,7 +323,7 @@ impl<'a> Intake<'a> {
 
     fn take(&mut self, place: Place, row: Value) -> Result<bool> {
         let Value::Object(row) = row else {
-            let e = Error::file(format!("{place}: expected an object, found {}", format::describe(&row)));
+            let e = Error::file(format!("{place}: expected an object, found {}", describe(&row)));
             return Err(e.hint("a row is an object of fields, like {\"prompt\": \"…\"}"));
         };
         let row = self.rename(row, &place)?;
@@ -366,8 +372,8 @@ impl<'a> Intake<'a> {
             return Err(Error::unknown("field in `rename`:", old, &self.columns));
         }
         let order = order(key, 0, self.rows.len());
-        let (rows, places, columns) = (self.rows, self.places, self.columns);
-        Ok(Dataset { name, rows, places, columns, shape, key, cursor: Cursor::default(), order })
+        let (rows, places, columns, every_turn) = (self.rows, self.places, self.columns, self.reading.every_turn);
+        Ok(Dataset { name, rows, places, columns, shape, every_turn, key, cursor: Cursor::default(), order })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rows of Parquet files as JSON values: nested lists and structs become arrays and objects.
 
-use super::{Place, Take};
+use super::Take;
+use super::place::Place;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::guard::guarded;

@@ -116,7 +116,7 @@ impl Rows {
     }
 
     fn require_answers(&self, needed: Format) -> Result<()> {
-        if self.format == needed {
+        if self.format == needed || (needed, self.format) == (Format::Completions, Format::Rewarded) {
             return Ok(());
         }
         let (found, needs) = (self.format.fields(), needed.fields());

@@ -47,7 +47,7 @@ impl Memory {
             moments: 0,
             activations_per_token: 0,
             backward_per_token: 0,
-            cache_per_token: NUMBER * config.blocks.iter().map(|block| 2 * block.widths().1 as u64).sum::<u64>(),
+            cache_per_token: cache_per_token(config),
             // The product, and the copy that the choice of a token works on.
             logits: 2 * NUMBER * config.vocab_size as u64,
         }
@@ -67,6 +67,11 @@ impl Memory {
             ..Self::sampling(config, adapter)
         }
     }
+}
+
+/// Bytes of one token's keys and values on the host.
+pub fn cache_per_token(trunk: &Trunk) -> u64 {
+    NUMBER * trunk.blocks.iter().map(|block| 2 * block.widths().1 as u64).sum::<u64>()
 }
 
 /// Names and shapes of parameters.

@@ -4,13 +4,15 @@
 
 use super::network::{Network, Sizes};
 use super::pack::{Measured, Pack, micro_batches};
-use super::rows::check_rows;
+use super::rows::{cached, check_rows};
+use crate::engine::memory::cache_per_token;
+use crate::engine::request::{ForwardRequest, Measure, Plane};
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::attention::{Heads, attention};
 use crate::kernel::elementwise::gather;
 use crate::kernel::packs::Packs;
-use crate::kernel::softmax::softmax;
+use crate::kernel::softmax::{Scored, softmax};
 use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
 use crate::model::Tokenizer;
@@ -54,20 +56,30 @@ impl Network for Frozen {
     }
 }
 
-/// What a frozen model holds to score `rows`, by name, in bytes: its weights, in the file's bits.
+/// What a frozen model holds to score `rows` and to sample such ones, by name, in bytes: its weights, in the file's bits,
+/// and the sampler's keys and values.
 pub(super) fn held(model: &Frozen, rows: &Rows) -> Result<Vec<(&'static str, u64)>> {
     let sizes = model.sizes();
     check_rows(rows, sizes.vocabulary, sizes.context)?;
-    Ok(vec![("weights", model.bytes), ("packed", 0), ("gradients", 0), ("moments", 0), ("activations", 0)])
+    let cache = cached(rows) * cache_per_token(model.decoder.trunk());
+    let nothing = ["packed", "gradients", "moments", "activations"].map(|name| (name, 0));
+    Ok([("weights", model.bytes)].into_iter().chain(nothing).chain([("cache", cache)]).collect())
 }
 
-/// log π(token) of every completion token under a frozen model, `[B,T]` row-major in nats; cells past a row's end are 0.
+/// What is measured at every completion token under a frozen model, `[B,T]` row-major in nats; cells past a row's end are
+/// 0.
 ///
 /// # Errors
-/// A row without a prompt or longer than the context, a token that the model does not know, logits that are not finite,
-/// an interruption.
-pub(super) fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &Settings) -> Result<Vec<f32>> {
-    let sizes = model.sizes();
+/// Anything but log-probs and entropies; a row without a prompt or longer than the context, a token that the model does
+/// not know, logits that are not finite, an interruption.
+pub(super) fn measure(model: &Frozen, request: &ForwardRequest, settings: &Settings) -> Result<Plane> {
+    let ForwardRequest { rows, temperature, measure, .. } = request;
+    let of: fn(Scored) -> f32 = match measure {
+        Measure::Logprob => Scored::logprob,
+        Measure::Entropy => Scored::entropy,
+        Measure::Value | Measure::Score | Measure::Kl { .. } => return Err(scores_only(model, measure.name())),
+    };
+    let (sizes, temperature) = (model.sizes(), *temperature);
     check_rows(rows, sizes.vocabulary, sizes.context)?;
     let (width, scale) = (rows.width(), (1.0 / temperature) as f32);
     let mut cells = vec![0.0; rows.len() * width];
@@ -88,9 +100,9 @@ pub(super) fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &
             let logits = model.logits(&mut tape, &hidden)?.to_vec()?;
             let first = part * (LOGITS / sizes.vocabulary).max(1);
             for (i, z) in logits.chunks_exact(sizes.vocabulary).enumerate() {
-                let lse = softmax(z, scale).lse;
+                let softmax = softmax(z, scale);
                 while let Some(((_, &token), &(row, t))) = pairs.next_if(|((at, _), _)| **at as usize == first + i) {
-                    cells[row * width + t] = z[token as usize] * scale - lse;
+                    cells[row * width + t] = of(Scored { softmax, z: z[token as usize] * scale });
                 }
             }
         }
@@ -99,8 +111,14 @@ pub(super) fn logprob(model: &Frozen, rows: &Rows, temperature: f64, settings: &
         let row = cell / width;
         return Err(Error::new(
             Kind::NotFinite,
-            format!("logprob: the logits of {} for row {row} are not finite", model.name),
+            format!("{}: the logits of {} for row {row} are not finite", measure.name(), model.name),
         ));
     }
-    Ok(cells)
+    Ok(Plane { values: cells, width, pass: None })
+}
+
+/// That `what` is nothing that a GGUF file can be asked for.
+fn scores_only(model: &Frozen, what: &str) -> Error {
+    Error::model(format!("{what}: {} is a GGUF file, which only answers and scores", model.name))
+        .hint("it is asked by sample, generate, logprob, logprob_of and entropy; load_model opens what else there is")
 }

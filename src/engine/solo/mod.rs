@@ -174,12 +174,9 @@ impl Engine for Solo {
 
     fn forward(&self, request: &ForwardRequest) -> Result<Plane> {
         let held = request.model.held();
-        match (held.downcast_ref::<Frozen>(), &request.measure) {
-            (Some(frozen), Measure::Logprob) => {
-                let values = frozen::logprob(frozen, &request.rows, request.temperature, &self.settings)?;
-                Ok(Plane { values, width: request.rows.width(), pass: None })
-            }
-            _ => self.measure(&Self::model(&request.model)?, request),
+        match held.downcast_ref::<Frozen>() {
+            Some(frozen) => frozen::measure(frozen, request, &self.settings),
+            None => self.measure(&Self::model(&request.model)?, request),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Owns the bytes alone; `forward` runs micro-batches and holds what fits.
 
 use super::pack::{Measured, Pack, micro_batches};
-use super::rows::check_for;
+use super::rows::{cached, check_for};
 use crate::engine::memory::Memory;
 use crate::engine::settings::Settings;
 use crate::error::Result;
@@ -50,13 +50,15 @@ pub(super) fn held(model: &Model, rows: &Rows, settings: &Settings) -> Result<Ve
         let fits = activations + bytes <= most;
         activations = if fits { activations + bytes } else { activations.max(bytes) };
     }
-    let Memory { weights, packed, gradients, moments, .. } = memory;
+    let Memory { weights, packed, gradients, moments, cache_per_token, .. } = memory;
+    let sampled = if model.config.head == Head::Lm { cached(rows) } else { 0 };
     Ok(vec![
         ("weights", weights),
         ("packed", packed),
         ("gradients", gradients),
         ("moments", moments),
         ("activations", activations),
+        ("cache", sampled * cache_per_token),
     ])
 }
 

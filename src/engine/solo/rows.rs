@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::model::ModelInfo;
 use crate::model::rows::Rows;
+use std::collections::BTreeSet;
 
 /// Rows that `model` can score.
 pub(super) fn check_for(rows: &Rows, model: &ModelInfo) -> Result<()> {
@@ -18,6 +19,13 @@ pub(super) fn check_for(rows: &Rows, model: &ModelInfo) -> Result<()> {
         ));
     }
     check_rows(rows, model.vocab_size, model.context)
+}
+
+/// Tokens whose keys and values are held while such rows are sampled: those of each prompt once, and each row's own.
+pub(super) fn cached(rows: &Rows) -> u64 {
+    let prompts: BTreeSet<&[u32]> = rows.iter().map(|row| &*row.prompt).collect();
+    let own = rows.iter().map(|row| row.completion.len());
+    prompts.into_iter().map(<[u32]>::len).chain(own).sum::<usize>() as u64
 }
 
 /// Rows that a model of this vocabulary and context can score.

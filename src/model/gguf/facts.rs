@@ -45,6 +45,12 @@ const REFUSED: [(&str, f64); 7] = [
 
 /// The architecture of a file and its trunk, whose parts have the names of GGUF files.
 pub fn read(file: &File) -> Result<(&'static Architecture, Arc<Trunk>)> {
+    let (architecture, config) = config(file)?;
+    Ok((architecture, Arc::new(Trunk { names: &names::GGUF, ..Trunk::clone(&config.trunk) })))
+}
+
+/// The architecture of a file and its configuration, as its family in the Hugging Face layout has it.
+pub fn config(file: &File) -> Result<(&'static Architecture, Config)> {
     let name = file.require("general.architecture", file.text("general.architecture")?)?;
     let Some(architecture) = ARCHITECTURES.iter().find(|known| known.name == name) else {
         let names = ARCHITECTURES.map(|known| known.name);
@@ -68,7 +74,7 @@ pub fn read(file: &File) -> Result<(&'static Architecture, Arc<Trunk>)> {
     }
     let config = Config::from_json(&Value::Object(keys(file, architecture)?));
     let config = config.map_err(|e| Error { what: file.wrong(e.what).what, ..e })?;
-    Ok((architecture, Arc::new(Trunk { names: &names::GGUF, ..Trunk::clone(&config.trunk) })))
+    Ok((architecture, config))
 }
 
 /// The metadata as the keys of a `config.json`.

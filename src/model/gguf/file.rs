@@ -38,6 +38,14 @@ pub struct Stored {
     pub bytes: Vec<u8>,
 }
 
+/// What the header says of a tensor.
+pub struct Listed<'a> {
+    pub name: &'a str,
+    pub format: GgmlDType,
+    pub numbers: usize,
+    pub bytes: u64,
+}
+
 /// A file with its header read.
 pub struct File {
     pub path: PathBuf,
@@ -139,6 +147,24 @@ impl File {
         FORMATS.into_iter().max_by_key(|&format| total(format)).unwrap_or(GgmlDType::F32)
     }
 
+    /// All tensors, by name.
+    pub fn tensors(&self) -> Vec<Listed<'_>> {
+        let mut infos: Vec<_> = self.content.tensor_infos.iter().collect();
+        infos.sort_unstable_by_key(|(name, _)| *name);
+        let listed = infos.into_iter().map(|(name, info)| Listed {
+            name,
+            format: info.ggml_dtype,
+            numbers: info.shape.elem_count(),
+            bytes: bytes(info).expect("checked when the file was opened"),
+        });
+        listed.collect()
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.reader.get_ref().size()
+    }
+
     /// How many numbers the tensors hold.
     pub fn parameters(&self) -> usize {
         self.content.tensor_infos.values().map(|info| info.shape.elem_count()).fold(0, usize::saturating_add)
@@ -216,6 +242,12 @@ impl File {
         }
         Ok(())
     }
+}
+
+/// Whether a file begins as GGUF files do.
+pub fn begins(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    files::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == *MAGIC
 }
 
 /// Bytes of a tensor's data, where they can be counted.

@@ -8,6 +8,7 @@ mod blocks;
 mod facts;
 mod file;
 mod quantised;
+pub mod summary;
 mod tokens;
 mod walk;
 
@@ -24,6 +25,9 @@ use file::File;
 use quantised::Tensors;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The tensor that holds what angles are divided by.
+const FACTORS: &str = "rope_freqs.weight";
 
 /// A model that only answers and scores.
 pub struct Frozen {
@@ -82,7 +86,6 @@ impl Frozen {
 
 /// The factors of Llama 3.1 and later, which files hold as a tensor.
 fn stretch(file: &mut File, trunk: &mut Trunk) -> Result<()> {
-    const FACTORS: &str = "rope_freqs.weight";
     if !file.has(FACTORS) {
         return Ok(());
     }

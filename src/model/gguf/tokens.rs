@@ -33,7 +33,7 @@ pub fn read(file: &File, given: Option<&Path>, vocabulary: usize) -> Result<(Tok
     let place = match given {
         Some(path) if files::is_folder(path) => Some(path.join(TOKENIZER)),
         Some(path) => Some(path.to_path_buf()),
-        None => Some(beside(TOKENIZER)).filter(|path| files::is_file(path)),
+        None => is_beside(file).then(|| beside(TOKENIZER)),
     };
     let vocab = Vocab::read(file)?;
     let tokenizer = match &place {
@@ -48,6 +48,11 @@ pub fn read(file: &File, given: Option<&Path>, vocabulary: usize) -> Result<(Tok
     }
     let eos = end_tokens(file, vocab.as_ref(), &beside(GENERATION), vocabulary)?;
     Ok((tokenizer, eos))
+}
+
+/// Whether a tokenizer stands beside the file, which goes before the one in its metadata.
+pub fn is_beside(file: &File) -> bool {
+    files::is_file(&files::beside(&file.path, TOKENIZER))
 }
 
 /// The tokens in the metadata, by id.
@@ -82,7 +87,7 @@ impl<'a> Vocab<'a> {
 }
 
 fn from_file(file: &File, path: &Path, vocab: Option<&Vocab>) -> Result<Tokenizer> {
-    let tokenizer = Tokenizer::from_bytes(&files::bytes(path)?, None)
+    let tokenizer = Tokenizer::from_bytes(&files::bytes(path)?, Some(&named_tokens(file, vocab)))
         .map_err(|e| Error { what: format!("{}: {}", path.display(), e.what), ..e })?;
     let other = |&(id, token): &(usize, &str)| tokenizer.id(token) != Some(id as u32);
     match vocab.and_then(|vocab| vocab.of_kind(kind::NORMAL).find(other)) {
@@ -126,10 +131,23 @@ fn from_metadata(file: &File, vocab: Option<&Vocab>) -> Result<Tokenizer> {
     json["added_tokens"] = tokens.into();
     json["post_processor"] = begin(file, vocab, model)?;
     let bytes = serde_json::to_vec(&json).expect("a JSON value is written without failure");
-    Tokenizer::from_bytes(&bytes, None).map_err(|e| {
+    Tokenizer::from_bytes(&bytes, Some(&named_tokens(file, Some(vocab)))).map_err(|e| {
         let what = e.what.replace(TOKENIZER, "the tokenizer in the metadata");
         file.wrong(what).hint(BESIDE)
     })
+}
+
+/// The begin and the end token, as a `tokenizer_config.json` names them: where the tokenizer has no such token it goes
+/// without. Ids that are none are refused where they are needed.
+fn named_tokens(file: &File, vocab: Option<&Vocab>) -> Vec<u8> {
+    let mut named = Map::new();
+    for name in ["bos", "eos"] {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        if let Some(Ok(Some(token))) = vocab.map(|vocab| vocab.named(file, &key)) {
+            named.insert(format!("{name}_token"), json!({"content": token, "usual": true}));
+        }
+    }
+    serde_json::to_vec(&named).expect("a JSON value is written without failure")
 }
 
 /// How texts are cut before the merges.

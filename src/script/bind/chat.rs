@@ -17,6 +17,9 @@ pub fn register(reg: &mut Registry) {
             render(model, messages, &options)
         },
     );
+    reg.form(["messages", "options"], |judge: &mut Frozen, messages: Array, Options(options): Options<Chatting>| {
+        render(&judge.0, messages, &options)
+    });
     reg.function(
         "tokenize",
         ["text", "options"],
@@ -26,8 +29,8 @@ pub fn register(reg: &mut Registry) {
     );
     reg.form(
         ["text", "options"],
-        |model: &mut Frozen, text: ImmutableString, Options(options): Options<Tokenizing>| {
-            tokenize(model.0.require_tokenizer("tokenize")?, &text, &options)
+        |judge: &mut Frozen, text: ImmutableString, Options(options): Options<Tokenizing>| {
+            tokenize(judge.0.require_tokenizer("tokenize")?, &text, &options)
         },
     );
     reg.function(
@@ -37,6 +40,9 @@ pub fn register(reg: &mut Registry) {
             detokenize(model, &ids, options.special)
         },
     );
+    reg.form(["ids", "options"], |judge: &mut Frozen, ids: Array, Options(options): Options<Detokenizing>| {
+        detokenize(&judge.0, &ids, options.special)
+    });
 }
 
 options! {

@@ -73,11 +73,34 @@ options! {
         shuffle: bool = true,
         /// names of fields in the files and their names here: #{ question: "prompt" }
         rename: Option<Renames>,
+        /// of rows of `messages`: "last", the assistant's last answer is the completion, or "every", demos gives the
+        /// messages and encode learns each answer in them
+        turns: Turns = Turns(false),
         /// whose tokens rows are measured in, before any is drawn
         model: Option<Measuring>,
         /// with a model: tokens of a row at most, its context unless given; longer rows are named, "drop" leaves them
         /// out, "cut 512" keeps them for encode to cut
         max_length: Option<Most>,
+    }
+}
+
+/// Whether every answer of a dialogue is learned from, or the last.
+#[derive(Debug, Clone, Copy)]
+struct Turns(bool);
+
+impl OptionValue for Turns {
+    const TYPE: &'static str = "string";
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        match <String as OptionValue>::read(value, place)?.as_str() {
+            "last" => Ok(Self(false)),
+            "every" => Ok(Self(true)),
+            other => Err(Error::unknown("turns", other, &["last", "every"])),
+        }
+    }
+
+    fn written(&self) -> String {
+        format!("{:?}", if self.0 { "every" } else { "last" })
     }
 }
 
@@ -100,8 +123,9 @@ impl OptionValue for Renames {
 }
 
 fn load(session: &Session, source: Source, options: Loading) -> Result<Data> {
-    let Loading { split, limit, seed, shuffle, rename, model, max_length } = options;
-    let reading = Reading { split, limit, rename: rename.map(|renames| renames.0).unwrap_or_default() };
+    let Loading { split, limit, seed, shuffle, rename, turns, model, max_length } = options;
+    let rename = rename.map(|renames| renames.0).unwrap_or_default();
+    let reading = Reading { split, limit, rename, every_turn: turns.0 };
     let key = || shuffle.then(|| session.lasting_key(Stream::Data, seed));
     let mut data = match source {
         Source::Path(path) => {
@@ -119,6 +143,12 @@ fn load(session: &Session, source: Source, options: Loading) -> Result<Data> {
             let what =
                 format!("{dropped} of {all} rows are longer than {room} tokens and left out, the first at {first}");
             session.reporter().note(&what);
+        }
+        if fitted.cut > 0 {
+            let room = max.room(&model.0);
+            session
+                .reporter()
+                .note(&format!("{} of {all} texts are longer than {room} tokens and end there", fitted.cut));
         }
     }
     Ok(share(data))
@@ -145,6 +175,7 @@ fn draw(reg: &mut Registry) {
     reg.function("demos", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().demos(n.0).map(maps));
     reg.function("pairs", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().pairs(n.0).map(maps));
     reg.function("labelled", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().labelled(n.0).map(maps));
+    reg.function("rewarded", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().rewarded(n.0).map(maps));
     reg.function("rows", ["n"], |data: &mut Data, n: Drawn| maps(data.0.borrow_mut().rows(n.0)));
 }
 

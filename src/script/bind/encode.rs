@@ -1,10 +1,9 @@
 //! Prompts, demonstrations and preferences in scripts: reading them, and rows made from them.
 
-use super::model::Frozen;
+use super::model::AnyModel;
 use crate::data::encode;
 use crate::data::max_length::MaxLength;
-use crate::data::{Content, Demo, Pair, Prompt, Prompts, ResetPrompts};
-use crate::engine::ModelHandle;
+use crate::data::{Content, Demo, Example, Pair, Prompt, Prompts, ResetPrompts, whole};
 use crate::error::{Error, Result};
 use crate::script::lang::native::{
     Call, Fallible, FromScript, Handle, IntoScript, OptionValue, Options, Place, Registry, Typed, options,
@@ -57,20 +56,14 @@ pub fn register(reg: &mut Registry) {
     reg.function(
         "encode",
         ["model", "demos", "options"],
-        |model: ModelHandle, demos: Demos, Options(options): Options<Encoding>| {
-            encode::encode(&model, &demos.0, options.special, options.max_length.unwrap_or_default().0)
-        },
-    );
-    reg.form(
-        ["model", "demos", "options"],
-        |Frozen(model): Frozen, demos: Demos, Options(options): Options<Encoding>| {
-            encode::encode(&model, &demos.0, options.special, options.max_length.unwrap_or_default().0)
+        |AnyModel(model): AnyModel, demos: Demos, Options(options): Options<Encoding>| {
+            whole::encode_examples(&model, &demos.0, options.special, options.max_length.unwrap_or_default().0)
         },
     );
     reg.function(
         "encode_pairs",
         ["model", "pairs", "options"],
-        |model: ModelHandle, pairs: Pairs, Options(options): Options<Encoding>| {
+        |AnyModel(model): AnyModel, pairs: Pairs, Options(options): Options<Encoding>| {
             encode::encode_pairs(&model, &pairs.0, options.special, options.max_length.unwrap_or_default().0)
         },
     );
@@ -109,14 +102,14 @@ impl OptionValue for Most {
         }
         let tokens = value.as_int().ok().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
         match tokens {
-            Some(tokens) => Ok(Self(MaxLength { tokens: Some(tokens), ..MaxLength::default() })),
+            Some(tokens) => Ok(Self(MaxLength { tokens: Some(tokens), longer: None })),
             None => Err(place.refused("a number of tokens, or a text like \"drop\" or \"cut 512\"", &value)),
         }
     }
 }
 
-/// Maps with prompt and completion.
-struct Demos(Vec<Demo>);
+/// Maps with prompt and completion, or with a text or messages to learn as a whole.
+struct Demos(Vec<Example>);
 
 impl Typed for Demos {
     const TYPE: &'static str = "array";
@@ -257,15 +250,27 @@ fn some(function: &str, prompts: Prompts) -> Result<Prompts> {
     Ok(prompts)
 }
 
-fn read_demos(demos: &Array) -> Result<Vec<Demo>> {
+fn read_demos(demos: &Array) -> Result<Vec<Example>> {
     let one = |(i, item): (usize, &Dynamic)| {
         let map = row_map("encode", "#{ prompt, completion }", item)?;
         let content = |key| content_of("encode", i, &map, key)?.ok_or_else(|| without("encode", i, key));
-        Ok(Demo {
+        let whole = ["text", "messages"].into_iter().find(|key| map.contains_key(*key));
+        if let Some(key) = whole.filter(|_| !map.contains_key("prompt") && !map.contains_key("completion")) {
+            let fields = rest_of(&map, &[key]);
+            return match (key, content(key)?) {
+                ("text", Content::Text(text)) => Ok(Example::Text { text, fields }),
+                ("messages", Content::Messages(messages)) => Ok(Example::Dialogue { messages, fields }),
+                (key, _) => {
+                    let wanted = if key == "text" { "a text" } else { "an array of messages" };
+                    Err(Error::value(format!("`encode`: row {i}: `{key}` must be {wanted}")))
+                }
+            };
+        }
+        Ok(Example::Demo(Demo {
             prompt: content("prompt")?,
             completion: content("completion")?,
             fields: rest_of(&map, &["prompt", "completion"]),
-        })
+        }))
     };
     demos.iter().enumerate().map(one).collect()
 }

@@ -2,7 +2,8 @@
 
 use super::choices::Answering;
 use super::encode::{AnyPrompts, Asked};
-use super::model::Frozen;
+use super::likelihood;
+use super::model::AnyModel;
 use crate::data::Batch;
 use crate::engine::{self, AdamwOptions, ForwardRequest, Gradient, Measure, ModelHandle, SampleOptions, SampleRequest};
 use crate::error::{Error, Kind, Result};
@@ -40,7 +41,7 @@ pub fn register(reg: &mut Registry) {
     reg.function(
         "sample",
         ["model", "prompts", "options"],
-        |call: &Call, model: ModelHandle, prompts: Asked, Options(options): Options<Answering>| {
+        |call: &Call, AnyModel(model): AnyModel, prompts: Asked, Options(options): Options<Answering>| {
             sample(call.session, &model, &prompts.0, options)
         },
     );
@@ -79,11 +80,11 @@ fn measure(call: &Call<'_>, model: ModelHandle, b: &Batch, measure: Measure) -> 
 }
 
 fn measuring(reg: &mut Registry) {
-    reg.function("logprob", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| {
+    reg.function("logprob", ["model", "b"], |call: &Call, AnyModel(model): AnyModel, b: Batch| {
         measure(call, model, &b, Measure::Logprob)
     });
-    reg.form(["model", "b"], |call: &Call, Frozen(model): Frozen, b: Batch| measure(call, model, &b, Measure::Logprob));
-    reg.function("entropy", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| {
+    likelihood::register(reg);
+    reg.function("entropy", ["model", "b"], |call: &Call, AnyModel(model): AnyModel, b: Batch| {
         measure(call, model, &b, Measure::Entropy)
     });
     reg.function(
@@ -99,8 +100,7 @@ fn measuring(reg: &mut Registry) {
     reg.function("score", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| {
         measure(call, model, &b, Measure::Score)
     });
-    reg.function("memory", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| memory(call, &model, &b));
-    reg.form(["model", "b"], |call: &Call, Frozen(model): Frozen, b: Batch| memory(call, &model, &b));
+    reg.function("memory", ["model", "b"], |call: &Call, AnyModel(model): AnyModel, b: Batch| memory(call, &model, &b));
 }
 
 /// Bytes by what holds them.

@@ -14,6 +14,7 @@ pub mod encode;
 pub mod engine;
 pub mod frozen;
 pub mod language;
+mod likelihood;
 pub mod maps;
 pub mod model;
 pub mod patterns;

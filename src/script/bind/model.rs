@@ -5,9 +5,12 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Adaptation, Head, LoraOptions, OpenOptions, SaveDtype};
 use crate::run::{Session, Stream, device};
-use crate::script::lang::native::{Call, Handle, Number, OptionValue, Options, Place, Registry, options};
+use crate::script::lang::native::{
+    Call, FromScript, Handle, Number, OptionValue, Options, Place, Registry, Typed, options,
+};
 use crate::tensor::rng::Key;
 use rhai::Dynamic;
+use std::any::TypeId;
 use std::path::Path;
 
 impl Handle for ModelHandle {
@@ -24,12 +27,34 @@ impl Handle for Frozen {
     const RECEIVER: &'static str = "judge";
 }
 
+/// Either of them, where a model is only asked: it is read as what it is in the engine.
+pub struct AnyModel(pub ModelHandle);
+
+impl Typed for AnyModel {
+    const TYPE: &'static str = "Model | Frozen";
+}
+
+impl FromScript for AnyModel {
+    fn dispatch() -> Vec<TypeId> {
+        vec![TypeId::of::<ModelHandle>(), TypeId::of::<Frozen>()]
+    }
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        match value.try_cast_result::<Frozen>() {
+            Ok(Frozen(model)) => Ok(Self(model)),
+            Err(value) => <ModelHandle as FromScript>::read(value, place).map(Self),
+        }
+    }
+}
+
 pub fn register(reg: &mut Registry) {
     reg.handle::<ModelHandle>(|model| model.to_string());
     reg.function("load_model", ["name", "options"], |call: &Call, name: String, Options(options): Options<Loading>| {
         load(call.session, &name, options)
     });
     reg.function("frozen", [], |call: &Call, model: &mut ModelHandle| call.session.engine().frozen(model));
+    // Nothing about it can change: it is its own copy.
+    reg.form([], |judge: &mut Frozen| judge.clone());
     reg.function("reference", [], |call: &Call, model: &mut ModelHandle| call.session.engine().reference(model));
     reg.function("merge", [], |call: &Call, model: &mut ModelHandle| call.session.engine().merge(model));
     reg.function("shifted", ["by"], |call: &Call, model: &mut ModelHandle, Number(by): Number| {
@@ -44,9 +69,13 @@ pub fn register(reg: &mut Registry) {
         },
     );
     reg.property("name", |model: &mut ModelHandle| model.name.clone());
+    reg.form([], |judge: &mut Frozen| judge.0.name.clone());
     reg.property("parameters", |model: &mut ModelHandle| model.size);
+    reg.form([], |judge: &mut Frozen| judge.0.size);
     reg.property("trained", |model: &mut ModelHandle| model.trained);
+    reg.form([], |judge: &mut Frozen| judge.0.trained);
     reg.property("trainable", |model: &mut ModelHandle| model.trainable());
+    reg.form([], |judge: &mut Frozen| judge.0.trainable());
 }
 
 options! {

@@ -69,6 +69,7 @@ pub const STDLIB: &[(&str, &str)] = &[
     ("evaluation", include_str!("../../../stdlib/evaluation.rhai")),
     ("gro", include_str!("../../../stdlib/gro.rhai")),
     ("judge", include_str!("../../../stdlib/judge.rhai")),
+    ("offline", include_str!("../../../stdlib/offline.rhai")),
     ("pairing", include_str!("../../../stdlib/pairing.rhai")),
     ("reward", include_str!("../../../stdlib/reward.rhai")),
     ("schedule", include_str!("../../../stdlib/schedule.rhai")),

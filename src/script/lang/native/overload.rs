@@ -1,5 +1,6 @@
 //! Which overloads there are: under what name and for which types of arguments Rhai finds a body. Owns no bodies.
 
+use super::declaration::Shape;
 use rhai::{Dynamic, FuncRegistration};
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -14,6 +15,17 @@ pub enum Binding {
     Setter,
     Index,
     SetIndex,
+}
+
+impl From<Shape> for Binding {
+    fn from(shape: Shape) -> Self {
+        match shape {
+            Shape::Call | Shape::Infix => Self::Function,
+            Shape::Property => Self::Getter,
+            Shape::Index | Shape::Column => Self::Index,
+            Shape::SetColumn => Self::SetIndex,
+        }
+    }
 }
 
 /// Where a body goes.

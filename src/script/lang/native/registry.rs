@@ -145,7 +145,8 @@ impl Registry {
 
     /// Another form of what was declared last.
     pub fn form<M, const N: usize>(&mut self, names: [&'static str; N], body: impl Body<M, N>) {
-        self.form_as(Binding::Function, names, body);
+        let Some(binding) = self.declarations.last().map(|last| last.shape.into()) else { return };
+        self.form_as(binding, names, body);
     }
 
     /// Another form of a method that was declared last, which changes the value as well.
@@ -186,13 +187,7 @@ impl Registry {
         only: Option<&[Vec<TypeId>]>,
         body: impl Body<M, N>,
     ) {
-        let binding = match shape {
-            Shape::Call | Shape::Infix => Binding::Function,
-            Shape::Property => Binding::Getter,
-            Shape::Index | Shape::Column => Binding::Index,
-            Shape::SetColumn => Binding::SetIndex,
-        };
-        self.declare_as(binding, shape, path, names, only, body);
+        self.declare_as(shape.into(), shape, path, names, only, body);
     }
 
     fn declare_as<M, const N: usize>(
