@@ -156,7 +156,7 @@ fn rows_of_texts_and_of_rewards_are_told_apart_and_checked() {
         let plain = |text: String| text.replace(&format!("{}/", folder.path().display()), "");
         Dataset::open(&path, &Reading::default(), None).map_err(|e| plain(e.what))
     };
-    let refused = |lines: &str| open(lines).err().expect("refused");
+    let refused = |lines: &str| open(lines).expect_err("refused");
     let mut texts = open("{\"text\": \"a\", \"source\": 3}\n{\"text\": \"b\"}").unwrap();
     assert_eq!((texts.format(), texts.demos(1).unwrap()[0]["text"].as_str()), (Format::Texts, Some("a")));
     let e = texts.prompts(1).unwrap_err();
