@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::rlhf::Point;
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -23,12 +24,27 @@ pub fn write(paths: &Paths, path: &Path) -> Result<()> {
     area.fill(&WHITE)?;
     let (left, right) = area.split_horizontally(450);
     panel(&left, paths, "true reward", |p| p.truth)?;
-    panel(&right, paths, "proxy: the reward model's score", |p| p.proxy)?;
+    // Scores rise, so there is room below them.
+    let mut scores = panel(&right, paths, "proxy: the reward model's score", |p| p.proxy)?;
+    scores
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.85))
+        .border_style(RGBColor(200, 200, 200))
+        .label_font(("sans-serif", 13))
+        .draw()?;
     area.present()?;
     Ok(())
 }
 
-fn panel(area: &DrawingArea<SVGBackend, Shift>, paths: &Paths, title: &str, of: fn(&Point) -> f64) -> Result<()> {
+type Panel<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+fn panel<'a>(
+    area: &DrawingArea<SVGBackend<'a>, Shift>,
+    paths: &Paths,
+    title: &str,
+    of: fn(&Point) -> f64,
+) -> Result<Panel<'a>> {
     let points = || paths.iter().flat_map(|(_, seeds)| seeds.iter().flatten());
     let far = points().map(|p| p.divergence).fold(0.0, f64::max);
     let (low, high) = points().map(of).fold((f64::MAX, f64::MIN), |(low, high), y| (low.min(y), high.max(y)));
@@ -45,7 +61,7 @@ fn panel(area: &DrawingArea<SVGBackend, Shift>, paths: &Paths, title: &str, of: 
         .x_labels(7)
         .y_labels(7)
         .x_label_formatter(&|x| format!("{x:.1}"))
-        .y_label_formatter(&|y| format!("{y:.2}"))
+        .y_label_formatter(&|y| format!("{:.2}", (y * 100.0).round() / 100.0 + 0.0))
         .light_line_style(TRANSPARENT)
         .bold_line_style(RGBColor(228, 228, 228))
         .draw()?;
@@ -65,12 +81,5 @@ fn panel(area: &DrawingArea<SVGBackend, Shift>, paths: &Paths, title: &str, of: 
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], ink.stroke_width(2)));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(RGBColor(200, 200, 200))
-        .label_font(("sans-serif", 13))
-        .draw()?;
-    Ok(())
+    Ok(chart)
 }

@@ -99,18 +99,24 @@ impl Point {
 }
 
 impl Found {
-    /// `None` where runs are missing.
+    /// By the seeds whose runs are all there; `None` where there is no such seed.
     pub fn read(runner: &Runner) -> Result<Option<Self>> {
+        let all = || METHODS.iter().flat_map(|method| method.plans).chain([&JUDGE]);
+        let whole = |seed: &u64| all().all(|plan| runner.read(plan, *seed).is_some());
+        let seeds: Vec<u64> = SEEDS.into_iter().filter(whole).collect();
+        if seeds.is_empty() {
+            return Ok(None);
+        }
         let rows = |method: &'static Method| -> Option<_> {
             let rows =
-                method.plans.iter().map(|plan| crate::row(runner, plan, &SEEDS)).collect::<Option<Vec<Row>>>()?;
+                method.plans.iter().map(|plan| crate::row(runner, plan, &seeds)).collect::<Option<Vec<Row>>>()?;
             Some((method.script, rows))
         };
-        let (Some(judges), Some(methods)) = (crate::row(runner, &JUDGE, &SEEDS), METHODS.iter().map(rows).collect())
+        let (Some(judges), Some(methods)) = (crate::row(runner, &JUDGE, &seeds), METHODS.iter().map(rows).collect())
         else {
             return Ok(None);
         };
-        let start = SEEDS.iter().map(|&seed| runner.judged_start(&JUDGE, seed, TOKENS)).collect::<Result<_>>()?;
+        let start = seeds.iter().map(|&seed| runner.judged_start(&JUDGE, seed, TOKENS)).collect::<Result<_>>()?;
         Ok(Some(Self { start, judges, methods }))
     }
 
@@ -120,7 +126,7 @@ impl Found {
             let trained = rows.iter().map(|row| Point::of(&row.outcomes[seed]));
             std::iter::once(Point::of(&self.start[seed])).chain(trained).collect()
         };
-        let seeds = |rows: &[Row]| (0..SEEDS.len()).map(|seed| path(rows, seed)).collect();
+        let seeds = |rows: &[Row]| (0..self.start.len()).map(|seed| path(rows, seed)).collect();
         self.methods.iter().map(|(script, rows)| (*script, seeds(rows))).collect()
     }
 
@@ -138,9 +144,11 @@ impl Found {
         let right: Vec<f64> = self.judges.outcomes.iter().filter_map(|o| Some(o.series("eval").last()?.1)).collect();
         writeln!(
             page,
-            "The reward models (`{}`) rank {} of 128 held-out pairs right.\n",
+            "Of 128 held-out pairs of the task the reward models (`{}`) rank {} right; of two answers of `tiny` itself to a post, \
+             {}.\n",
             JUDGE.sets.join(" "),
-            list(&right, 3)
+            list(&right, 3),
+            list(&self.start.iter().map(|outcome| measured(outcome, "agrees")).collect::<Vec<f64>>(), 3),
         )?;
         writeln!(page, "| script | settings | steps | true | proxy | divergence | agrees |")?;
         writeln!(page, "| --- | --- | --- | --- | --- | --- | --- |")?;
