@@ -54,7 +54,9 @@ fn eval(text: &str) -> Result<Value, String> {
     host.eval(&source).map(|value| to_json(&value)).map_err(|e| e.message)
 }
 
-const FIXTURES: [(&str, Format); 6] = [
+const FIXTURES: [(&str, Format); 8] = [
+    ("texts", Format::Texts),
+    ("rewarded", Format::Rewarded),
     ("prompts", Format::Prompts),
     ("completions", Format::Completions),
     ("labelled", Format::Labelled),
