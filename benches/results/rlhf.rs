@@ -190,7 +190,7 @@ impl Found {
                 mean(|p| p.truth, last),
                 mean(|p| p.divergence, last),
                 mean(|p| p.proxy, 0),
-                mean(|p| p.proxy, last),
+                (mean(|p| p.proxy, last) * 100.0).round() / 100.0 + 0.0,
             )?;
         }
         Ok(())
