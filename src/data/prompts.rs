@@ -4,7 +4,7 @@ use super::origin::Origin;
 use crate::error::{Error, Result};
 use crate::model::ModelInfo;
 use crate::model::chat::{Ending, Rendered};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -151,6 +151,25 @@ impl Prompts {
 
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// All prompts with their fields, in a form that `from_value` reads.
+    pub fn to_value(&self) -> Value {
+        self.items.iter().map(|prompt| json!([prompt.content.value(), prompt.fields])).collect()
+    }
+
+    /// What `to_value` has written.
+    ///
+    /// # Errors
+    /// Another form.
+    pub fn from_value(value: &Value) -> Result<Self> {
+        let wrong = || Error::value("these are no stored prompts");
+        let prompt = |value: &Value| {
+            let content = Content::read("a stored prompt", value[0].clone())?;
+            Ok(Prompt { content, fields: value[1].as_object().ok_or_else(wrong)?.clone() })
+        };
+        let items = value.as_array().ok_or_else(wrong)?.iter().map(prompt).collect::<Result<_>>()?;
+        Ok(Self { items, origin: None })
     }
 
     /// The token ids of each prompt. Messages are rendered by the model's chat template, with what begins the

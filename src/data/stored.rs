@@ -43,6 +43,15 @@ struct Stored {
 /// # Errors
 /// A path that cannot be written.
 pub fn save(b: &Batch, path: &Path) -> Result<()> {
+    // What is refused here is refused before anything is written.
+    files::write(path, to_bytes(b, path)?)
+}
+
+/// What `save` writes; `path` is for errors.
+///
+/// # Errors
+/// Columns that have no form in the file.
+pub fn to_bytes(b: &Batch, path: &Path) -> Result<Vec<u8>> {
     let mut stored = Vec::new();
     let mut lists = BTreeMap::new();
     for (name, column) in b.columns() {
@@ -56,14 +65,12 @@ pub fn save(b: &Batch, path: &Path) -> Result<()> {
         stored.extend(ids(COMPLETION, rows.iter().map(|row| &*row.completion)));
     }
     let head = Head { format: FORMAT.into(), temperature: b.temperature(), group: b.group(), lists };
-    // What is refused here is refused before anything is written.
     let failed = |e: &dyn std::fmt::Display| Error::file(format!("cannot write {}: {e}", path.display()));
     let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(&head).map_err(|e| failed(&e))?)]);
     let views = stored.iter().map(|s| Ok((s.name.as_str(), TensorView::new(s.dtype, s.shape.clone(), &s.bytes)?)));
     let views: Vec<_> =
         views.collect::<std::result::Result<_, safetensors::SafeTensorError>>().map_err(|e| failed(&e))?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))?;
-    files::write(path, bytes)
+    safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))
 }
 
 fn column_bytes(name: &str, tensor: &Tensor) -> Result<Stored> {

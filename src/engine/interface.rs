@@ -1,10 +1,9 @@
 //! What an engine does: the seam between scripts and whatever runs their models.
 
 use super::handle::{Gradient, ModelHandle, Moments};
-use super::request::{
-    ForwardRequest, OpenRequest, Plane, SampleRequest, Samples, State, Stateful, StepRequest, Upstream,
-};
+use super::request::{ForwardRequest, OpenRequest, Plane, SampleRequest, Samples, Stateful, StepRequest, Upstream};
 use super::settings::Settings;
+use super::state::State;
 use crate::error::Result;
 use crate::model::SaveDtype;
 use crate::model::rows::Rows;

@@ -11,6 +11,7 @@ pub mod memory;
 mod optimizer;
 mod request;
 mod settings;
+mod state;
 pub mod solo;
 
 pub use autograd::{differentiate, gradient, measure};
@@ -18,11 +19,12 @@ pub use handle::{Gradient, HeldModel, ModelHandle, Moments, Pass};
 pub use interface::Engine;
 pub use optimizer::{Optimizer, StepStats};
 pub use request::{
-    AdamwOptions, ForwardRequest, Measure, OpenRequest, Plane, SampleOptions, SampleRequest, Samples, State, Stateful,
+    AdamwOptions, ForwardRequest, Measure, OpenRequest, Plane, SampleOptions, SampleRequest, Samples, Stateful,
     StepRequest, Upstream,
 };
 pub use settings::Settings;
 pub use solo::Solo;
+pub use state::State;
 
 use std::rc::Rc;
 

@@ -71,11 +71,19 @@ impl Optimizer {
         &self.options
     }
 
+    /// Goes on with other hyper-parameters.
+    ///
+    /// # Errors
+    /// One outside its range.
+    pub fn set_options(&mut self, options: AdamwOptions) -> Result<()> {
+        self.options = options.check()?;
+        Ok(())
+    }
+
     /// # Errors
     /// A learning rate below 0 or NaN.
     pub fn set_lr(&mut self, lr: f64) -> Result<()> {
-        self.options = AdamwOptions { lr, ..self.options }.check()?;
-        Ok(())
+        self.set_options(AdamwOptions { lr, ..self.options })
     }
 
     /// Differentiates `loss`, clips and updates the models that it reaches, and frees their activations.

@@ -1,12 +1,10 @@
 //! What an engine is asked and what it answers, as plain data: token rows, keys, temperatures, planes.
 
 use super::handle::{Gradient, ModelHandle, Moments, Pass};
-use crate::error::{Error, Result};
 use crate::gpu::Place;
 use crate::model::rows::Rows;
 use crate::model::{Config, Head, OpenOptions};
 use crate::tensor::rng::Key;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -185,30 +183,6 @@ pub enum Stateful<'a> {
     Model(&'a ModelHandle),
     /// Moments and numbers of steps.
     Optimizer(&'a Moments),
-}
-
-/// A state as numbers, to be saved and put back.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct State {
-    /// Steps so far of each model of an optimizer; none of a model.
-    pub steps: Vec<u64>,
-    /// A model's parameters by name; an optimizer's moments by model, moment and name: `0/first/lm_head.weight`.
-    pub tensors: BTreeMap<String, Vec<f32>>,
-}
-
-impl State {
-    /// The numbers of one tensor.
-    ///
-    /// # Errors
-    /// A tensor that is not there, or holds another count of numbers.
-    pub(super) fn tensor(&self, name: &str, count: usize) -> Result<&[f32]> {
-        let Some(values) = self.tensors.get(name) else {
-            return Err(Error::value(format!("the state lacks `{name}`")));
-        };
-        if values.len() != count {
-            let found = values.len();
-            return Err(Error::shape(format!("the state holds {found} numbers for `{name}`, expected {count}")));
-        }
-        Ok(values)
-    }
+    /// The numbers that a frozen copy has of the parameters that `of` trains.
+    Copy { copy: &'a ModelHandle, of: &'a ModelHandle },
 }

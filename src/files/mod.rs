@@ -8,6 +8,7 @@
 pub mod editor;
 mod failure;
 mod folder;
+mod lock;
 pub mod history;
 pub mod hub;
 mod path;
@@ -16,9 +17,12 @@ mod read;
 mod write;
 
 pub use failure::{unreadable, unwritable};
-pub use folder::{cache_folder, create_folder, entries, remove_file, replace_folder, temporary_folder};
+pub use folder::{
+    cache_folder, create_folder, entries, remove_file, remove_folder, rename_folder, replace_folder, temporary_folder,
+};
+pub use lock::{Lock, lock};
 pub use path::{beside, exists, is_file, is_folder, is_link, is_plain, real, require_file};
-pub use read::{File, bytes, open, text};
+pub use read::{File, bytes, digest, digest_of, open, text};
 pub use write::{Log, replace, write};
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use twox_hash::xxhash3_128::Hasher;
 
 /// A file opened for reading, not buffered.
 #[derive(Debug)]
@@ -45,6 +46,32 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>> {
 /// Those of `bytes`; a file that is not UTF-8.
 pub fn text(path: &Path) -> Result<String> {
     open(path)?.text()
+}
+
+/// How many bytes a file has, and their XXH3 of 128 bits: whether it is as it was written, not who wrote it.
+///
+/// # Errors
+/// Those of `open`; a read that fails.
+pub fn digest(path: &Path) -> Result<(u64, String)> {
+    digest_of(path, u64::MAX)
+}
+
+/// The same of its first bytes, `most` of them.
+///
+/// # Errors
+/// Those of [`digest`].
+pub fn digest_of(path: &Path, most: u64) -> Result<(u64, String)> {
+    let (mut file, mut hasher) = (open(path)?.file.take(most), Hasher::new());
+    let (mut block, mut size) = (vec![0; 1 << 20], 0);
+    loop {
+        match file.read(&mut block).map_err(|e| unreadable(path, &e))? {
+            0 => return Ok((size, format!("{:032x}", hasher.finish_128()))),
+            n => {
+                hasher.write(&block[..n]);
+                size += n as u64;
+            }
+        }
+    }
 }
 
 impl File {

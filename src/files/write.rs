@@ -91,6 +91,17 @@ impl Log {
         Ok(Self { file, path: path.to_path_buf() })
     }
 
+    /// Goes on with one that is there, after its first `bytes`; what follows them goes.
+    ///
+    /// # Errors
+    /// No file, or one that cannot be written.
+    pub fn resume(path: &Path, bytes: u64) -> Result<Self> {
+        require_file(path)?;
+        let opened = fs::OpenOptions::new().append(true).open(path);
+        let file = opened.and_then(|file| file.set_len(bytes).map(|()| file)).map_err(|e| unwritable(path, &e))?;
+        Ok(Self { file, path: path.to_path_buf() })
+    }
+
     /// Adds a line in one write and without a buffer: it is on its way to the disk when this returns.
     ///
     /// # Errors

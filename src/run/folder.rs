@@ -28,6 +28,11 @@ impl Folder {
         Ok(Self { path })
     }
 
+    /// The folder of a run that another process has begun.
+    pub fn of(path: &Path) -> Self {
+        Self { path: path.to_path_buf() }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -2,18 +2,29 @@
 //! Owns no steps (`step_loop.rs`), no drawing and no file formats.
 
 use crate::engine::{Engine, ModelHandle};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::{self, Lock};
 use crate::model::SaveDtype;
+use crate::run::checkpoint::state::{Best, RunState};
 use crate::run::folder::Folder;
-use crate::run::metrics::Metrics;
+use crate::run::metrics::{Metrics, MetricsState};
 use crate::run::plot;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
+
+const METRICS: &str = "metrics.jsonl";
+const LOCK: &str = "lock";
+/// The best model, and beside its weights what it is the best of.
+const BEST: [&str; 2] = ["model-best", "best.json"];
 
 /// A run with its folder.
 pub struct Run {
     folder: Folder,
-    metrics: RefCell<Metrics>,
+    /// Nobody else writes into the folder meanwhile.
+    _lock: Option<Lock>,
+    /// None until a continued run has come to where it goes on: nothing of what it repeats is written.
+    metrics: RefCell<Option<Metrics>>,
+    best: RefCell<Option<Best>>,
     models: RefCell<Vec<(String, ModelHandle)>>,
     saved: Cell<bool>,
 }
@@ -24,10 +35,71 @@ impl Run {
     /// # Errors
     /// A folder that holds something, or one that cannot be written.
     pub fn create(folder: Folder, config: &Value, script: &str) -> Result<Self> {
+        let lock = Some(files::lock(&folder.file(LOCK))?);
         folder.write("config.json", &format!("{config:#}\n"))?;
         folder.write("script.rhai", script)?;
-        let metrics = RefCell::new(Metrics::create(&folder.file("metrics.jsonl"))?);
-        Ok(Self { folder, metrics, models: RefCell::default(), saved: Cell::new(false) })
+        let metrics = RefCell::new(Some(Metrics::create(&folder.file(METRICS))?));
+        Ok(Self { _lock: lock, metrics, ..Self::open(folder) })
+    }
+
+    /// A run that another process has begun. `again`: it has no checkpoint, and begins at its first step once more.
+    ///
+    /// # Errors
+    /// Another process that is writing there; a file that cannot be written.
+    pub fn reopen(folder: Folder, again: bool) -> Result<Self> {
+        let lock = Some(files::lock(&folder.file(LOCK))?);
+        let metrics = RefCell::new(again.then(|| Metrics::create(&folder.file(METRICS))).transpose()?);
+        Ok(Self { _lock: lock, metrics, ..Self::open(folder) })
+    }
+
+    fn open(folder: Folder) -> Self {
+        let (metrics, best, models) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { folder, _lock: None, metrics, best, models, saved: Cell::new(false) }
+    }
+
+    /// Everything that came before the checkpoint has been repeated: the run goes on.
+    ///
+    /// # Errors
+    /// Metrics that are not as they were.
+    pub fn resume(&self, state: &RunState) -> Result<()> {
+        let metrics = Metrics::resume(&self.folder.file(METRICS), &state.metrics, state.seconds)?;
+        *self.metrics.borrow_mut() = Some(metrics);
+        *self.best.borrow_mut() = state.best.clone();
+        Ok(())
+    }
+
+    /// Where `metrics.jsonl` stands.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn metrics_state(&self) -> Result<MetricsState> {
+        let metrics = self.metrics.borrow();
+        metrics.as_ref().ok_or_else(|| Error::value("the run has not come to its checkpoint"))?.state()
+    }
+
+    /// Seconds that the run has lasted.
+    pub fn seconds(&self) -> f64 {
+        self.metrics.borrow().as_ref().map_or(0.0, Metrics::seconds)
+    }
+
+    /// What was kept last.
+    pub fn best(&self) -> Option<Best> {
+        self.best.borrow().clone()
+    }
+
+    /// Writes the model as the best so far.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(super) fn keep(&self, engine: &dyn Engine, name: &str, value: f64, model: &ModelHandle) -> Result<()> {
+        let step = self.step();
+        let [folder, about] = BEST;
+        self.folder.replace(folder, |dir| {
+            engine.save(model, dir, SaveDtype::F32)?;
+            files::write(&dir.join(about), format!("{:#}\n", json!({ "name": name, "value": value, "step": step })))
+        })?;
+        *self.best.borrow_mut() = Some(Best { name: name.into(), value, step });
+        Ok(())
     }
 
     pub fn folder(&self) -> &Folder {
@@ -36,12 +108,14 @@ impl Run {
 
     /// Adds a number to the line of the current step.
     pub fn log(&self, name: &str, value: f64) {
-        self.metrics.borrow_mut().log(name, value);
+        if let Some(metrics) = &mut *self.metrics.borrow_mut() {
+            metrics.log(name, value);
+        }
     }
 
     /// What the current step has logged under this name so far.
     pub fn number(&self, name: &str) -> Option<f64> {
-        self.metrics.borrow().current().get(name)
+        self.metrics.borrow().as_ref()?.current().get(name)
     }
 
     /// Remembers a model, so that an interruption can save it.
@@ -61,7 +135,13 @@ impl Run {
     }
 
     /// Writes the model into `model/`, whole or not at all.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
     pub fn save(&self, engine: &dyn Engine, model: &ModelHandle, dtype: SaveDtype) -> Result<()> {
+        if self.metrics.borrow().is_none() {
+            return Ok(());
+        }
         self.folder.replace("model", |dir| engine.save(model, dir, dtype))?;
         self.saved.set(true);
         Ok(())
@@ -74,13 +154,20 @@ impl Run {
     /// Metrics that cannot be written.
     pub fn advance(&self, step: u64, sampled: u64) -> Result<()> {
         self.close(sampled);
-        self.metrics.borrow_mut().advance(step)
+        self.metrics.borrow_mut().as_mut().map_or(Ok(()), |metrics| metrics.advance(step))
+    }
+
+    /// The step of the open line.
+    fn step(&self) -> u64 {
+        self.metrics.borrow().as_ref().map_or(0, |metrics| metrics.current().step)
     }
 
     /// Completes the line of the current step, if anything was logged in it.
     fn close(&self, sampled: u64) {
-        let mut metrics = self.metrics.borrow_mut();
-        if sampled > 0 && !metrics.current().is_empty() {
+        if let Some(metrics) = &mut *self.metrics.borrow_mut()
+            && sampled > 0
+            && !metrics.current().is_empty()
+        {
             metrics.log("sampled", sampled as f64);
         }
     }
@@ -92,14 +179,24 @@ impl Run {
     /// What cannot be written.
     pub fn finish(&self, engine: &dyn Engine, sampled: u64, cut_short: bool) -> Result<()> {
         self.close(sampled);
-        self.metrics.borrow_mut().finish()?;
-        plot::write(&self.metrics.borrow(), &self.folder.file("curves.svg"))?;
-        let begun = self.metrics.borrow().current().step > 0;
-        let begun = begun || self.models.borrow().iter().any(|(_, model)| model.version() > 0);
+        if let Some(metrics) = &mut *self.metrics.borrow_mut() {
+            metrics.finish()?;
+        }
+        let begun = self.step() > 0 || self.models.borrow().iter().any(|(_, model)| model.version() > 0);
         if cut_short && begun && !self.saved.get() {
             self.save_tracked(engine)?;
         }
         Ok(())
+    }
+
+    /// Draws the curves.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn draw(&self) -> Result<()> {
+        let metrics = self.metrics.borrow();
+        let Some(metrics) = &*metrics else { return Ok(()) };
+        plot::write(metrics, &self.folder.file("curves.svg")).map(drop)
     }
 
     /// The only trainable model goes where `save` would have put it; several go side by side, by their names.

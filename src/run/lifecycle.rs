@@ -1,9 +1,11 @@
 //! A run within its session: opened once, written whatever happened, and at a prompt followed by the next.
 
 use crate::error::{Error, Result};
+use crate::run::checkpoint::Continued;
 use crate::run::folder::{Folder, versions};
 use crate::run::handle::Run;
 use crate::run::session::Session;
+use crate::run::status::{Ending, Status};
 use serde_json::{Value, json};
 use std::rc::Rc;
 
@@ -17,6 +19,9 @@ impl Session {
         if self.run().is_some() {
             return Err(Error::value("a run is open already").hint("a script opens one run: call `open_run` once"));
         }
+        if let Some(continued) = self.launched().continued.clone() {
+            return self.continue_run(&continued);
+        }
         let (launch, program) = (self.launched(), self.program());
         let name = if program.name.is_empty() { "run" } else { &program.name };
         let config = json!({
@@ -27,10 +32,21 @@ impl Session {
             "device": self.place().to_string(),
             "dtype": if self.place().is_host() { "f32" } else { self.compute().name() },
             "threads": launch.threads,
+            "command": launch.command,
             "versions": versions(),
         });
         let run = Rc::new(Run::create(Folder::create(launch.out.as_deref(), name)?, &config, &program.text)?);
         self.set_run(run.clone());
+        self.launched().reporter.opened();
+        Ok(run)
+    }
+
+    /// Opens the run that another process has begun.
+    fn continue_run(&self, continued: &Continued) -> Result<Rc<Run>> {
+        let run = Rc::new(Run::reopen(Folder::of(&continued.folder), continued.from.is_none())?);
+        self.set_run(run.clone());
+        self.launched().reporter.opened();
+        self.go_on_midway();
         Ok(run)
     }
 
@@ -40,9 +56,27 @@ impl Session {
     /// What cannot be written; of a script that has failed it is only told.
     pub fn finish_run(&self, failed: bool) -> Result<()> {
         let Some(run) = self.run() else { return Ok(()) };
-        let cut_short = self.launched().interrupt.asked() || (failed && self.step() > 0);
-        let (written, folder) = (run.finish(self.engine(), self.sampled(), cut_short), run.folder().path().display());
+        if self.repeats() {
+            // It has not come to where it was to go on: the folder is as it was.
+            return Ok(());
+        }
+        let asked = self.launched().interrupt.asked();
+        let cut_short = asked || (failed && self.step() > 0);
+        let status = match (asked, failed) {
+            (true, _) => Ending::Interrupted,
+            (_, true) => Ending::Failed,
+            _ => Ending::Finished,
+        };
+        let written = run.finish(self.engine(), self.sampled(), cut_short);
+        let written = written.and_then(|()| Status { status, step: self.step() }.write(run.folder()));
+        // What was trained is on the disk: a picture that fails is no loss.
+        if let Err(e) = run.draw() {
+            self.reporter().note(&format!("the curves are not drawn: {e}"));
+        }
+        let folder = run.folder().path().display();
         match written {
+            // Steps that are only computed again go with their folder.
+            Ok(()) if self.launched().until.is_some() => {}
             Ok(()) => self.reporter().note(&format!("written to {folder}")),
             // The script's own error goes before this one, which would be lost.
             Err(e) if failed => self.reporter().note(&format!("not all of the run is in {folder}: {e}")),

@@ -1,19 +1,23 @@
 //! One line of numbers per step: merging, averaging, and `metrics.jsonl`.
 //! Owns no meaning of the names; `plot.rs` and the reporter pick theirs out.
 
-use crate::error::Result;
-use crate::files::Log;
+use crate::error::{Error, Result};
+use crate::files::{self, Log};
+use crate::run::exact;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A number being averaged over the calls of one step. What is not finite is left out, unless nothing else came.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Mean {
     name: String,
+    #[serde(with = "exact")]
     sum: f64,
     count: u32,
     /// The last number that was left out.
+    #[serde(with = "exact::optional")]
     odd: Option<f64>,
 }
 
@@ -37,7 +41,7 @@ impl Mean {
 pub const OWN: [&str; 3] = ["step", "seconds", "sampled"];
 
 /// The numbers of one step, in the order in which they were first logged.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Line {
     pub step: u64,
     means: Vec<Mean>,
@@ -61,6 +65,16 @@ impl Line {
         self.means[at].add(value);
     }
 
+    /// What `to_json` has written: the numbers of a line that is over.
+    fn read(text: &str) -> Option<Self> {
+        let object: Map<String, Value> = serde_json::from_str(text).ok()?;
+        let mut line = Self { step: object.get("step")?.as_u64()?, means: Vec::new() };
+        for (name, value) in object.iter().filter(|(name, _)| !["step", "seconds"].contains(&name.as_str())) {
+            line.add(name, value.as_f64().unwrap_or(f64::NAN));
+        }
+        Some(line)
+    }
+
     /// `{"step": 3, "seconds": 1.25, "loss": 0.1}`; what is not finite has no JSON number and becomes `null`.
     fn to_json(&self, seconds: f64) -> Value {
         let mut object = Map::new();
@@ -73,10 +87,21 @@ impl Line {
     }
 }
 
+/// Where `metrics.jsonl` stood.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MetricsState {
+    /// Bytes of the lines that were whole.
+    pub bytes: u64,
+    /// Of these bytes.
+    pub hash: String,
+    pub open: Line,
+}
+
 /// The metrics of a run, written to disk line by line.
 #[derive(Debug)]
 pub struct Metrics {
     log: Log,
+    path: PathBuf,
     started: Instant,
     open: Line,
     closed: Vec<Line>,
@@ -85,8 +110,42 @@ pub struct Metrics {
 impl Metrics {
     /// Creates the file; step 0 is open.
     pub fn create(path: &Path) -> Result<Self> {
-        let log = Log::create(path)?;
-        Ok(Self { log, started: Instant::now(), open: Line::default(), closed: Vec::new() })
+        let (log, path) = (Log::create(path)?, path.to_path_buf());
+        Ok(Self { log, path, started: Instant::now(), open: Line::default(), closed: Vec::new() })
+    }
+
+    /// Goes on where a checkpoint was written, `seconds` into the run: what the file holds beyond that goes.
+    ///
+    /// # Errors
+    /// A file that does not begin as the checkpoint has it.
+    pub fn resume(path: &Path, state: &MetricsState, seconds: f64) -> Result<Self> {
+        let changed = || {
+            Error::file(format!("{} is not as the run left it", path.display()))
+                .hint("put back its first lines, or begin a new run")
+        };
+        if files::digest_of(path, state.bytes)? != (state.bytes, state.hash.clone()) {
+            return Err(changed());
+        }
+        let text = files::text(path)?;
+        let lines = text.get(..state.bytes as usize).ok_or_else(changed)?.lines();
+        let closed = lines.map(Line::read).collect::<Option<_>>().ok_or_else(changed)?;
+        let log = Log::resume(path, state.bytes)?;
+        let started = Instant::now().checked_sub(Duration::from_secs_f64(seconds)).unwrap_or_else(Instant::now);
+        Ok(Self { log, path: path.to_path_buf(), started, open: state.open.clone(), closed })
+    }
+
+    /// What a checkpoint keeps.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn state(&self) -> Result<MetricsState> {
+        let (bytes, hash) = files::digest(&self.path)?;
+        Ok(MetricsState { bytes, hash, open: self.open.clone() })
+    }
+
+    /// Seconds since the run began, those of earlier processes among them.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
     }
 
     /// Adds a number to the open step; a name that comes again within it is averaged.
@@ -105,7 +164,7 @@ impl Metrics {
         if done.means.is_empty() {
             return Ok(());
         }
-        let text = done.to_json(self.started.elapsed().as_secs_f64()).to_string();
+        let text = done.to_json(self.seconds()).to_string();
         self.closed.push(done);
         self.log.line(&text)
     }

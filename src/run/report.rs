@@ -31,6 +31,8 @@ pub trait Reporter {
     /// The step loop is over.
     fn end(&self);
     fn table(&self, table: &Table);
+    /// A run has been opened, which goes on whether anybody reads its output or not.
+    fn opened(&self) {}
     /// A line of information about the run.
     fn note(&self, text: &str);
     /// A line that the script prints: the program's own output.

@@ -2,22 +2,21 @@
 //! command line asked for. Owns no run folder (`handle.rs`), no state of the loop
 //! (`step_loop.rs`) and draws no numbers itself: it only hands out keys.
 
-use crate::engine::{self, Engine, SampleRequest, Samples, Settings};
+use crate::engine::{Engine, SampleRequest, Samples, Settings};
 use crate::error::{Error, Result};
 use crate::gpu::{DType, Place};
-use crate::run::access::{Access, AllowedProgram};
+use crate::run::access::Access;
+use crate::run::checkpoint::Checkpoints;
+use crate::run::checkpoint::state::RunState;
 use crate::run::handle::Run;
-use crate::run::interrupt::Interrupt;
+use crate::run::launch::Launch;
 use crate::run::options::RunOptions;
 use crate::run::report::{Reporter, Silent};
-use crate::run::step_loop::StepLoop;
+use crate::run::step_loop::{Phase, StepLoop};
+use crate::run::suspect::Suspect;
 use crate::tensor::{Device, Tensor, rng::Key};
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 /// Who draws: each has random numbers of its own, so that one more draw here never changes another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,70 +35,6 @@ const STREAMS: usize = 8;
 /// Stands where a step's number does in keys that outlive steps.
 const EVERY_STEP: u64 = u64::MAX;
 
-/// What a session begins with.
-#[derive(Clone)]
-pub struct Launch {
-    /// Where models are.
-    pub place: Place,
-    /// The type that a device computes in.
-    pub compute: DType,
-    /// What runs the models.
-    pub engine: Rc<dyn Engine>,
-    /// `--seed`: goes before what the script says.
-    pub seed: Option<u64>,
-    /// `--set` in order; a later one goes before an earlier one of the same name.
-    pub sets: Vec<(String, String)>,
-    /// `--out`
-    pub out: Option<PathBuf>,
-    pub threads: usize,
-    pub interrupt: Interrupt,
-    /// What its scripts may read and write.
-    pub access: Access,
-    /// What its scripts may start.
-    pub programs: Vec<AllowedProgram>,
-    /// How long such a program may take for one answer.
-    pub patience: Duration,
-    pub reporter: Rc<dyn Reporter>,
-}
-
-impl Launch {
-    /// In this process, silent, nothing overridden.
-    pub fn new(place: Place, settings: Settings) -> Self {
-        Self::on(engine::local(settings), place)
-    }
-
-    /// On any engine, silent, nothing overridden.
-    pub fn on(engine: Rc<dyn Engine>, place: Place) -> Self {
-        let interrupt = Interrupt::new(engine.settings().stop.clone());
-        let (sets, access, reporter) = (Vec::new(), Access::everything(), Rc::new(Silent));
-        Self {
-            place,
-            compute: DType::Bf16,
-            engine,
-            seed: None,
-            sets,
-            out: None,
-            threads: 1,
-            interrupt,
-            access,
-            programs: Vec::new(),
-            patience: Duration::from_secs(60),
-            reporter,
-        }
-    }
-
-    /// The flag that stops whatever runs.
-    pub fn stop(&self) -> Arc<AtomicBool> {
-        self.engine.settings().stop.clone()
-    }
-}
-
-impl Default for Launch {
-    fn default() -> Self {
-        Self::new(Place::Host, Settings::default())
-    }
-}
-
 /// The script that runs.
 #[derive(Debug, Clone, Default)]
 pub struct Program {
@@ -110,21 +45,14 @@ pub struct Program {
     pub text: String,
 }
 
-/// The first number in a column that is not finite: what a NaN loss is traced back to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Suspect {
-    pub column: String,
-    pub row: usize,
-    pub value: f64,
-    pub step: u64,
-}
-
 /// The state of one program run.
 pub struct Session {
     launch: Launch,
     program: RefCell<Program>,
     seed: Cell<u64>,
-    calls: [Cell<u64>; STREAMS],
+    calls: Cell<[u64; STREAMS]>,
+    /// Those of the step that has come, while somebody looks before it.
+    early: Cell<[u64; STREAMS]>,
     arguments: RefCell<Option<Vec<String>>>,
     options: RefCell<RunOptions>,
     run: RefCell<Option<Rc<Run>>>,
@@ -132,6 +60,7 @@ pub struct Session {
     sampled: Cell<u64>,
     place: RefCell<Place>,
     steps: StepLoop,
+    checkpoints: Checkpoints,
 }
 
 impl Session {
@@ -144,7 +73,8 @@ impl Session {
         Rc::new(Self {
             program: RefCell::default(),
             seed: Cell::new(launch.seed.unwrap_or(0)),
-            calls: Default::default(),
+            calls: Cell::default(),
+            early: Cell::default(),
             arguments: RefCell::default(),
             options: RefCell::default(),
             run: RefCell::default(),
@@ -152,6 +82,7 @@ impl Session {
             sampled: Cell::new(0),
             place: RefCell::new(launch.place.clone()),
             steps: StepLoop::new(launch.interrupt.clone()),
+            checkpoints: Checkpoints::new(launch.checkpoint, launch.continued.as_ref()),
             launch,
         })
     }
@@ -202,8 +133,19 @@ impl Session {
         &self.launch.access
     }
 
+    /// Who is told; nobody while what was told before is done again.
     pub fn reporter(&self) -> &dyn Reporter {
-        &*self.launch.reporter
+        if self.repeats() { &Silent } else { &*self.launch.reporter }
+    }
+
+    /// Whether everything so far repeats what a run did before its checkpoint: it is neither told nor written again.
+    pub fn repeats(&self) -> bool {
+        self.checkpoints.pending().is_some()
+    }
+
+    /// When the run is stored, and what it goes on from.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     pub fn program(&self) -> Program {
@@ -244,21 +186,42 @@ impl Session {
     /// # Errors
     /// Metrics that cannot be written.
     pub fn begin_step(&self) -> Result<()> {
+        let looked = matches!(self.steps.phase(), Phase::Refreshing(_));
         let Some(step) = self.steps.begin() else { return Ok(()) };
-        self.restart_streams();
+        self.calls.set(if looked { self.early.get() } else { Default::default() });
         self.run().map_or(Ok(()), |run| run.advance(step, self.sampled()))
     }
 
-    /// The call counters of all streams begin anew.
-    fn restart_streams(&self) {
-        self.calls.iter().for_each(|calls| calls.set(0));
+    /// Somebody looks before the step that the loop has come to, if it has: what is drawn meanwhile is the step's before,
+    /// and moves nothing of what the coming step draws.
+    pub fn look(&self) -> bool {
+        let looks = self.steps.look();
+        if looks {
+            self.early.set(self.calls.take());
+        }
+        looks
+    }
+
+    /// A step has come that does not begin yet: what is drawn is already its own.
+    pub(super) fn restart_streams(&self) {
+        self.calls.set(Default::default());
+    }
+
+    /// The step that draws: the one that has come, also before it has begun.
+    fn drawing(&self) -> u64 {
+        match self.steps.phase() {
+            Phase::Before(step) => step,
+            _ => self.step(),
+        }
     }
 
     /// The key of the next call of `stream` in this step: a function of (seed, step, stream, call) alone.
     pub fn key(&self, stream: Stream) -> Key {
-        let calls = &self.calls[stream as usize];
-        let call = calls.replace(calls.get() + 1);
-        Key::new(self.seed()).fold(self.step()).fold(stream as u64).fold(call)
+        let mut calls = self.calls.get();
+        let call = calls[stream as usize];
+        calls[stream as usize] += 1;
+        self.calls.set(calls);
+        Key::new(self.seed()).fold(self.drawing()).fold(stream as u64).fold(call)
     }
 
     /// A key for what goes on over many steps: a function of (seed, stream) alone. `seed` is the run's unless given.
@@ -288,6 +251,13 @@ impl Session {
     /// Counts tokens that models have sampled; evaluation's are not among them.
     pub fn count_sampled(&self, tokens: u64) {
         self.sampled.set(self.sampled.get() + tokens);
+    }
+
+    /// Goes on as a run stood at a checkpoint.
+    pub(super) fn set_progress(&self, state: &RunState) {
+        self.seed.set(state.seed);
+        self.sampled.set(state.sampled);
+        *self.suspect.borrow_mut() = state.suspect.clone();
     }
 
     /// Tokens sampled so far: what methods are compared by.
@@ -365,58 +335,5 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session() -> Rc<Session> {
-        Session::new(Place::Host, Settings::default(), 5)
-    }
-
-    /// Comes to the next step and begins it.
-    fn begin(s: &Session) {
-        s.step_loop().enter(1).expect("no loop is under way");
-        s.step_loop().arrive();
-        s.begin_step().expect("there is nothing to write");
-    }
-
-    #[test]
-    fn keys_differ_by_call_and_stream_and_come_back_with_the_step() {
-        let s = session();
-        let first = s.key(Stream::Sample);
-        assert_ne!(first, s.key(Stream::Sample), "two calls in one step differ");
-        assert_ne!(first, s.key(Stream::Evaluate), "streams differ");
-        begin(&s);
-        assert_ne!(first, s.key(Stream::Sample), "steps differ");
-        s.forget_run();
-        assert_eq!(first, s.key(Stream::Sample), "the same place gives the same key");
-    }
-
-    #[test]
-    fn lasting_keys_follow_the_seed_alone() {
-        let s = session();
-        let first = s.lasting_key(Stream::Data, None);
-        begin(&s);
-        s.key(Stream::Data);
-        assert_eq!(first, s.lasting_key(Stream::Data, None), "neither step nor call matters");
-        assert_eq!(first, s.lasting_key(Stream::Data, Some(5)), "5 is the session's seed");
-        assert_ne!(first, s.lasting_key(Stream::Data, Some(6)));
-        assert_ne!(first, s.lasting_key(Stream::Init, None));
-    }
-
-    #[test]
-    fn one_stream_does_not_move_another() {
-        let (a, b) = (session(), session());
-        a.key(Stream::Rand);
-        assert_eq!(a.key(Stream::Sample), b.key(Stream::Sample));
-    }
-
-    #[test]
-    fn the_command_lines_seed_goes_before_the_scripts() {
-        let given = session();
-        given.set_seed(7);
-        assert_eq!(given.seed(), 5);
-        let free = Session::launch(Launch::new(Place::Host, Settings::default()));
-        free.set_seed(7);
-        assert_eq!(free.seed(), 7);
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

@@ -43,7 +43,20 @@ pub enum Verdict {
 pub struct Plan {
     pub first: u64,
     pub last: u64,
+    /// The first step of this process: later than the loop's where a run is continued.
+    pub from: u64,
     pub started: Instant,
+}
+
+/// Where a loop goes on that another process has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Midway {
+    /// Which of the script's loops, from 1.
+    pub number: u64,
+    /// Its first step.
+    pub first: u64,
+    /// The last step that is done.
+    pub step: u64,
 }
 
 /// A run's steps, from before the first to after the last.
@@ -57,6 +70,10 @@ pub struct StepLoop {
     follows: Cell<bool>,
     /// The run pauses before its next step.
     pauses: Cell<bool>,
+    /// Loops that have begun.
+    number: Cell<u64>,
+    /// Where a continued run goes on: loops before that one have no steps left.
+    midway: Cell<Option<Midway>>,
     /// Loops are typed at a prompt.
     interactive: Cell<bool>,
     interrupt: Interrupt,
@@ -70,6 +87,8 @@ impl StepLoop {
             plan: Cell::new(None),
             follows: Cell::new(false),
             pauses: Cell::new(false),
+            number: Cell::new(0),
+            midway: Cell::new(None),
             interactive: Cell::new(false),
             interrupt,
         }
@@ -97,6 +116,26 @@ impl StepLoop {
     /// Whether a run follows its files: while an edit is broken it goes on with what it has.
     pub fn follows(&self) -> bool {
         self.follows.get()
+    }
+
+    /// Which of the script's loops is under way, or was the last to be; from 1.
+    pub fn number(&self) -> u64 {
+        self.number.get()
+    }
+
+    /// Another process has come so far.
+    pub fn go_on_at(&self, midway: Midway) {
+        self.midway.set(Some(midway));
+    }
+
+    /// Loops are typed at a prompt, where nothing is stored.
+    pub fn is_interactive(&self) -> bool {
+        self.interactive.get()
+    }
+
+    /// Whether the loop is to end, by Ctrl-C or another signal, and nobody is to be asked about it.
+    pub fn ends(&self) -> bool {
+        self.interrupt.asked()
     }
 
     /// The run pauses before its next step, once.
@@ -151,7 +190,22 @@ impl StepLoop {
             return Err(Error::value("a step loop is under way already")
                 .hint("a run counts its steps in one loop at a time: use a plain `for i in 0..n` inside it"));
         }
-        let plan = Plan { first: self.step() + 1, last: self.step() + n, started: Instant::now() };
+        self.number.set(self.number() + 1);
+        let first = self.step() + 1;
+        let mut plan = Plan { first, last: self.step() + n, from: first, started: Instant::now() };
+        if let Some(midway) = self.midway.get() {
+            if self.number() < midway.number {
+                plan.last = self.step();
+            } else if self.number() == midway.number {
+                self.step.set(midway.step);
+                plan = Plan {
+                    first: midway.first,
+                    last: (midway.first + n).saturating_sub(1),
+                    from: midway.step + 1,
+                    ..plan
+                };
+            }
+        }
         self.plan.set(Some(plan));
         self.phase.set(Phase::Entered);
         self.interrupt.set(self.mode());
@@ -159,9 +213,10 @@ impl StepLoop {
     }
 
     /// `Entered` or `In` → `Before` the next step, which is returned; → `Outside` after the last one, and after Ctrl-C
-    /// or `Stop`. It begins with [`StepLoop::begin`].
-    pub fn arrive(&self) -> Option<u64> {
-        let next = self.next().filter(|_| !self.interrupt.asked());
+    /// or `Stop`, unless `stores`: then the loop is left from between the two steps, where its variables are in reach.
+    /// The step begins with [`StepLoop::begin`].
+    pub fn arrive(&self, stores: bool) -> Option<u64> {
+        let next = self.next().filter(|_| stores || !self.interrupt.asked());
         self.phase.set(next.map_or(Phase::Outside, Phase::Before));
         next
     }
@@ -196,6 +251,14 @@ impl StepLoop {
         self.phase.set(if verdict == Verdict::Stop { Phase::Leaving } else { Phase::Refreshing(step) });
     }
 
+    /// `Refreshing` → `Leaving`: the step that the loop has come to does not begin. Nothing happens in any other phase.
+    pub fn leave_before(&self) {
+        if let Phase::Refreshing(_) = self.phase() {
+            self.interrupt.end();
+            self.phase.set(Phase::Leaving);
+        }
+    }
+
     /// `Before` or `Refreshing` → `In` the step, which is returned. `None` in every other phase: no step is due.
     pub fn begin(&self) -> Option<u64> {
         let (Phase::Before(step) | Phase::Refreshing(step)) = self.phase() else { return None };
@@ -213,6 +276,8 @@ impl StepLoop {
     pub fn restart(&self) {
         self.leave();
         self.step.set(0);
+        self.number.set(0);
+        self.midway.set(None);
         self.plan.set(None);
     }
 }
@@ -229,7 +294,7 @@ mod tests {
     fn first_of(n: u64) -> StepLoop {
         let steps = steps();
         steps.enter(n).expect("outside");
-        steps.arrive();
+        steps.arrive(false);
         steps.begin();
         steps
     }
@@ -238,19 +303,19 @@ mod tests {
     fn a_loop_goes_from_step_to_step_and_the_next_one_counts_on() {
         let steps = first_of(2);
         assert_eq!((steps.phase(), steps.step()), (Phase::In(1), 1));
-        assert_eq!((steps.arrive(), steps.phase(), steps.step()), (Some(2), Phase::Before(2), 1));
+        assert_eq!((steps.arrive(false), steps.phase(), steps.step()), (Some(2), Phase::Before(2), 1));
         assert_eq!((steps.begin(), steps.phase(), steps.step()), (Some(2), Phase::In(2), 2));
-        assert_eq!((steps.arrive(), steps.phase(), steps.step()), (None, Phase::Outside, 2));
+        assert_eq!((steps.arrive(false), steps.phase(), steps.step()), (None, Phase::Outside, 2));
         let plan = steps.enter(3).expect("outside again");
         assert_eq!((plan.first, plan.last), (3, 5));
-        assert_eq!(steps.arrive(), Some(3));
+        assert_eq!(steps.arrive(false), Some(3));
     }
 
     #[test]
     fn a_loop_of_no_steps_ends_at_once() {
         let steps = steps();
         steps.enter(0).expect("outside");
-        assert_eq!((steps.arrive(), steps.phase(), steps.step()), (None, Phase::Outside, 0));
+        assert_eq!((steps.arrive(false), steps.phase(), steps.step()), (None, Phase::Outside, 0));
     }
 
     #[test]
@@ -259,7 +324,7 @@ mod tests {
         for phase in ["in", "before", "refreshing", "paused"] {
             assert_eq!(steps.enter(1).expect_err(phase).what, "a step loop is under way already");
             match phase {
-                "in" => drop(steps.arrive()),
+                "in" => drop(steps.arrive(false)),
                 "before" => drop(steps.look()),
                 "refreshing" => {
                     steps.request_pause();
@@ -282,7 +347,7 @@ mod tests {
             !steps.look() && steps.begin().is_none(),
             "a step under way is not looked at, and does not begin again"
         );
-        steps.arrive();
+        steps.arrive(false);
         assert!(steps.look());
         assert!(!steps.look(), "what reads variables while files are read again is no second look");
         assert_eq!(steps.begin(), Some(2));
@@ -293,13 +358,13 @@ mod tests {
     fn a_pause_comes_before_a_step_and_only_when_asked_for() {
         let steps = first_of(9);
         assert!(!steps.attended());
-        steps.arrive();
+        steps.arrive(false);
         steps.look();
         assert!(!steps.pause(), "nobody asked");
         steps.begin();
         steps.request_pause();
         assert!(steps.attended() && !steps.pause(), "not within a step");
-        steps.arrive();
+        steps.arrive(false);
         assert!(!steps.pause(), "files are read first");
         steps.look();
         assert!(steps.pause());
@@ -314,7 +379,7 @@ mod tests {
         let steps = first_of(9);
         let pause = || {
             steps.request_pause();
-            steps.arrive();
+            steps.arrive(false);
             steps.look();
             assert!(steps.pause());
         };
@@ -326,10 +391,10 @@ mod tests {
         assert_eq!((steps.phase(), steps.step()), (Phase::Leaving, 2));
         assert_eq!(steps.begin(), None, "the step that it had come to does not begin");
         assert!(!steps.pause() && !steps.look());
-        assert_eq!((steps.arrive(), steps.phase()), (None, Phase::Outside));
+        assert_eq!((steps.arrive(false), steps.phase()), (None, Phase::Outside));
         steps.enter(2).expect("what stands after the loop runs");
         assert!(!steps.is_in_doubt(), "the end is decided");
-        assert_eq!(steps.arrive(), None);
+        assert_eq!(steps.arrive(false), None);
         steps.resume(Verdict::Step);
         assert_eq!((steps.phase(), steps.wants_pause()), (Phase::Outside, false), "nothing to resume");
     }
@@ -340,15 +405,15 @@ mod tests {
         assert!(!steps.is_in_doubt());
         steps.interrupt.press();
         assert!(steps.is_in_doubt());
-        assert_eq!(steps.arrive(), None);
+        assert_eq!(steps.arrive(false), None);
         steps.interrupt.reset();
         steps.enter(9).expect("outside");
-        assert_eq!(steps.arrive(), Some(2));
+        assert_eq!(steps.arrive(false), Some(2));
         steps.begin();
         steps.interrupt.press();
         steps.interrupt.reset();
         steps.request_pause();
-        assert_eq!(steps.arrive(), Some(3));
+        assert_eq!(steps.arrive(false), Some(3));
         assert!(steps.look() && steps.pause());
     }
 

@@ -1,7 +1,7 @@
 //! `for step in run.steps(n)`: drives the step loop, reports its progress and asks what Ctrl-C means.
 //! Owns no state of the loop (`step_loop.rs`).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::run::handle::Run;
 use crate::run::report::Status;
 use crate::run::session::Session;
@@ -40,7 +40,7 @@ impl Steps {
             step: session.step(),
             total: plan.last,
             seconds: plan.started.elapsed().as_secs_f64(),
-            done: session.step() + 1 - plan.first,
+            done: session.step() + 1 - plan.from,
             reward: run.number("reward"),
             divergence: run.number("kl").or_else(|| run.number("divergence")),
         });
@@ -49,12 +49,23 @@ impl Steps {
     /// Comes to the next step, which begins at once unless somebody looks before it.
     fn arrive(&self) -> Option<Result<u64>> {
         let (session, steps) = (&self.session, self.session.step_loop());
+        if session
+            .launched()
+            .until
+            .is_some_and(|until| session.step() >= until && steps.plan().is_some_and(|p| p.last > until))
+        {
+            return Some(Err(Error::new(Kind::Interrupted, "the steps that were asked for are done")));
+        }
         if steps.is_in_doubt() && session.reporter().wants_pause() {
             session.launched().interrupt.reset();
             steps.request_pause();
         }
-        let step = steps.arrive()?;
-        Some(if steps.attended() { Ok(step) } else { session.begin_step().map(|()| step) })
+        let step = steps.arrive(session.stores_at_end())?;
+        if !session.is_looked_at(step) {
+            return Some(session.begin_step().map(|()| step));
+        }
+        session.restart_streams();
+        Some(Ok(step))
     }
 }
 
@@ -87,7 +98,7 @@ impl Iterator for StepIter {
         match self.state {
             State::Over => return None,
             State::Going(plan) => {
-                // A body that reads no variable leaves its step to be begun here.
+                // A body that reads no variable leaves its step to be begun here, and looks at nothing.
                 if let Err(e) = self.steps.session.begin_step() {
                     return Some(Err(e));
                 }
@@ -103,6 +114,10 @@ impl Iterator for StepIter {
         }
         let step = self.steps.arrive();
         if step.is_none() {
+            if let Err(e) = self.steps.session.check_midway() {
+                self.state = State::Over;
+                return Some(Err(e));
+            }
             // The last step's line stays open: what is logged after the loop belongs to it.
             self.state = State::Over;
             self.steps.session.reporter().end();

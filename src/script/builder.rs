@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::run::{Launch, Session};
 use crate::script::bind;
+use crate::script::bind::tracked::Tracked;
 use crate::script::host::Host;
 use crate::script::lang::functions::CallStack;
 use crate::script::lang::host_state::HostState;
@@ -67,9 +68,10 @@ impl HostBuilder {
         engine.set_module_resolver(Resolver(loader.clone()));
         let (mut registry, calls) = (Registry::new(&session), CallStack::default());
         calls.install(registry.global());
-        let pauses = PauseLoop::new(&session, &calls);
+        let tracked = Tracked::default();
+        let pauses = PauseLoop::new(&session, &calls, &tracked, &loader);
         pauses.install(&mut engine, registry.global());
-        bind::register(&mut registry, &session, &loader, &calls);
+        bind::register(&mut registry, &session, &loader, &calls, &tracked);
         errors_as_values(registry.global());
         let docs = registry.install(&mut engine).expect("declarations fit together");
         let state = Rc::new(HostState { docs, loader, session, usage, origins: RefCell::default() });

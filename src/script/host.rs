@@ -57,10 +57,20 @@ impl Host {
         let program = Program { name: source.stem(), label: source.label.clone(), text: source.text.clone() };
         let session = &self.state.session;
         session.set_program(program);
-        let ran = self.eval(source).map(|_| ());
+        let ran = self.eval(source).and_then(|_| self.end(source));
         let closed = session.finish_run(ran.is_err());
         ran?;
         closed.and_then(|()| session.check_sets()).map_err(Diagnostic::from)
+    }
+
+    /// What is due when a script has come to its end.
+    fn end(&self, source: &Source) -> std::result::Result<(), Diagnostic> {
+        let session = &self.state.session;
+        session.checkpoints().check()?;
+        if session.launched().interrupt.asked() {
+            return Ok(());
+        }
+        self.pauses.end(&self.engine).map_err(|e| self.explain(&e, &AST::empty(), &source.label))
     }
 
     /// Finds and runs the script called `name`.

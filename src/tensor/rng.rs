@@ -12,6 +12,15 @@ impl Key {
         Self([seed as u32, (seed >> 32) as u32])
     }
 
+    /// The two words that it is, from which it can be made again.
+    pub fn words(self) -> [u32; 2] {
+        self.0
+    }
+
+    pub fn from_words(words: [u32; 2]) -> Self {
+        Self(words)
+    }
+
     /// The key of a sub-stream: `Key::new(seed).fold(step).fold(call)` and so on.
     pub fn fold(self, with: u64) -> Self {
         let out = philox([with as u32, (with >> 32) as u32, 0x5EED, 1], self.0);

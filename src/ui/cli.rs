@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and exit codes (0 well, 1 an error, 2 wrong usage, 130 Ctrl-C).
+//! The command line: what can be asked for, and exit codes (0 well, 1 an error, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM).
 
 use crate::script::lang::loader::Loader;
 use crate::tensor::simd;
@@ -9,6 +9,8 @@ use crate::ui::doc::{self, DocArgs};
 use crate::ui::gpu::{self, GpuCommand};
 use crate::ui::new::{self, NewArgs};
 use crate::ui::repl::{self, ReplArgs};
+use crate::ui::replay::{self, ReplayArgs};
+use crate::ui::resume;
 use crate::ui::run::{self, RunArgs};
 use crate::ui::terminal::report;
 use crate::ui::test::{self, TestArgs};
@@ -35,6 +37,8 @@ const ENVIRONMENT: &str = "Environment:
 enum Command {
     /// Run a script, by name or file
     Run(RunArgs),
+    /// Compute steps of a run again, from a checkpoint, and say whether every number is the same
+    Replay(ReplayArgs),
     /// Try things out at a prompt
     Repl(ReplArgs),
     /// List the scripts, tasks and models there are
@@ -75,7 +79,9 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     match command {
+        Command::Run(RunArgs { resume: Some(folder), .. }) => resume::resume(folder),
         Command::Run(args) => run::run(args),
+        Command::Replay(args) => replay::replay(args),
         Command::Repl(args) => repl::repl(args),
         Command::List => list::list(),
         Command::New(args) => new::new(&args),
@@ -102,6 +108,6 @@ mod tests {
         let Ok(Cli { command: Command::Run(args) }) = cli else { panic!("{cli:?}") };
         let set: Vec<_> = args.set.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(set, ["group=16", "lr=2e-5", "beta=0"]);
-        assert_eq!((args.script.as_str(), args.seed), ("grpo", Some(3)));
+        assert_eq!((args.script.as_deref(), args.seed), (Some("grpo"), Some(3)));
     }
 }

@@ -13,6 +13,8 @@ mod new;
 pub(crate) mod out;
 mod progress;
 mod repl;
+mod replay;
+mod resume;
 mod run;
 mod table;
 mod terminal;

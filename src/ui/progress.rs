@@ -27,14 +27,15 @@ pub struct Progress {
     live: bool,
     last: Cell<Option<Instant>>,
     closed: Arc<AtomicBool>,
+    opened: Cell<bool>,
     stop: Arc<AtomicBool>,
 }
 
 impl Progress {
-    /// `live`: standard error is a terminal. `stop` is set when nobody reads standard output any more.
+    /// `live`: standard error is a terminal. `stop` is set when nobody reads standard output any more and no run is open.
     fn new(live: bool, stop: Arc<AtomicBool>) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-        Self { bar, live, last: Cell::new(None), closed: Arc::default(), stop }
+        Self { bar, live, last: Cell::new(None), closed: Arc::default(), opened: Cell::new(false), stop }
     }
 
     /// Shows the run of a session that is to be launched.
@@ -94,6 +95,10 @@ impl Reporter for Progress {
         self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
+    fn opened(&self) {
+        self.opened.set(true);
+    }
+
     fn table(&self, table: &Table) {
         self.note(&table::lines(table).join("\n"));
     }
@@ -123,7 +128,10 @@ impl Reporter for Progress {
         let read = self.bar.suspend(|| out::line(text));
         if !read {
             self.closed.store(true, Ordering::Relaxed);
-            self.stop.store(true, Ordering::Relaxed);
+            // What only prints has nobody left to print for; a run has its folder.
+            if !self.opened.get() {
+                self.stop.store(true, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `rhopo run`: builds the session, runs the script on a thread with room for deep recursion, and says how it went.
 
+use crate::error::Result as Fallible;
 use crate::run::Launch;
-use crate::run::interrupt::Press;
+use crate::run::checkpoint::{Continued, Schedule};
+use crate::run::interrupt::{Interrupt, Press};
 use crate::script::builder::HostBuilder;
 use crate::script::host::Host;
 use crate::script::lang::diagnostics::Diagnostic;
-use crate::script::lang::loader::Loader;
+use crate::script::lang::loader::{Loader, Source};
 use crate::script::tools::repl_host::ReplHost;
 use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::out;
@@ -15,20 +17,20 @@ use crate::ui::repl::terminal::Terminal;
 use crate::ui::terminal::{asks, report};
 use crate::ui::thread::on_engine_thread;
 use indicatif::ProgressBar;
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-pub(super) const INTERRUPTED: u8 = 130;
-
 /// Options of `rhopo run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// A file, a script of ./scripts, or one that rhopo brings along
-    #[arg(value_name = "NAME|FILE")]
-    pub script: String,
+    #[arg(value_name = "NAME|FILE", required_unless_present = "resume")]
+    pub script: Option<String>,
     /// Hyper-parameters to change, one or more
     #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
     pub set: Vec<(String, String)>,
@@ -38,6 +40,13 @@ pub struct RunArgs {
     /// Folder of the run [default: runs/NAME-TIME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Go on with the run in this folder, from its newest checkpoint; other options go before those it began with
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["script", "out", "seed"])]
+    pub resume: Option<PathBuf>,
+    /// How often the run is stored, so that it can be resumed: every 50 steps, every 10m, or off [default: 10m, once a run
+    /// has lasted ten minutes]
+    #[arg(long, value_name = "STEPS|TIME|off")]
+    pub checkpoint: Option<Schedule>,
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Follow the file: edited functions and hyper-parameters take effect at the next step
@@ -55,59 +64,139 @@ pub struct RunArgs {
 
 /// Runs a script and returns the program's exit code.
 pub fn run(args: RunArgs) -> ExitCode {
-    on_engine_thread(move || execute(&args))
+    on_engine_thread(move || Prepared { args, words: words(), resumed: None, until: None }.execute())
 }
 
-fn execute(args: &RunArgs) -> u8 {
-    let loader = Loader::new(args.engine.stdlib.clone());
-    args.engine.launch().map(|launch| begin(args, launch, &loader)).unwrap_or_else(|e| {
-        report(&e.into(), &loader);
-        1
-    })
+/// The words of this process's command line after `rhopo run`.
+pub(super) fn words() -> Vec<String> {
+    std::env::args_os().skip(2).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-fn begin(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> u8 {
-    let scripts = std::slice::from_ref(&args.script);
-    let access = args.limits.access(scripts, args.out.as_deref(), &args.set, args.engine.stdlib.as_deref());
-    let launch = args.limits.launch(access, launch);
-    let mut launch = Launch { seed: args.seed, sets: args.set.clone(), out: args.out.clone(), ..launch };
-    let progress = Progress::attach(&mut launch, std::io::stderr().is_terminal());
-    let (interrupt, closed) = (launch.interrupt.clone(), progress.closed());
-    let over = args.limits.start_clock(&launch.stop());
-    let bar = progress.bar();
-    let watched = interrupt.install(move |press| tell(press, &bar)).map_err(Diagnostic::from);
-    match watched.and_then(|()| script(args, launch, loader)) {
-        // Whoever read the output has seen enough.
-        Err(e) if e.interrupted && closed.load(Ordering::Relaxed) => 0,
-        Err(e) if e.interrupted && over.load(Ordering::Relaxed) => {
-            report(&args.limits.time_is_over().into(), loader);
-            1
+/// A run that goes on.
+pub(super) struct Resumed {
+    continued: Continued,
+    text: String,
+    /// The files that the script had read when the checkpoint was written.
+    kept: BTreeMap<String, String>,
+}
+
+impl Resumed {
+    /// `text` is the script's, as the run began with it.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read.
+    pub fn new(continued: Continued, text: String) -> Fallible<Self> {
+        let kept = match &continued.from {
+            Some(stored) => stored.sources()?,
+            None => BTreeMap::new(),
+        };
+        Ok(Self { continued, text, kept })
+    }
+
+    /// The script as the run has it; a file that has changed meanwhile is told.
+    fn source(&self, loader: &Rc<Loader>, name: &str) -> Source {
+        let now = loader.find(name).ok();
+        let label = now.as_ref().map_or_else(|| name.to_string(), |source| source.label.clone());
+        let text = self.kept.get(&label).unwrap_or(&self.text).clone();
+        if now.is_some_and(|now| now.text != text) {
+            out::note(&format!("{label} has changed since: the run goes on with its own text"));
         }
-        Err(e) if e.interrupted => INTERRUPTED,
-        Err(e) => {
-            report(&e, loader);
-            1
-        }
-        Ok(()) if interrupt.asked() => INTERRUPTED,
-        Ok(()) => 0,
+        loader.as_of_then(self.kept.clone());
+        loader.keep(label, text)
     }
 }
 
-/// Runs the script, as `--watch`, `--pause` and `--interactive` say.
-fn script(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
-    let host = HostBuilder::new().launch(launch).loader(loader).limits(args.limits.enforce()).build();
-    let steps = host.session().step_loop();
-    if args.watch {
-        steps.follow_files();
+/// What is to be run.
+pub(super) struct Prepared {
+    pub args: RunArgs,
+    /// The command line, `run` not among it, as it is recorded.
+    pub words: Vec<String>,
+    pub resumed: Option<Resumed>,
+    /// The step after which nothing more is wanted.
+    pub until: Option<u64>,
+}
+
+impl Prepared {
+    pub(super) fn execute(self) -> u8 {
+        let loader = Loader::new(self.args.engine.stdlib.clone());
+        self.args.engine.launch().map(|launch| self.begin(launch, &loader)).unwrap_or_else(|e| {
+            report(&e.into(), &loader);
+            1
+        })
     }
-    if args.pause {
-        steps.request_pause();
+
+    fn begin(&self, launch: Launch, loader: &Rc<Loader>) -> u8 {
+        let args = &self.args;
+        let mut launch = self.launch(launch);
+        let progress = Progress::attach(&mut launch, std::io::stderr().is_terminal());
+        let (interrupt, closed) = (launch.interrupt.clone(), progress.closed());
+        let over = args.limits.start_clock(&launch.stop());
+        let bar = progress.bar();
+        let leave = interrupt.clone();
+        let watched = interrupt.install_for_runs(move |press| tell(press, &bar, &leave)).map_err(Diagnostic::from);
+        match watched.and_then(|()| self.script(launch, loader)) {
+            // Whoever read the output has seen enough.
+            Err(e) if e.interrupted && closed.load(Ordering::Relaxed) && !interrupt.asked() => 0,
+            Err(e) if e.interrupted && over.load(Ordering::Relaxed) => {
+                report(&args.limits.time_is_over().into(), loader);
+                1
+            }
+            Err(e) if e.interrupted && self.until.is_some() && !interrupt.asked() => 0,
+            Err(e) if e.interrupted => interrupt.exit_code(),
+            Err(e) => {
+                report(&e, loader);
+                1
+            }
+            Ok(()) if interrupt.asked() => interrupt.exit_code(),
+            Ok(()) => 0,
+        }
     }
-    let terminal = Rc::new(Terminal::new());
-    host.pauses().set_frontend(terminal.clone());
-    match args.interactive {
-        false => host.run_named(&args.script),
-        true => stay(host, args, &terminal),
+
+    fn launch(&self, launch: Launch) -> Launch {
+        let args = &self.args;
+        let scripts: Vec<String> = args.script.iter().cloned().collect();
+        let folder = self.resumed.as_ref().map(|resumed| resumed.continued.folder.clone());
+        let out = args.out.as_deref().or(folder.as_deref());
+        let access = args.limits.access(&scripts, out, &args.set, args.engine.stdlib.as_deref());
+        let launch = args.limits.launch(access, launch);
+        Launch {
+            seed: args.seed,
+            sets: args.set.clone(),
+            out: args.out.clone(),
+            checkpoint: args.checkpoint.unwrap_or_default(),
+            continued: self.resumed.as_ref().map(|resumed| resumed.continued.clone()),
+            command: json!(self.words),
+            until: self.until,
+            ..launch
+        }
+    }
+
+    /// Runs the script, as `--watch`, `--pause` and `--interactive` say.
+    fn script(&self, launch: Launch, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
+        let args = &self.args;
+        let host = HostBuilder::new().launch(launch).loader(loader).limits(args.limits.enforce()).build();
+        let steps = host.session().step_loop();
+        if args.watch {
+            steps.follow_files();
+        }
+        if args.pause {
+            steps.request_pause();
+        }
+        let terminal = Rc::new(Terminal::new());
+        host.pauses().set_frontend(terminal.clone());
+        match args.interactive {
+            false => host.run(&self.source(loader)?),
+            true => stay(host, args, &terminal),
+        }
+    }
+
+    /// The script; of a run that goes on as it was then.
+    fn source(&self, loader: &Rc<Loader>) -> Fallible<Source> {
+        let name = self.args.script.as_deref().unwrap_or_default();
+        match &self.resumed {
+            None => loader.find(name),
+            Some(resumed) => Ok(resumed.source(loader, name)),
+        }
     }
 }
 
@@ -115,20 +204,20 @@ fn script(args: &RunArgs, launch: Launch, loader: &Rc<Loader>) -> Result<(), Dia
 fn stay(host: Host, args: &RunArgs, terminal: &Terminal) -> Result<(), Diagnostic> {
     let mut prompt = ReplHost::new(host);
     let mut repl = prompt.repl();
-    terminal.attempt(&mut repl, |repl| repl.load(&args.script));
+    terminal.attempt(&mut repl, |repl| repl.load(args.script.as_deref().unwrap_or_default()));
     repl.session().step_loop().set_interactive();
     terminal.converse(&mut repl, Place::Session);
     Ok(())
 }
 
-fn tell(press: Press, bar: &ProgressBar) {
+fn tell(press: Press, bar: &ProgressBar, interrupt: &Interrupt) {
     match press {
         Press::AfterStep => {
             let pause = if asks() { ", p pauses after the step instead" } else { "" };
             bar.suspend(|| out::note(&format!("ending after this step; Ctrl-C again stops at once{pause}")));
         }
         Press::AtOnce => bar.suspend(|| out::note("stopping; Ctrl-C again leaves without saving")),
-        Press::Leave => std::process::exit(INTERRUPTED.into()),
+        Press::Leave => std::process::exit(interrupt.exit_code().into()),
     }
 }
 

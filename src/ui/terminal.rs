@@ -6,6 +6,9 @@ use crate::script::lang::render::render;
 use crate::ui::out;
 use std::io::IsTerminal;
 
+/// The exit code after Ctrl-C.
+pub(super) const INTERRUPTED: u8 = 130;
+
 /// Whether somebody is there to press a key.
 pub(super) fn asks() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()

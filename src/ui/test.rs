@@ -10,14 +10,12 @@ use crate::script::lang::loader::Loader;
 use crate::script::tools::testing;
 use crate::ui::out;
 use crate::ui::progress::Progress;
-use crate::ui::terminal::report;
+use crate::ui::terminal::{INTERRUPTED, report};
 use crate::ui::thread::on_engine_thread;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
-
-const INTERRUPTED: u8 = 130;
 
 /// Options of `rhopo test`.
 #[derive(Debug, Clone, clap::Args)]

@@ -10,7 +10,7 @@ use rhopo::gpu::{DType, Emulator, Gpu, Place};
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Config, Model, OpenOptions};
 use rhopo::rl::mask::{seq_mean, token_mean};
-use rhopo::run::session::Launch;
+use rhopo::run::Launch;
 use rhopo::script::builder::HostBuilder;
 use rhopo::script::host::Host;
 use rhopo::tensor::rng::Key;

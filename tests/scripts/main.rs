@@ -6,9 +6,12 @@ mod common;
 mod degenerate;
 #[cfg(feature = "emulate")]
 mod device;
+mod keeping;
 mod lora_script;
 mod offline;
 mod own_rewards;
+mod resume;
 mod scripts_pairs;
 mod scripts_run;
 mod second_engine;
+mod signals;

@@ -53,16 +53,23 @@ fn hyper_parameters(source: &Source) -> Vec<&str> {
 }
 
 fn run(source: &Source, extra: &[&str]) -> Vec<Value> {
+    run_in(tempfile::tempdir().expect("a folder").path(), source, extra)
+}
+
+fn run_in(dir: &Path, source: &Source, extra: &[&str]) -> Vec<Value> {
     let name = source.stem();
-    let dir = tempfile::tempdir().expect("a folder");
     let known = hyper_parameters(source);
     let sets = SMALL.iter().filter(|(key, _)| known.contains(key)).map(|(key, value)| format!("{key}={value}"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
-    command.current_dir(dir.path()).args(["run", &name, "--out", "out", "--set"]).args(sets).args(extra);
+    command.current_dir(dir).args(["run", &name, "--out", "out", "--set"]).args(sets).args(extra);
     let out = command.output().expect("rhopo starts");
     assert!(out.status.success(), "{name} {extra:?}: {}", String::from_utf8_lossy(&out.stderr));
-    assert_eq!(left_a_model(dir.path()), !EVALUATES.contains(&name.as_str()), "{name}");
-    let text = fs::read_to_string(dir.path().join("out/metrics.jsonl")).expect("metrics");
+    assert_eq!(left_a_model(dir), !EVALUATES.contains(&name.as_str()), "{name}");
+    lines(dir)
+}
+
+fn lines(dir: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(dir.join("out/metrics.jsonl")).expect("metrics");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
@@ -84,10 +91,27 @@ fn check(name: &str, lines: &[Value]) {
     }
 }
 
+/// The run as it would go on if it had been killed before its last step.
+fn resume(dir: &Path) -> Vec<Value> {
+    fs::remove_file(dir.join("out/status.json")).expect("a run that has ended");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
+    let out = command.current_dir(dir).args(["run", "--resume", "out"]).output().expect("rhopo starts");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success() && said.contains("going on after step"), "{said}");
+    lines(dir)
+}
+
 #[test]
-fn every_shipped_script_runs() {
+fn every_shipped_script_runs_and_can_be_resumed() {
     for source in loader::list() {
-        check(&source.stem(), &run(&source, &[]));
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut whole = run_in(dir.path(), &source, &["--checkpoint", "1"]);
+        check(&source.stem(), &whole);
+        let mut resumed = resume(dir.path());
+        for line in whole.iter_mut().chain(&mut resumed) {
+            line.as_object_mut().expect("an object").remove("seconds");
+        }
+        assert_eq!(whole, resumed, "{}", source.stem());
     }
 }
 

@@ -130,6 +130,8 @@ fn a_second_engine_runs_scripts_to_the_same_numbers() {
         ("open", 1),
         ("sample", 2 + 2),
         ("save", 1),
+        // When the loop begins: a run that goes on knows its weights by their hash.
+        ("state", 1),
         ("step", 4),
     ];
     assert_eq!(grpo, expected);

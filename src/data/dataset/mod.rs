@@ -20,7 +20,7 @@ use crate::tensor::rng::Key;
 use format::Shape;
 use layout::FileType;
 use place::Place;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -152,6 +152,23 @@ impl Dataset {
         }
         self.cursor = cursor;
         Ok(())
+    }
+
+    /// All that there is to make it again, but for the cursor.
+    pub fn to_value(&self) -> Value {
+        json!({ "name": self.name, "key": self.key.map(Key::words), "rows": self.rows })
+    }
+
+    /// What `to_value` has written, at its first row.
+    ///
+    /// # Errors
+    /// Another form.
+    pub fn from_value(value: &Value) -> Result<Self> {
+        let wrong = || Error::value("this is no stored data set");
+        let key: Option<[u32; 2]> = serde_json::from_value(value["key"].clone()).map_err(|_| wrong())?;
+        let rows = value["rows"].as_array().ok_or_else(wrong)?.clone();
+        let data = Self::from_rows(rows, &Reading::default(), key.map(Key::from_words))?;
+        Ok(Self { name: value["name"].as_str().ok_or_else(wrong)?.into(), ..data })
     }
 
     /// The next `n` rows as they are in the file; the next epoch begins where this one ends.

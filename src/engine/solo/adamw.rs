@@ -2,7 +2,8 @@
 //! by their joint norm, f32 moments that can be saved. Its rule for one parameter is `kernel::adamw`'s.
 
 use super::gradient::ModelGrads;
-use crate::engine::request::{AdamwOptions, State};
+use crate::engine::request::AdamwOptions;
+use crate::engine::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Array, DType, Place};
 use crate::kernel::adamw::{Rule, Update};

@@ -19,9 +19,10 @@ mod sample;
 use super::handle::{Gradient, HeldModel, ModelHandle, Moments, Pass, inside};
 use super::interface::Engine;
 use super::request::{
-    ForwardRequest, Measure, OpenRequest, Plane, SampleRequest, Samples, State, Stateful, StepRequest, Upstream,
+    ForwardRequest, Measure, OpenRequest, Plane, SampleRequest, Samples, Stateful, StepRequest, Upstream,
 };
 use super::settings::Settings;
+use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::model::decoder::Decoder;
 use crate::model::gguf::Frozen;
@@ -211,11 +212,22 @@ impl Engine for Solo {
                 let read = |(i, (name, _)): (usize, (&str, _))| Ok((name.to_string(), model.numbers(i)?));
                 Ok(State { steps: Vec::new(), tensors: trained.map(read).collect::<Result<_>>()? })
             }
+            Stateful::Copy { copy, of } => {
+                let (copy, of) = (Self::model(copy)?, Self::model(of)?);
+                let trained = of.parameters().enumerate().filter(|(i, _)| of.trains(*i)).map(|(_, (name, _))| name);
+                let read = |name: &str| {
+                    let place = copy.parameters().position(|(own, _)| own == name);
+                    let place = place.ok_or_else(|| Error::value(format!("the copy has no parameter `{name}`")))?;
+                    Ok((name.to_string(), copy.numbers(place)?))
+                };
+                Ok(State { steps: Vec::new(), tensors: trained.map(read).collect::<Result<_>>()? })
+            }
         }
     }
 
     fn restore(&self, of: Stateful, state: &State) -> Result<()> {
         match of {
+            Stateful::Copy { copy, .. } => Err(Error::value(format!("{copy:?} never changes"))),
             Stateful::Optimizer(moments) => locked(inside::<Mutex<Adamw>>(&moments.held)?).restore(state),
             Stateful::Model(handle) => {
                 let model = Self::model(handle)?;

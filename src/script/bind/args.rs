@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::run::Session;
-use crate::run::options::{self, RunOptions};
+use crate::run::options::{KNOWN, Kind, Known, RunOptions};
 use crate::script::lang::native::{Call, Registry};
 use crate::script::lang::value::describe;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
@@ -21,7 +21,7 @@ fn declare(session: &Session, defaults: Map) -> Result<Map> {
     let names: Vec<String> = defaults.keys().map(ToString::to_string).collect();
     session.declare(names.clone())?;
     let mut cfg = overridden(session, defaults)?;
-    session.set_run_options(RunOptions { reward: text_of(&cfg, "reward", &names) });
+    session.set_run_options(run_options(&cfg, &names)?);
     if let Some(slot) = cfg.get_mut("seed") {
         let seed = slot.as_int().ok().and_then(|seed| u64::try_from(seed).ok()).ok_or_else(|| {
             Error::value(format!("`seed` must be a whole number, 0 or more, found {}", describe(slot)))
@@ -32,10 +32,28 @@ fn declare(session: &Session, defaults: Map) -> Result<Map> {
     Ok(cfg)
 }
 
-/// A text that the command line has put beside the script's own hyper-parameters.
-fn text_of(cfg: &Map, name: &str, own: &[String]) -> Option<String> {
-    let own = own.iter().any(|own| own == name);
-    cfg.get(name).filter(|_| !own).and_then(|value| value.clone().into_string().ok())
+/// What the command line has put beside the script's `own` hyper-parameters.
+fn run_options(cfg: &Map, own: &[String]) -> Result<RunOptions> {
+    let put = |name: &str| cfg.get(name).filter(|_| !own.iter().any(|own| own == name));
+    let count = |value: Option<&Dynamic>| value.and_then(|n| n.as_int().ok()).map(|n| n.max(0) as u64);
+    let options = RunOptions {
+        reward: put("reward").and_then(|value| value.clone().into_string().ok()),
+        eval_every: count(put("eval_every")),
+        eval_n: count(put("eval_n")).map(|n| n as usize),
+        own: own.iter().any(|name| name == "eval_every"),
+        keep: put("keep").is_some_and(|value| value.as_bool() == Ok(true)),
+        max_tokens: count(cfg.get("max_tokens")).map(|n| n as usize),
+    };
+    options.check()
+}
+
+/// What stands for a name of every script where the command line does not give it.
+fn default_of(known: &Known) -> Dynamic {
+    match known.kind {
+        Kind::Text => "".into(),
+        Kind::Count => Dynamic::ZERO,
+        Kind::Flag => Dynamic::FALSE,
+    }
 }
 
 /// The defaults with the command line's overrides, and what it says of every script that has a task.
@@ -50,16 +68,15 @@ pub fn overridden(session: &Session, defaults: Map) -> Result<Map> {
             *slot = parse(name, text, slot)?;
             continue;
         }
-        match options::NAMES.iter().find(|(known, _)| known == name) {
-            Some((_, needed)) if session.program().text.contains(needed) => {
-                cfg.insert(name.as_str().into(), unquoted(text.trim()).to_string().into());
-            }
-            Some((_, needed)) => {
-                return Err(Error::value(format!("--set {name}: this script has no task, and no `{name}` of its own"))
-                    .hint(format!("it is for scripts that call {needed}…)")));
-            }
-            None => return Err(Error::unknown("hyper-parameter", name, &names)),
+        let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
+            return Err(Error::unknown("hyper-parameter", name, &names));
+        };
+        if let Some(call) = known.lacks(&session.program().text) {
+            let lacks = if call.starts_with("load_task") { "has no task" } else { "tracks no policy" };
+            let what = format!("--set {name}: this script {lacks}, and no `{name}` of its own");
+            return Err(Error::value(what).hint(format!("it is for scripts that call {call}…)")));
         }
+        cfg.insert(name.as_str().into(), parse(name, text, &default_of(known))?);
     }
     Ok(cfg)
 }

@@ -21,13 +21,50 @@ use std::rc::Rc;
 #[derive(Clone)]
 pub struct Data(Rc<RefCell<Dataset>>);
 
+/// What a checkpoint needs of it.
+impl Data {
+    /// Whether both are the same handle.
+    pub fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Epoch and row of the cursor.
+    pub fn at(&self) -> (u64, u64) {
+        let Cursor { epoch, row } = self.0.borrow().cursor();
+        (epoch, row)
+    }
+
+    /// # Errors
+    /// A row beyond the last.
+    pub fn go_to(&self, epoch: u64, row: u64) -> Result<()> {
+        self.0.borrow_mut().set_cursor(Cursor { epoch, row })
+    }
+
+    /// All that there is to make it again, but for the cursor.
+    pub fn to_value(&self) -> serde_json::Value {
+        self.0.borrow().to_value()
+    }
+
+    /// # Errors
+    /// What `to_value` did not write.
+    pub fn from_value(value: &serde_json::Value) -> Result<Self> {
+        Dataset::from_value(value).map(share)
+    }
+}
+
+impl std::fmt::Display for Data {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.borrow().fmt(f)
+    }
+}
+
 impl Handle for Data {
     const NAME: &'static str = "Data";
     const RECEIVER: &'static str = "data";
 }
 
 pub fn register(reg: &mut Registry) {
-    reg.handle::<Data>(|data| data.0.borrow().to_string());
+    reg.handle::<Data>(ToString::to_string);
     reg.function(
         "load_data",
         ["path", "options"],

@@ -25,15 +25,17 @@ pub mod script;
 pub mod task;
 pub mod tensor;
 pub mod texts;
+pub mod tracked;
 
 use crate::run::Session;
 use crate::script::lang::functions::CallStack;
 use crate::script::lang::loader::Loader;
 use crate::script::lang::native::Registry;
 use std::rc::Rc;
+use tracked::Tracked;
 
 /// Declares everything, in the order of the reference.
-pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, calls: &CallStack) {
+pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, calls: &CallStack, tracked: &Tracked) {
     language::register(reg);
     register_numbers(reg);
     texts::register(reg.page(include_str!("pages/texts.md")));
@@ -48,11 +50,11 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
     batch::register(reg);
     dialogue::register(reg.page(include_str!("pages/dialogues-and-resets.md")));
     engine::register(reg.page(include_str!("pages/sampling-and-training.md")));
-    task::register(reg.page(include_str!("pages/tasks.md")), loader, calls);
+    task::register(reg.page(include_str!("pages/tasks.md")), loader, calls, tracked);
     data::register(reg.page(include_str!("pages/data.md")));
     patterns::register(reg.page(include_str!("pages/patterns.md")));
     reg.page(include_str!("pages/runs.md"));
-    run::register(reg);
+    run::register(reg, tracked);
     args::register(reg);
     plot::register(reg);
     script::register(reg, session, loader, calls);

@@ -1,13 +1,14 @@
 //! `open_run` and the handle it returns: the step loop, logging, tracking and saving.
 
 use super::model::Saving;
+use super::tracked::{State, Tracked};
 use crate::data::Batch;
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
 use crate::run::Run;
 use crate::run::metrics::OWN;
 use crate::run::steps::Steps;
-use crate::script::lang::native::{Call, Handle, Options, Registry};
+use crate::script::lang::native::{Call, Handle, IntoScript, Options, Registry, Typed};
 use crate::script::lang::value::{describe, to_json};
 use crate::tensor::Tensor;
 use crate::tensor::shape::show as show_shape;
@@ -25,17 +26,51 @@ impl Handle for Steps {
     const RECEIVER: &'static str = "steps";
 }
 
-pub fn register(reg: &mut Registry) {
+impl Handle for State {
+    const NAME: &'static str = "State";
+    const RECEIVER: &'static str = "state";
+}
+
+/// What stands under a name of the state.
+struct Held(Dynamic);
+
+impl Typed for Held {
+    const TYPE: &'static str = "any";
+}
+
+impl IntoScript for Held {
+    fn write(self) -> Dynamic {
+        self.0
+    }
+}
+
+fn state(reg: &mut Registry, tracked: &Tracked) {
+    reg.handle::<State>(|state| format!("State({})", state.names().join(", ")));
+    let own = tracked.clone();
+    reg.function("state", ["values"], move |_: &mut Rc<Run>, values: Map| own.state(values));
+    let unknown = |state: &State, name: &str| Error::unknown("name of the state", name, &state.names());
+    reg.function("get", ["name"], move |state: &mut State, name: String| -> Result<Held> {
+        state.get(&name).map(Held).ok_or_else(|| unknown(state, &name))
+    });
+    reg.function("set", ["name", "value"], move |state: &mut State, name: String, value: Dynamic| -> Result<()> {
+        if state.set(&name, value) { Ok(()) } else { Err(unknown(state, &name)) }
+    });
+}
+
+pub fn register(reg: &mut Registry, tracked: &Tracked) {
     reg.handle::<Rc<Run>>(|_| "Run".into());
     reg.handle::<Steps>(|_| "Steps".into());
     iterate(reg.global());
-    reg.function("open_run", ["cfg"], |call: &Call, cfg: Map| -> Result<Rc<Run>> {
+    let own = tracked.clone();
+    reg.function("open_run", ["cfg"], move |call: &Call, cfg: Map| -> Result<Rc<Run>> {
         let program = call.session.program().label;
         if let Some(other) = call.context.call_source().filter(|source| *source != program) {
             return Err(Error::value(format!("{other} opens a run of its own, so it cannot be imported"))
                 .hint("to call its functions without running it: script(\"NAME\").call(\"loss\", [logp, b, cfg])"));
         }
-        call.session.open_run(&to_json(&Dynamic::from(cfg)))
+        let run = call.session.open_run(&to_json(&Dynamic::from(cfg)))?;
+        own.begin();
+        Ok(run)
     });
     reg.property("dir", |run: &mut Rc<Run>| run.folder().path().display().to_string());
     reg.function("steps", ["n"], |call: &Call, run: &mut Rc<Run>, n: usize| Steps::new(call.session, run, n as u64));
@@ -45,14 +80,24 @@ pub fn register(reg: &mut Registry) {
                 .hint(format!("give it another name: my_{name}")));
         }
         for (name, value) in &values {
-            run.log(name, number(name, value)?);
+            run.log(name, number("run.log", name, value)?);
         }
         Ok(())
     });
     reg.function("show", ["b", "k"], |call: &Call, run: &mut Rc<Run>, b: Batch, k: usize| {
         run.show(call.session, &b, k)
     });
-    reg.function("track", ["handles"], track);
+    state(reg, tracked);
+    let own = tracked.clone();
+    reg.function("track", ["handles"], move |run: &mut Rc<Run>, handles: Map| track(run, handles, &own));
+    reg.function(
+        "keep",
+        ["name", "value", "model"],
+        |call: &Call, run: &mut Rc<Run>, name: String, value: Dynamic, model: ModelHandle| -> Result<bool> {
+            let value = number("run.keep", &name, &value)?;
+            call.session.keep(run, &name, value, &model)
+        },
+    );
     reg.function(
         "save",
         ["model", "options"],
@@ -69,32 +114,33 @@ fn iterate(m: &mut Module) {
     });
 }
 
-fn number(name: &str, value: &Dynamic) -> Result<f64> {
+fn number(call: &str, name: &str, value: &Dynamic) -> Result<f64> {
     let plain = value.as_float().or_else(|_| value.as_int().map(|i| i as FLOAT));
     if let Ok(x) = plain.or_else(|_| value.as_bool().map(|b| FLOAT::from(u8::from(b)))) {
         return Ok(x);
     }
     let Some(tensor) = value.read_lock::<Tensor>() else {
-        return Err(Error::value(format!("run.log: `{name}` must be a number, found {}", describe(value))));
+        return Err(Error::value(format!("{call}: `{name}` must be a number, found {}", describe(value))));
     };
     if tensor.len() != 1 {
         let what =
-            format!("run.log: `{name}` must be one number, found a tensor of shape {}", show_shape(tensor.dims()));
+            format!("{call}: `{name}` must be one number, found a tensor of shape {}", show_shape(tensor.dims()));
         return Err(Error::shape(what).hint("reduce it first: mean(x) per row, token_mean(x, mask) per token"));
     }
     Ok(tensor.to_vec()?[0])
 }
 
-fn track(run: &mut Rc<Run>, handles: Map) -> Result<()> {
-    for (name, handle) in handles {
+fn track(run: &mut Rc<Run>, handles: Map, tracked: &Tracked) -> Result<()> {
+    for (name, handle) in &handles {
         if let Some(model) = handle.read_lock::<ModelHandle>() {
-            run.track(&name, model.clone());
-        } else if is_plain(&handle) {
-            let found = describe(&handle);
+            run.track(name, model.clone());
+        } else if is_plain(handle) {
+            let found = describe(handle);
             return Err(Error::value(format!("run.track: `{name}` must be a handle, found {found}"))
                 .hint("track models, optimizers and tasks; numbers go to run.log"));
         }
     }
+    tracked.track(handles);
     Ok(())
 }
 

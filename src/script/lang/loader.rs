@@ -110,6 +110,8 @@ pub struct Loader {
     files: RefCell<BTreeMap<String, String>>,
     /// Tasks and rewards among them, and modules: whether no script imports them.
     apart: RefCell<BTreeMap<String, bool>>,
+    /// Files as they were when the run that goes on was stored; each is read once so.
+    then: RefCell<BTreeMap<String, String>>,
     modules: RefCell<BTreeMap<String, Shared<Module>>>,
     /// Raised whenever modules have to be made again.
     generation: Cell<u64>,
@@ -164,6 +166,16 @@ impl Loader {
         }
         let known: Vec<String> = list().iter().map(Source::stem).collect();
         Err(Error::unknown(noun, bare, &known))
+    }
+
+    /// Files are first found as they were then.
+    pub fn as_of_then(&self, files: impl IntoIterator<Item = (String, String)>) {
+        self.then.borrow_mut().extend(files);
+    }
+
+    /// The files that were read, with their texts.
+    pub fn files(&self) -> BTreeMap<String, String> {
+        self.files.borrow().clone()
     }
 
     /// Remembers a text that is no file under its label.
@@ -230,6 +242,7 @@ impl Loader {
         // Editors on Windows begin files with a byte-order mark.
         let text = file.text()?.trim_start_matches('\u{feff}').to_string();
         let label = path.display().to_string();
+        let text = self.then.borrow_mut().remove(&label).unwrap_or(text);
         self.files.borrow_mut().insert(label.clone(), text.clone());
         Ok(self.keep(label, text))
     }

@@ -4,3 +4,4 @@
 pub mod console;
 pub mod hot_reload;
 pub mod pause_loop;
+mod stored;

@@ -3,18 +3,26 @@
 //! The step loop only says that a step begins; the first variable that is read after it is where the loop's own
 //! variables are in reach.
 
-use crate::run::{Phase, Session, Verdict};
+use crate::run::evaluate::Evaluation;
+use crate::run::{EVAL, Phase, Session, Stream, Verdict};
+use crate::script::bind::task::TaskHandle;
+use crate::script::bind::tracked::Tracked;
 use crate::script::lang::functions::{CallStack, Fallible};
 use crate::script::lang::host_state::HostState;
-use crate::script::lang::loader::Source;
+use crate::script::lang::loader::{Loader, Source};
+use crate::script::lang::native::Call;
 use crate::script::live::console::{Console, Repl};
 use crate::script::live::hot_reload::{CALL, HotReload};
+use crate::script::live::stored::StoredLoop;
 use rhai::{
     AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, NativeCallContext, Position,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+
+/// Held-out prompts of one, unless the command line says.
+const EVALUATED: usize = 256;
 
 /// Whoever talks to a person while a run pauses.
 pub trait Frontend {
@@ -25,6 +33,8 @@ pub trait Frontend {
 pub struct PauseLoop {
     session: Rc<Session>,
     calls: CallStack,
+    tracked: Tracked,
+    stored: StoredLoop,
     state: OnceCell<Rc<HostState>>,
     frontend: RefCell<Option<Rc<dyn Frontend>>>,
     pause: RefCell<Option<Pause>>,
@@ -44,10 +54,12 @@ struct Pause {
 }
 
 impl PauseLoop {
-    pub fn new(session: &Rc<Session>, calls: &CallStack) -> Rc<Self> {
+    pub fn new(session: &Rc<Session>, calls: &CallStack, tracked: &Tracked, loader: &Rc<Loader>) -> Rc<Self> {
         Rc::new(Self {
             session: session.clone(),
             calls: calls.clone(),
+            tracked: tracked.clone(),
+            stored: StoredLoop::new(session, tracked, loader),
             state: OnceCell::new(),
             frontend: RefCell::default(),
             pause: RefCell::default(),
@@ -94,6 +106,7 @@ impl PauseLoop {
 
     /// Makes a script follow its file, if the session asked for that: its functions are looked up at every call.
     pub(in crate::script) fn follow(&self, engine: &Engine, source: &Source, ast: AST) -> AST {
+        self.stored.read(&ast);
         if !self.session.step_loop().attended() {
             return ast;
         }
@@ -109,10 +122,14 @@ impl PauseLoop {
 
     fn turn(&self, mut context: EvalContext) -> Fallible<()> {
         let steps = self.session.step_loop();
-        if !steps.look() {
+        if !self.session.look() {
             return Ok(());
         }
         self.outside.set(context.scope().len());
+        self.keep(&mut context)?;
+        if steps.phase() == Phase::Leaving {
+            return Err(leave_loop());
+        }
         self.refresh(&mut context)?;
         if steps.pause() {
             let verdict = self.talk(&mut context);
@@ -123,6 +140,75 @@ impl PauseLoop {
             return Err(leave_loop());
         }
         Ok(self.session.begin_step()?)
+    }
+
+    /// What is due between two steps without a person: a continued run gets its variables back; else an evaluation, and a
+    /// checkpoint, after which a loop that is to end is left.
+    fn keep(&self, context: &mut EvalContext) -> Fallible<()> {
+        let (session, steps) = (&self.session, self.session.step_loop());
+        if session.repeats() {
+            return Ok(self.stored.restore(context)?);
+        }
+        let done = session.step();
+        if session.stores() && steps.plan().is_some_and(|plan| plan.first == done + 1) {
+            self.stored.enter(context)?;
+        }
+        if session.evaluation_is_due(done) {
+            let global = context.global_runtime_state().clone();
+            let call =
+                NativeCallContext::new_with_all_fields(context.engine(), "evaluate", None, &global, Position::NONE);
+            self.evaluate(&call)?;
+        }
+        self.keep_best(done)?;
+        let ends = steps.ends() && !steps.wants_pause();
+        if session.stores() && (ends || session.checkpoint_is_due(done + 1)) {
+            self.stored.store(context)?;
+        }
+        if ends {
+            session.checkpoints().close();
+            steps.leave_before();
+        }
+        Ok(())
+    }
+
+    /// The evaluation of the last step, which has none after it, unless the script has made its own.
+    ///
+    /// # Errors
+    /// Those of the task and of sampling.
+    pub(in crate::script) fn end(&self, engine: &Engine) -> Fallible<()> {
+        let (session, done) = (&self.session, self.session.step());
+        let Some(run) = session.run() else { return Ok(()) };
+        if session.evaluation_is_due(done) && run.number(EVAL).is_none() {
+            let nothing = Source { label: String::new(), text: String::new() };
+            let global = self.calls.read(engine, &nothing)?;
+            self.evaluate(&NativeCallContext::new_with_all_fields(engine, "evaluate", None, &global, Position::NONE))?;
+        }
+        self.keep_best(done)
+    }
+
+    /// Keeps the policy if that was asked for and it is the best so far.
+    fn keep_best(&self, done: u64) -> Fallible<()> {
+        let session = &self.session;
+        if let (Some(value), Some(run)) = (session.keeps(done), session.run())
+            && session.keep(&run, EVAL, value, &self.tracked.policy()?)?
+        {
+            session.reporter().note(&format!("step {done}: the best so far is kept in model-best"));
+        }
+        Ok(())
+    }
+
+    /// Evaluates the policy as `--set eval_every` asks.
+    fn evaluate(&self, context: &NativeCallContext) -> Fallible<()> {
+        let session = &self.session;
+        let Some(run) = session.run() else { return Ok(()) };
+        let options = session.run_options();
+        let (task, policy) = (self.tracked.task::<TaskHandle>()?, self.tracked.policy()?);
+        let n = options.eval_n.unwrap_or(EVALUATED);
+        let evaluation = Evaluation { n, max_tokens: options.max_tokens, key: session.key(Stream::Evaluate) };
+        let value = task.evaluate(&Call { function: "evaluate", session, context }, &policy, &evaluation)?;
+        run.log(EVAL, value);
+        session.reporter().note(&format!("step {}: eval {value:.3}", session.step()));
+        Ok(())
     }
 
     /// Keeps the variables of the loop's body for a pause that comes after it.

@@ -8,6 +8,7 @@ mod shipped;
 use super::caller::Caller;
 use super::convert::{AtLeastOne, Drawn};
 use super::encode::{demo_map, pair_map};
+use super::tracked::Tracked;
 use crate::data::task::arithmetic::Arithmetic;
 use crate::data::task::composed::Composed;
 use crate::data::task::drawn::Family;
@@ -84,6 +85,14 @@ impl TaskHandle {
             done => done,
         }
     }
+
+    /// The mean reward of a model on held-out prompts.
+    ///
+    /// # Errors
+    /// Those of the task and of sampling.
+    pub fn evaluate(&self, call: &Call<'_>, model: &ModelHandle, evaluation: &Evaluation) -> Fallible<f64> {
+        self.ask(call, |task| evaluate::mean_reward(call.session.engine(), task, model, evaluation))
+    }
 }
 
 impl OpenTask {
@@ -148,16 +157,18 @@ impl Base {
     }
 }
 
-pub fn register(reg: &mut Registry, loader: &Rc<Loader>, calls: &CallStack) {
+pub fn register(reg: &mut Registry, loader: &Rc<Loader>, calls: &CallStack, tracked: &Tracked) {
     reg.handle::<TaskHandle>(|task| match &task.0.base {
         Base::Shipped(task) => format!("Task({})", task.name()),
         Base::File(of) => format!("Task({})", of.file.now().label()),
     });
     reg.handle::<UserHandle>(|user| format!("User({user:?})"));
-    let (loader, calls) = (loader.clone(), calls.clone());
-    reg.function("load_task", ["name", "options"], move |call: &Call, name: String, options: TaskOptions| {
-        open(call, &loader, &calls, &name, options.0)
-    });
+    let (loader, calls, tracked) = (loader.clone(), calls.clone(), tracked.clone());
+    let load = move |call: &Call, name: String, options: TaskOptions| {
+        let task = open(call, &loader, &calls, &name, options.0);
+        task.inspect(|task| tracked.opened(task))
+    };
+    reg.function("load_task", ["name", "options"], load);
     train(reg);
     test(reg);
     reg.function("score", ["b"], |call: &Call, task: &mut TaskHandle, b: Batch| task.ask(call, |task| task.score(&b)));
@@ -176,7 +187,7 @@ pub fn register(reg: &mut Registry, loader: &Rc<Loader>, calls: &CallStack) {
         |call: &Call, task: &mut TaskHandle, model: ModelHandle, Options(options): Options<Evaluating>| {
             let Evaluating { n, max_tokens } = options;
             let evaluation = Evaluation { n, max_tokens, key: call.session.key(Stream::Evaluate) };
-            task.ask(call, |task| evaluate::mean_reward(call.session.engine(), task, &model, &evaluation))
+            task.evaluate(call, &model, &evaluation)
         },
     );
 }

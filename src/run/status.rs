@@ -1,0 +1,50 @@
+//! How a run stands, as its folder says to whoever continues or lists it: `status.json`, written when a process ends. A run
+//! without it goes on, or was killed.
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::run::folder::Folder;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const FILE: &str = "status.json";
+
+/// How a run has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    Finished,
+    /// By a signal, between two steps or within one.
+    Interrupted,
+    Failed,
+}
+
+/// The file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub status: Ending,
+    /// The step that began last.
+    pub step: u64,
+}
+
+impl Status {
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn write(self, folder: &Folder) -> Result<()> {
+        let text = serde_json::to_string(&self).map_err(|e| Error::file(format!("{FILE}: {e}")))?;
+        folder.write(FILE, &format!("{text}\n"))
+    }
+
+    /// What the run in a folder says; nothing where it was killed or goes on.
+    ///
+    /// # Errors
+    /// A file that is none of these.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(FILE);
+        if !files::exists(&path) {
+            return Ok(None);
+        }
+        let read = serde_json::from_str(&files::text(&path)?);
+        read.map(Some).map_err(|e| Error::file(format!("{} cannot be read: {e}", path.display())))
+    }
+}

@@ -1,0 +1,87 @@
+//! The step loops that a script has: their variables, and whether they can be stored.
+
+use crate::error::{Error, Result};
+use rhai::{AST, ASTNode, Expr, Stmt};
+
+/// The script's step loops.
+#[derive(Debug, Default)]
+pub(super) struct Loops {
+    /// The variables that count steps.
+    pub variables: Vec<String>,
+    /// The line of a loop that stands in another one.
+    nested: Option<usize>,
+}
+
+impl Loops {
+    pub fn of(ast: &AST) -> Self {
+        let mut loops = Self::default();
+        ast.walk(&mut |path: &[ASTNode]| {
+            if let Some(ASTNode::Stmt(Stmt::For(parts, position))) = path.last()
+                && counts_steps(&parts.2.expr)
+            {
+                loops.variables.push(parts.0.name.to_string());
+                if path[..path.len() - 1].iter().any(is_loop) {
+                    loops.nested = loops.nested.or(position.line());
+                }
+            }
+            true
+        });
+        loops
+    }
+
+    /// Whether a loop of the script's body can go on in another process.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check(&self) -> Result<()> {
+        if self.variables.is_empty() {
+            let e = Error::value("a checkpoint cannot hold a step loop that is not written as one");
+            return Err(e.hint("for step in run.steps(cfg.steps) { … }"));
+        }
+        let Some(line) = self.nested else { return Ok(()) };
+        Err(Error::value(format!("a checkpoint cannot hold a step loop that stands in another loop (line {line})"))
+            .hint("make it one loop over all steps: if (step - 1) % per_round == 0 { … } begins a round"))
+    }
+}
+
+/// `run.steps(n)`
+fn counts_steps(expr: &Expr) -> bool {
+    match expr {
+        Expr::Dot(parts, ..) => match &parts.rhs {
+            Expr::MethodCall(call, _) | Expr::FnCall(call, _) => call.name == "steps",
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn is_loop(node: &ASTNode) -> bool {
+    matches!(node, ASTNode::Stmt(Stmt::For(..) | Stmt::While(..) | Stmt::Do(..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rhai::Engine;
+
+    fn of(text: &str) -> Loops {
+        Loops::of(&Engine::new().compile(text).expect("a script"))
+    }
+
+    #[test]
+    fn one_after_the_other_can_be_stored() {
+        let loops = of("for i in run.steps(3) { for x in 0..2 { f(x); } }\nfor step in run.steps(cfg.n) { }");
+        assert_eq!(loops.variables, ["i", "step"]);
+        loops.check().expect("none stands in another");
+    }
+
+    #[test]
+    fn one_within_another_cannot() {
+        let e = of("let x = 1;\nfor i in 0..3 {\n  for step in run.steps(3) { x += step; }\n}")
+            .check()
+            .expect_err("nested");
+        assert!(e.what.ends_with("(line 3)"), "{e}");
+        of("while true { for step in run.steps(3) { } }").check().expect_err("nested");
+        of("let steps = run.steps(3); for step in steps { }").check().expect_err("not recognised");
+    }
+}

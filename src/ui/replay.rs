@@ -1,0 +1,125 @@
+//! `rhopo replay`: steps of a run are computed again from a checkpoint, and every number is compared with the one that was
+//! written. Nothing in the run's folder changes.
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::run::checkpoint::{Continued, store};
+use crate::script::lang::loader::Loader;
+use crate::ui::out;
+use crate::ui::resume;
+use crate::ui::run::{Prepared, Resumed, RunArgs};
+use crate::ui::terminal::report;
+use crate::ui::thread::on_engine_thread;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+const METRICS: &str = "metrics.jsonl";
+/// What a clock has written.
+const CLOCKED: &str = "seconds";
+
+/// Options of `rhopo replay`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReplayArgs {
+    /// The folder of a run
+    #[arg(value_name = "DIR")]
+    pub run: PathBuf,
+    /// Begin at the newest checkpoint after at most so many steps; 0 begins with the first step [default: the newest that
+    /// has steps after it]
+    #[arg(long, value_name = "STEP")]
+    pub from: Option<u64>,
+    /// Steps to compute [default: all there are]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+}
+
+/// Computes and compares; the exit code is 1 where a number differs.
+pub fn replay(args: ReplayArgs) -> ExitCode {
+    on_engine_thread(move || {
+        execute(&args).unwrap_or_else(|e| {
+            report(&e.into(), &Loader::default());
+            1
+        })
+    })
+}
+
+fn execute(args: &ReplayArgs) -> Result<u8> {
+    let config = resume::config(&args.run)?;
+    let words = resume::recorded(&config, &args.run)?;
+    let written = lines(&args.run.join(METRICS))?;
+    let last = written.last().map_or(0, step);
+    let most = args.from.unwrap_or_else(|| last.saturating_sub(1));
+    let from = if most == 0 { None } else { store::newest(&args.run, Some(most), out::note)? };
+    if from.is_none() && most > 0 {
+        out::note(&format!("no checkpoint after at most {most} steps: from the first step on"));
+    }
+    let begun = from.as_ref().map_or(0, |stored| stored.state.step);
+    let until = args.steps.map_or(last, |n| begun + n).min(last);
+    if until <= begun {
+        return Err(Error::value(format!("there is no step after step {begun} in {}", args.run.display()))
+            .hint("--from takes an earlier one; 0 begins with the first step"));
+    }
+    let copy = files::temporary_folder()?;
+    if let Some(stored) = &from {
+        let bytes = files::bytes(&args.run.join(METRICS))?;
+        let kept = stored.state.metrics.bytes as usize;
+        files::write(&copy.path().join(METRICS), bytes.get(..kept).unwrap_or(&bytes))?;
+    }
+    let continued = Continued { folder: copy.path().into(), from: from.map(Rc::new), changed: Vec::new() };
+    let resumed = Some(Resumed::new(continued, files::text(&args.run.join("script.rhai"))?)?);
+    let parsed =
+        RunArgs { out: None, checkpoint: Some(crate::run::checkpoint::Schedule::Never), ..resume::parse(&words)? };
+    let code = Prepared { args: parsed, words, resumed, until: Some(until) }.execute();
+    if code != 0 {
+        return Ok(code);
+    }
+    let again = lines(&copy.path().join(METRICS))?;
+    let of = |all: &[Map<String, Value>]| -> Vec<Map<String, Value>> {
+        all.iter().filter(|line| (begun + 1..=until).contains(&step(line))).cloned().collect()
+    };
+    Ok(compare(&of(&written), &of(&again), (begun + 1, until), until == last))
+}
+
+/// Says whether the lines are the same. Of a step that was not the run's last, nothing follows its loop.
+fn compare(written: &[Map<String, Value>], again: &[Map<String, Value>], steps: (u64, u64), whole: bool) -> u8 {
+    let mut numbers = 0;
+    for (then, now) in written.iter().zip(again) {
+        for (name, value) in then.iter().filter(|(name, _)| *name != CLOCKED) {
+            match now.get(name) {
+                Some(found) if found == value => numbers += 1,
+                // What follows the loop was logged into its last line.
+                None if step(then) == steps.1 && !whole => {}
+                found => {
+                    let found = found.map_or("missing".to_string(), Value::to_string);
+                    out::line(&format!("step {}: {name} was {value}, and is {found}", step(then)));
+                    return 1;
+                }
+            }
+        }
+    }
+    if written.len() != again.len() {
+        out::line(&format!(
+            "{} lines were written for steps {} to {}, and are {}",
+            written.len(),
+            steps.0,
+            steps.1,
+            again.len()
+        ));
+        return 1;
+    }
+    out::line(&format!("steps {} to {}: all {numbers} numbers are the same", steps.0, steps.1));
+    0
+}
+
+fn lines(path: &Path) -> Result<Vec<Map<String, Value>>> {
+    let text = files::text(path)?;
+    let read = |(i, line)| {
+        serde_json::from_str(line).map_err(|e| Error::file(format!("{}, line {}: {e}", path.display(), i + 1)))
+    };
+    text.lines().enumerate().map(read).collect()
+}
+
+fn step(line: &Map<String, Value>) -> u64 {
+    line.get("step").and_then(Value::as_u64).unwrap_or_default()
+}
