@@ -12,6 +12,7 @@ use crate::run::plot;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 
+pub(super) const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
 const LOCK: &str = "lock";
 /// The best model, and beside its weights what it is the best of.
@@ -36,7 +37,7 @@ impl Run {
     /// A folder that holds something, or one that cannot be written.
     pub fn create(folder: Folder, config: &Value, script: &str) -> Result<Self> {
         let lock = Some(files::lock(&folder.file(LOCK))?);
-        folder.write("config.json", &format!("{config:#}\n"))?;
+        folder.write(CONFIG, &format!("{config:#}\n"))?;
         folder.write("script.rhai", script)?;
         let metrics = RefCell::new(Some(Metrics::create(&folder.file(METRICS))?));
         Ok(Self { _lock: lock, metrics, ..Self::open(folder) })

@@ -4,7 +4,7 @@
 use crate::engine::ModelHandle;
 use crate::error::{Error, Kind, Result};
 use crate::run::checkpoint::state::RunState;
-use crate::run::handle::Run;
+use crate::run::handle::{CONFIG, Run};
 use crate::run::session::Session;
 use crate::run::step_loop::Midway;
 use serde_json::Value;
@@ -19,6 +19,7 @@ impl Session {
         let begins = steps.plan().is_some_and(|plan| step == plan.first) && self.stores();
         steps.attended()
             || begins
+            || (step == 1 && self.run_options().eval_every.is_some())
             || self.repeats()
             || self.checkpoint_is_due(step)
             || self.evaluation_is_due(step - 1)
@@ -93,12 +94,22 @@ impl Session {
     pub fn restored(&self) -> Result<()> {
         let (Some(stored), Some(run)) = (self.checkpoints().pending(), self.run()) else { return Ok(()) };
         run.resume(&stored.state)?;
+        self.record_options()?;
         self.set_progress(&stored.state);
         self.checkpoints().restored();
         let plan = self.step_loop().plan();
         self.reporter().begin(plan.map_or(0, |plan| plan.last));
         self.reporter().note(&format!("going on after step {}, from {}", stored.state.step, stored.path.display()));
         Ok(())
+    }
+
+    /// Options that a run goes on with are in its configuration, once it does go on.
+    pub(super) fn record_options(&self) -> Result<()> {
+        let config = self.launched().continued.as_ref().and_then(|continued| continued.config.as_ref());
+        match (config, self.run()) {
+            (Some(config), Some(run)) => run.folder().write(CONFIG, config),
+            _ => Ok(()),
+        }
     }
 
     /// A loop that was to go on has no step left.

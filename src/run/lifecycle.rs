@@ -46,6 +46,9 @@ impl Session {
         let run = Rc::new(Run::reopen(Folder::of(&continued.folder), continued.from.is_none())?);
         self.set_run(run.clone());
         self.launched().reporter.opened();
+        if continued.from.is_none() {
+            self.record_options()?;
+        }
         self.go_on_midway();
         Ok(run)
     }
@@ -62,10 +65,13 @@ impl Session {
         }
         let asked = self.launched().interrupt.asked();
         let cut_short = asked || (failed && self.step() > 0);
+        // What was asked to end after its last step has lost nothing.
+        let complete = self.step_loop().plan().is_none_or(|plan| self.step() >= plan.last);
         let status = match (asked, failed) {
+            (false, false) => Ending::Finished,
+            (true, false) if complete => Ending::Finished,
             (true, _) => Ending::Interrupted,
-            (_, true) => Ending::Failed,
-            _ => Ending::Finished,
+            (false, true) => Ending::Failed,
         };
         let written = run.finish(self.engine(), self.sampled(), cut_short);
         let written = written.and_then(|()| Status { status, step: self.step() }.write(run.folder()));

@@ -123,7 +123,7 @@ impl Metrics {
             Error::file(format!("{} is not as the run left it", path.display()))
                 .hint("put back its first lines, or begin a new run")
         };
-        if files::digest_of(path, state.bytes)? != (state.bytes, state.hash.clone()) {
+        if !files::is_file(path) || files::digest_of(path, state.bytes)? != (state.bytes, state.hash.clone()) {
             return Err(changed());
         }
         let text = files::text(path)?;

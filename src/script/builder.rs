@@ -11,7 +11,7 @@ use crate::script::lang::limits::{self, Limits};
 use crate::script::lang::loader::{Loader, Resolver};
 use crate::script::lang::native::Registry;
 use crate::script::live::pause_loop::PauseLoop;
-use rhai::{Engine, Module, Token};
+use rhai::{Engine, FLOAT, INT, Module, Token};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -73,6 +73,7 @@ impl HostBuilder {
         pauses.install(&mut engine, registry.global());
         bind::register(&mut registry, &session, &loader, &calls, &tracked);
         errors_as_values(registry.global());
+        compare_exactly(registry.global());
         let docs = registry.install(&mut engine).expect("declarations fit together");
         let state = Rc::new(HostState { docs, loader, session, usage, origins: RefCell::default() });
         pauses.set_state(&state);
@@ -88,6 +89,25 @@ fn free_words(engine: &mut Engine) {
         Token::Reserved(word) if word.as_str() == KEYWORD_EVAL => Token::Identifier(word),
         token => token,
     });
+}
+
+/// Numbers compare as IEEE 754 has it. The language's own comparisons divide by the larger number to look away from the last
+/// bit, so that infinity compared false with everything, itself included.
+fn compare_exactly(m: &mut Module) {
+    type Compare = fn(f64, f64) -> bool;
+    let all: [(&str, Compare); 6] = [
+        ("==", |x, y| x == y),
+        ("!=", |x, y| x != y),
+        ("<", |x, y| x < y),
+        ("<=", |x, y| x <= y),
+        (">", |x, y| x > y),
+        (">=", |x, y| x >= y),
+    ];
+    for (sign, compare) in all {
+        m.set_native_fn(sign, move |x: FLOAT, y: FLOAT| Ok(compare(x, y)));
+        m.set_native_fn(sign, move |x: INT, y: FLOAT| Ok(compare(x as FLOAT, y)));
+        m.set_native_fn(sign, move |x: FLOAT, y: INT| Ok(compare(x, y as FLOAT)));
+    }
 }
 
 /// What `catch (e)` gives: an error that prints, with its message and hint.

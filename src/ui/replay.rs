@@ -66,7 +66,8 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
         let kept = stored.state.metrics.bytes as usize;
         files::write(&copy.path().join(METRICS), bytes.get(..kept).unwrap_or(&bytes))?;
     }
-    let continued = Continued { folder: copy.path().into(), from: from.map(Rc::new), changed: Vec::new() };
+    let continued =
+        Continued { folder: copy.path().into(), from: from.map(Rc::new), changed: Vec::new(), config: None };
     let resumed = Some(Resumed::new(continued, files::text(&args.run.join("script.rhai"))?)?);
     let parsed =
         RunArgs { out: None, checkpoint: Some(crate::run::checkpoint::Schedule::Never), ..resume::parse(&words)? };

@@ -58,9 +58,9 @@ fn read(folder: &Path) -> Result<Option<Prepared>> {
             Some(resumed) => resumed.push(entry),
             None => config["resumed"] = json!([entry]),
         }
-        files::write(&folder.join(CONFIG), format!("{config:#}\n"))?;
     }
-    let continued = Continued { folder: folder.into(), from: from.map(Rc::new), changed };
+    let config = (!more.is_empty()).then(|| format!("{config:#}\n"));
+    let continued = Continued { folder: folder.into(), from: from.map(Rc::new), changed, config };
     let resumed = Resumed::new(continued, files::text(&folder.join(SCRIPT))?)?;
     Ok(Some(Prepared { args, words: all, resumed: Some(resumed), until: None }))
 }

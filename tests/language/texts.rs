@@ -149,3 +149,17 @@ fn what_python_writes_gets_an_answer_that_names_rhais() {
         assert!(hint.starts_with(way), "{line}: {}: {hint}", e.message);
     }
 }
+
+/// The language's own comparisons look away from a relative difference of 1e-7, and find infinity equal to nothing.
+#[test]
+fn numbers_compare_to_the_last_bit_and_with_infinity() {
+    for text in [
+        "let worst = -1.0 / 0.0; 0.0 > worst && worst < 0.0 && 1 > worst && worst < 1 && worst == worst",
+        "let worst = -1.0 / 0.0; !(worst > 0.0) && worst <= worst && 1.0 / 0.0 > worst",
+        "0.1 + 0.2 != 0.3 && 0.1 + 0.2 > 0.3 && 0.50000001 > 0.5 && 0.5 < 0.50000001",
+        "let nan = 0.0 / 0.0; nan != nan && !(nan < 1.0) && !(nan >= 1) && !(1 == nan)",
+        "1 == 1.0 && 1.0 == 1 && 2 > 1.5 && 1.5 < 2 && 2.0 >= 2 && 2 <= 2.0",
+    ] {
+        holds(text);
+    }
+}

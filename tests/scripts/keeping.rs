@@ -101,6 +101,7 @@ fn what_would_come_to_nothing_is_refused() {
         ("grpo", "eval_every=0", "expected 1 or more"),
         ("grpo", "eval_every=soon", "expected a whole number"),
         ("alone.rhai", "eval_every=2", "this script has no task"),
+        ("reward_model", "eval_every=2", "which answers nothing"),
     ] {
         let output = run(dir.path(), script, "none", &[set]);
         assert_eq!(output.status.code(), Some(1));

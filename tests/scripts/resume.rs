@@ -236,6 +236,74 @@ fn a_damaged_checkpoint_is_passed_over() {
     }
 }
 
+/// Loops one after the other, a body that calls before it reads, bytes that are changed in place, a closure that takes
+/// another's place: each once came back as the prologue had made it.
+#[test]
+fn what_loops_change_in_place_comes_back() {
+    let bench = Bench::new();
+    let begin = "let run = open_run(#{});\nlet policy = load_model(\"tiny\");\nlet opt = adamw(policy, #{ lr: 1e-3 });\n\
+                 let n = 0;\nlet bytes = blob(4, 7);\nlet ways = [|x| x + 1, |x| x * 2];\nlet way = ways[0];\n\
+                 fn nothing() { let x = 1; x }\n";
+    let body = "{\n    nothing();\n    n += 1;\n    bytes.push(step % 7);\n    if step == 3 { way = ways[1]; }\n    \
+                let b = encode(policy, [#{ prompt: `${step}+1=`, completion: \" 4\" }]);\n    \
+                let stat = opt.step(-token_mean(logprob(policy, b), b.mask));\n    \
+                run.log(#{ loss: stat.loss, n: n, bytes: bytes.len(), way: way.call(step) });\n}\n";
+    let text = format!(
+        "{begin}for step in run.steps(6) {body}let more = n * 10;\nn += more;\nfor step in run.steps(6) {body}run.save(policy);\n"
+    );
+    fs::write(bench.path("twice.rhai"), text).expect("written");
+    ran(bench.begin("twice.rhai", &[], "whole", "off"));
+    for (name, every, after) in [("first", "5", "after step 10"), ("second", "4", "after step 8")] {
+        ran(bench.begin("twice.rhai", &[], name, every));
+        fs::remove_file(bench.path(name).join("status.json")).expect("as if it had been killed");
+        let told = text_of(&bench, name);
+        assert!(told.contains(after), "{told}");
+        bench.assert_same("whole", name);
+    }
+    ran(bench.begin("twice.rhai", &[], "early", "4"));
+    fs::remove_file(bench.path("early/status.json")).expect("as if it had been killed");
+    fs::remove_dir_all(bench.path("early/checkpoints/000008")).expect("the newest goes");
+    assert!(text_of(&bench, "early").contains("after step 4"));
+    bench.assert_same("whole", "early");
+}
+
+fn text_of(bench: &Bench, run: &str) -> String {
+    text(&ran(bench.resume(run, &[])))
+}
+
+#[test]
+fn rows_of_a_task_that_have_changed_are_refused() {
+    let bench = Bench::new();
+    let rows = |add: usize| {
+        (0..24).map(|i| format!("{{\"prompt\": \"{i}+1=\", \"answer\": \"{}\"}}\n", i + add)).collect::<String>()
+    };
+    fs::write(bench.path("rows.jsonl"), rows(1)).expect("written");
+    ran(bench.begin("grpo", &["steps=4", "prompts=4", "group=4", "data=rows.jsonl"], "run", "2"));
+    fs::remove_file(bench.path("run/status.json")).expect("as if it had been killed");
+    fs::write(bench.path("rows.jsonl"), rows(2)).expect("written");
+    let output = bench.resume("run", &["--set", "lr=1e-5"]).output().expect("started");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("`task: its rows` holds other numbers"), "{}", text(&output));
+    let config = fs::read_to_string(bench.path("run/config.json")).expect("there");
+    assert!(!config.contains("lr=1e-5"), "a run that did not go on is as it was");
+}
+
+/// A module is taken as it was, also where it is gone.
+#[test]
+fn a_module_that_is_gone_is_read_from_the_checkpoint() {
+    let bench = Bench::new();
+    fs::write(bench.path("more.rhai"), "fn more(x) { x + 1 }\n").expect("written");
+    let text = "import \"more\" as more;\nlet run = open_run(#{});\nlet policy = load_model(\"tiny\");\nlet n = 0;\n\
+                for step in run.steps(4) { n = more::more(n); run.log(#{ n: n }); }\nrun.save(policy);\n";
+    fs::write(bench.path("uses.rhai"), text).expect("written");
+    ran(bench.begin("uses.rhai", &[], "whole", "off"));
+    ran(bench.begin("uses.rhai", &[], "run", "2"));
+    fs::remove_file(bench.path("run/status.json")).expect("as if it had been killed");
+    fs::remove_file(bench.path("more.rhai")).expect("gone");
+    text_of(&bench, "run");
+    bench.assert_same("whole", "run");
+}
+
 /// A limit on the size of files stands for a full disk: the moments of `tiny` do not fit, its weights do.
 #[cfg(unix)]
 #[test]
@@ -355,13 +423,9 @@ fn a_loop_in_a_function_goes_on_by_its_state() {
     ran(bench.begin("inside.rhai", &[], "whole", "off"));
     ran(bench.begin("inside.rhai", &[], "again", "3"));
     fs::remove_file(bench.path("again/status.json")).expect("as if it had been killed");
-    let told = text_of_resumed(&bench);
+    let told = text_of(&bench, "again");
     assert!(told.contains("going on after step 6"), "{told}");
     bench.assert_same("whole", "again");
-}
-
-fn text_of_resumed(bench: &Bench) -> String {
-    text(&ran(bench.resume("again", &[])))
 }
 
 #[test]

@@ -51,6 +51,12 @@ impl Rows {
         Ok(Self { format: data.format(), all, train, test })
     }
 
+    /// All rows in their order, as one text.
+    pub fn digest(&self) -> String {
+        let row = |prompt: &Prompt| format!("{} {}\n", prompt.content.value(), Value::Object(prompt.fields.clone()));
+        self.all.rows().iter().map(row).collect()
+    }
+
     /// A list that `name` gives.
     ///
     /// # Errors

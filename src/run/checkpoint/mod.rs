@@ -69,6 +69,8 @@ pub struct Continued {
     pub from: Option<Rc<Stored>>,
     /// Hyper-parameters that are no longer those it began with.
     pub changed: Vec<String>,
+    /// What its configuration says from here on, where options were added.
+    pub config: Option<String>,
 }
 
 /// When checkpoints are written, and what is to be restored.

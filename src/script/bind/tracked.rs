@@ -4,6 +4,7 @@
 
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
+use crate::model::Head;
 use rhai::{Dynamic, Map};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -99,7 +100,11 @@ impl Tracked {
         let trained: Vec<(String, ModelHandle)> = models.filter(|(_, model)| model.trainable()).collect();
         let named = trained.iter().find(|(name, _)| name == POLICY);
         match (named, &trained[..]) {
-            (Some((_, model)), _) | (None, [(_, model)]) => Ok(model.clone()),
+            (Some((_, model)), _) | (None, [(_, model)]) if model.head == Head::Lm => Ok(model.clone()),
+            (Some((name, model)), _) | (None, [(name, model)]) => {
+                let what = format!("eval_every: `{name}` is {}, which answers nothing", **model);
+                Err(Error::value(what).hint("leave eval_every out: it is for scripts that train a language model"))
+            }
             (None, found) => {
                 let what = if found.is_empty() { "no model that is trained" } else { "several models" };
                 Err(Error::value(format!("eval_every: the script tracks {what}, and none as `policy`"))

@@ -142,7 +142,7 @@ impl Loader {
     /// No such file, or one that scripts may not read.
     pub fn file(&self, noun: &str, path: &str) -> Result<Source> {
         let places = [PathBuf::from(path), with_extension(path)];
-        let found = places.iter().find(|path| files::is_file(path));
+        let found = places.iter().find(|path| self.has(path));
         let source = self.read(found.ok_or_else(|| {
             Error::file(format!("there is no {noun} {path}")).hint("a path is taken from the current folder")
         })?)?;
@@ -153,7 +153,7 @@ impl Loader {
     /// `noun` is what errors call it.
     fn find_as(&self, noun: &str, name: &str) -> Result<Source> {
         let places = [PathBuf::from(name), with_extension(name), Path::new("scripts").join(with_extension(name))];
-        if let Some(path) = places.iter().find(|path| files::is_file(path)) {
+        if let Some(path) = places.iter().find(|path| self.has(path)) {
             return self.read(path);
         }
         let bare = name.strip_suffix(".rhai").unwrap_or(name);
@@ -231,7 +231,17 @@ impl Loader {
         Ok(Loading(self))
     }
 
+    /// Whether there is such a file, now or as of then.
+    fn has(&self, path: &Path) -> bool {
+        files::is_file(path) || self.then.borrow().contains_key(&path.display().to_string())
+    }
+
     fn read(&self, path: &Path) -> Result<Source> {
+        let label = path.display().to_string();
+        if let Some(text) = self.then.borrow_mut().remove(&label) {
+            self.files.borrow_mut().insert(label.clone(), text.clone());
+            return Ok(self.keep(label, text));
+        }
         self.access.borrow().read(path)?;
         let file = files::open(path)?;
         let size = file.size();
@@ -241,8 +251,6 @@ impl Loader {
         }
         // Editors on Windows begin files with a byte-order mark.
         let text = file.text()?.trim_start_matches('\u{feff}').to_string();
-        let label = path.display().to_string();
-        let text = self.then.borrow_mut().remove(&label).unwrap_or(text);
         self.files.borrow_mut().insert(label.clone(), text.clone());
         Ok(self.keep(label, text))
     }
@@ -253,7 +261,7 @@ impl Loader {
             return self.standard(name);
         }
         let beside = files::beside(Path::new(from.unwrap_or_default()), with_extension(path));
-        if files::is_file(&beside) {
+        if self.has(&beside) {
             let module = self.read(&beside)?;
             self.apart.borrow_mut().insert(module.label.clone(), false);
             return Ok(module);
@@ -267,7 +275,7 @@ impl Loader {
 
     fn standard(&self, name: &str) -> Result<Source> {
         let own = self.stdlib.as_ref().map(|folder| folder.join(with_extension(name)));
-        if let Some(path) = own.filter(|path| files::is_file(path)) {
+        if let Some(path) = own.filter(|path| self.has(path)) {
             return self.read(&path);
         }
         let found = STDLIB.iter().find(|(known, _)| *known == name);

@@ -86,7 +86,7 @@ impl PauseLoop {
         engine.on_var(move |_, _, context| {
             let steps = own.session.step_loop();
             match steps.phase() {
-                Phase::Before(_) => own.turn(context)?,
+                Phase::Before(_) if own.stored.reaches(&context) => own.turn(context)?,
                 // Asked again by every loop around this one, until the step loop is over.
                 Phase::Leaving => return Err(leave_loop()),
                 Phase::In(_) if steps.wants_pause() => own.remember(&context),
@@ -152,6 +152,11 @@ impl PauseLoop {
         let done = session.step();
         if session.stores() && steps.plan().is_some_and(|plan| plan.first == done + 1) {
             self.stored.enter(context)?;
+        }
+        if done == 0 && session.run_options().eval_every.is_some() {
+            // What cannot be evaluated is said before anything is trained.
+            self.tracked.task::<TaskHandle>()?;
+            self.tracked.policy()?;
         }
         if session.evaluation_is_due(done) {
             let global = context.global_runtime_state().clone();

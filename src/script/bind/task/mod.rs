@@ -64,7 +64,7 @@ struct OwnReward {
     path: Option<String>,
 }
 
-type UserHandle = Rc<dyn User>;
+pub type UserHandle = Rc<dyn User>;
 
 impl Handle for TaskHandle {
     const NAME: &'static str = "Task";
@@ -84,6 +84,11 @@ impl TaskHandle {
             Err(e) if self.0.go_back(call, &e) => self.0.answer(call, &question),
             done => done,
         }
+    }
+
+    /// What the rows of its file come to, where it has one: another file gives another text.
+    pub fn rows_digest(&self) -> Option<String> {
+        self.0.rows.as_ref().map(Rows::digest)
     }
 
     /// The mean reward of a model on held-out prompts.

@@ -142,6 +142,7 @@ impl<'a> Decoder<'a> {
             "char" => text()?.chars().next().map(Dynamic::from_char).ok_or_else(wrong),
             "u64" => text()?.parse::<u64>().map(Dynamic::from).map_err(|_| wrong()),
             "map" => self.map(path, content.as_array().ok_or_else(wrong)?, now),
+            "blob" => files::bytes(&self.folder.join(text()?)).map(Dynamic::from_blob),
             "tensor" => self.tensor(text()?, form).map(Dynamic::from),
             "batch" => stored::load(&self.folder.join(text()?), &Device::Cpu).map(Dynamic::from),
             "prompts" => Ok(Dynamic::from(AnyPrompts::Fresh(Prompts::from_value(content)?))),
@@ -150,7 +151,7 @@ impl<'a> Decoder<'a> {
             "made" => self.optimizers.get(place()?).map(|opt| Dynamic::from(opt.clone())).ok_or_else(wrong),
             "data" => found(&self.known.data, text()?).map(|data| Dynamic::from(data.clone())),
             "rows" => self.data.get(place()?).cloned().flatten().map(Dynamic::from).ok_or_else(wrong),
-            "remade" => self.remade(path, form, now),
+            "remade" => self.remade(path, form),
             _ => Err(wrong()),
         }
     }
@@ -175,9 +176,11 @@ impl<'a> Decoder<'a> {
     }
 
     /// What the prologue has made again; what a function has captured is written into it.
-    fn remade(&self, path: &str, form: &Map<String, Value>, now: Option<&Dynamic>) -> Result<Dynamic> {
-        let Some(now) = now else { return Err(unreadable(&format!("`{path}` is no longer made before the loop"))) };
-        let now = now.flatten_clone();
+    fn remade(&self, path: &str, form: &Map<String, Value>) -> Result<Dynamic> {
+        let place = form["at"].as_str().and_then(|at| self.known.remade.get(at));
+        let Some((_, now)) = place else {
+            return Err(unreadable(&format!("`{path}` is no longer made before the loop")));
+        };
         let cells = form["captures"].as_array().map_or(&[][..], Vec::as_slice);
         if let Some(function) = now.read_lock::<FnPtr>() {
             for (i, (cell, node)) in function.curry().iter().zip(cells).enumerate() {
@@ -188,7 +191,7 @@ impl<'a> Decoder<'a> {
                 }
             }
         }
-        Ok(now)
+        Ok(now.clone())
     }
 
     fn state(&self, file: &str, steps: &[u64]) -> Result<State> {

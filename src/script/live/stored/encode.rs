@@ -4,7 +4,9 @@
 //! prologue of a continued run makes again, and has not changed, is only named.
 
 use super::objects::{Mark, ScriptMap};
-use super::objects::{Objects, Opt, Saved, SavedData, SavedModel, SavedOptimizer, captured, hash_of, remade};
+use super::objects::{
+    Objects, Opt, Saved, SavedData, SavedModel, SavedOptimizer, captured, hash_of, is_remade, remade,
+};
 use crate::data::{Batch, stored};
 use crate::engine::{Engine, ModelHandle, State, Stateful};
 use crate::error::{Error, Result};
@@ -76,6 +78,9 @@ impl<'a> Encoder<'a> {
         if let Ok(array) = value.as_array_ref() {
             return self.array(path, &array);
         }
+        if let Ok(blob) = value.as_blob_ref() {
+            return Ok(json!({ "blob": self.file(&blob)? }));
+        }
         if let Some(tensor) = value.read_lock::<Tensor>() {
             return self.tensor(&tensor);
         }
@@ -120,10 +125,14 @@ impl<'a> Encoder<'a> {
     /// What the prologue makes again.
     fn remade(&mut self, path: &str, value: &Dynamic) -> Result<Value> {
         let text = remade(value);
-        if self.known.remade.get(path) != Some(&text) {
+        let same = |path: &String| self.known.remade.get(path).is_some_and(|(known, _)| *known == text);
+        // Another of those that the prologue has made may have taken its place.
+        let own = Some(path.to_string()).filter(same);
+        let at = own.or_else(|| self.known.remade.keys().find(|path| value.is::<FnPtr>() && same(path)).cloned());
+        let Some(at) = at.filter(|_| is_remade(value)) else {
             let what = format!("a checkpoint cannot hold `{path}`: the loop has made it {}", describe(value));
             return Err(Error::value(what).hint("make it before the loop, or hold it within one step"));
-        }
+        };
         let mut cells = Vec::new();
         if let Some(function) = value.read_lock::<FnPtr>() {
             for (i, cell) in function.curry().iter().enumerate() {
@@ -132,7 +141,7 @@ impl<'a> Encoder<'a> {
         }
         // The name of an anonymous function is another one in every process.
         let text = text.split(ANONYMOUS).next().unwrap_or_default();
-        Ok(json!({ "remade": text, "captures": cells }))
+        Ok(json!({ "remade": text, "at": at, "captures": cells }))
     }
 
     fn model(&mut self, path: &str, model: &ModelHandle) -> Result<Value> {

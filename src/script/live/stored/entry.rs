@@ -39,6 +39,10 @@ impl Entry {
         for (path, model, _) in &objects.models {
             marks.insert(format!("{path}: weights"), Mark { what: model.to_string(), hash: weights(engine, model)? });
         }
+        for (path, digest) in &objects.tasks {
+            let what = "the task".to_string();
+            marks.insert(format!("{path}: its rows"), Mark { what, hash: digest.clone() });
+        }
         for (path, data) in &objects.data {
             marks.insert(
                 format!("{path}: rows"),
@@ -48,27 +52,29 @@ impl Entry {
         Ok(Self { objects, nodes, marks })
     }
 
-    /// Whether the prologue of a continued run came out as that of the run itself. Where hyper-parameters have `changed`,
-    /// what follows from them differs rightly; weights and rows must be the same.
+    /// Whether the prologue of a continued run came out as that of the run itself. Where hyper-parameters have `changed`, and
+    /// before a `later` loop of the script, variables differ rightly; weights and rows must be the same.
     ///
     /// # Errors
     /// It did not.
-    pub fn check(&self, then: &BTreeMap<String, Mark>, changed: bool) -> Result<()> {
+    pub fn check(&self, then: &BTreeMap<String, Mark>, changed: bool, later: bool) -> Result<()> {
         let differs = |what: String| {
             Err(Error::value(format!("what stands before the loop came out differently than in the run: {what}"))
                 .hint("continue with the same files, models and build of rhopo, or begin a new run"))
         };
         for (name, now) in &self.marks {
             match then.get(name) {
+                None if later => {}
                 None => return differs(format!("`{name}` is new")),
-                Some(then) if then == now || (changed && !name.contains(": ")) => {}
+                Some(then) if then == now || ((changed || later) && !name.contains(": ")) => {}
                 Some(then) if then.what == now.what => {
                     return differs(format!("`{name}` holds other numbers ({})", now.what));
                 }
                 Some(then) => return differs(format!("`{name}` is {}, and was {}", now.what, then.what)),
             }
         }
-        match then.keys().find(|name| !self.marks.contains_key(*name)) {
+        let missing = |name: &&String| !self.marks.contains_key(*name) && !later;
+        match then.keys().find(missing) {
             Some(name) => differs(format!("`{name}` is missing")),
             None => Ok(()),
         }

@@ -1,13 +1,15 @@
 //! The step loops that a script has: their variables, and whether they can be stored.
 
 use crate::error::{Error, Result};
-use rhai::{AST, ASTNode, Expr, Stmt};
+use rhai::{AST, ASTNode, Expr, Module, Stmt};
 
 /// The script's step loops.
 #[derive(Debug, Default)]
 pub(super) struct Loops {
-    /// The variables that count steps.
+    /// The variables that count steps in the script's body.
     pub variables: Vec<String>,
+    /// Whether a function has a step loop.
+    in_function: bool,
     /// The line of a loop that stands in another one.
     nested: Option<usize>,
 }
@@ -15,7 +17,8 @@ pub(super) struct Loops {
 impl Loops {
     pub fn of(ast: &AST) -> Self {
         let mut loops = Self::default();
-        ast.walk(&mut |path: &[ASTNode]| {
+        let body = AST::new(ast.statements().to_vec(), Module::new());
+        body.walk(&mut |path: &[ASTNode]| {
             if let Some(ASTNode::Stmt(Stmt::For(parts, position))) = path.last()
                 && counts_steps(&parts.2.expr)
             {
@@ -26,7 +29,21 @@ impl Loops {
             }
             true
         });
+        let mut all = 0;
+        ast.walk(&mut |path: &[ASTNode]| {
+            all += usize::from(
+                matches!(path.last(), Some(ASTNode::Stmt(Stmt::For(parts, _))) if counts_steps(&parts.2.expr)),
+            );
+            true
+        });
+        loops.in_function = all > loops.variables.len();
         loops
+    }
+
+    /// Whether what is read `deep` levels of calls down lies in reach of the loop: in the body's own, nothing that a function
+    /// of the step reads does.
+    pub fn reaches(&self, deep: usize) -> bool {
+        deep == 0 || self.variables.is_empty()
     }
 
     /// Whether a loop of the script's body can go on in another process.
@@ -37,6 +54,12 @@ impl Loops {
         if self.variables.is_empty() {
             let e = Error::value("a checkpoint cannot hold a step loop that is not written as one");
             return Err(e.hint("for step in run.steps(cfg.steps) { … }"));
+        }
+        if self.in_function {
+            return Err(Error::value(
+                "a checkpoint cannot hold step loops in the script's body and in a function of it",
+            )
+            .hint("put all into the body, or all into functions"));
         }
         let Some(line) = self.nested else { return Ok(()) };
         Err(Error::value(format!("a checkpoint cannot hold a step loop that stands in another loop (line {line})"))
@@ -76,11 +99,21 @@ mod tests {
     }
 
     #[test]
+    fn what_functions_read_is_out_of_reach_of_a_loop_in_the_body() {
+        let body = of("fn f() { let x = 1; x } for step in run.steps(3) { f(); }");
+        assert!(body.reaches(0) && !body.reaches(1));
+        assert!(of("fn f(run) { for step in run.steps(3) { } } f(run);").reaches(1));
+    }
+
+    #[test]
     fn one_within_another_cannot() {
         let e = of("let x = 1;\nfor i in 0..3 {\n  for step in run.steps(3) { x += step; }\n}")
             .check()
             .expect_err("nested");
         assert!(e.what.ends_with("(line 3)"), "{e}");
+        of("fn f(run) { for step in run.steps(2) { } } for step in run.steps(3) { f(run); }")
+            .check()
+            .expect_err("both");
         of("while true { for step in run.steps(3) { } }").check().expect_err("nested");
         of("let steps = run.steps(3); for step in steps { }").check().expect_err("not recognised");
     }

@@ -55,15 +55,24 @@ impl StoredLoop {
         *self.entry.borrow_mut() = None;
     }
 
+    /// Whether the loop's variables are in reach of what is being read.
+    pub fn reaches(&self, context: &EvalContext) -> bool {
+        self.loops.borrow().reaches(context.global_runtime_state().level)
+    }
+
     /// The loop begins: remembers what the prologue has made, by which a continued run knows its own.
     ///
     /// # Errors
     /// A value that cannot be stored, where checkpoints were asked for; else it is told when one is due.
     pub fn enter(&self, context: &EvalContext) -> Result<()> {
-        let variables = self.variables(context);
-        match variables.and_then(|variables| Entry::of(self.session.engine(), &variables)) {
-            Ok(entry) => {
-                *self.entry.borrow_mut() = Some(entry);
+        let now = self.variables(context).and_then(|variables| Entry::of(self.session.engine(), &variables));
+        match now {
+            Ok(now) => {
+                // A later loop of the script: what a continued run has when it comes there is what the first one began with.
+                match &mut *self.entry.borrow_mut() {
+                    Some(first) => first.objects.remade = now.objects.remade,
+                    none => *none = Some(now),
+                }
                 Ok(())
             }
             Err(e) if self.session.checkpoints().asked_for() => Err(e),
@@ -105,8 +114,11 @@ impl StoredLoop {
         files::write(&part.join(store::SOURCES), sources.to_string())?;
         let mut encoder = Encoder::new(self.session.engine(), &entry.objects, Some(part));
         let mut nodes = BTreeMap::new();
+        // Between two loops the script may do anything with what the prologue has made.
+        let first = self.session.step_loop().number() == 1;
         for Variable { name, value } in variables {
-            let node = encoder.variable(name, value, entry.nodes.get(name)).map_err(|e| self.named(e, name))?;
+            let made = entry.nodes.get(name).filter(|_| first);
+            let node = encoder.variable(name, value, made).map_err(|e| self.named(e, name))?;
             nodes.insert(name.clone(), node);
         }
         let saved = encoder.finish(entry.marks.clone(), nodes);
@@ -120,11 +132,15 @@ impl StoredLoop {
     pub fn restore(&self, context: &mut EvalContext) -> Result<()> {
         let Some(stored) = self.session.checkpoints().pending() else { return Ok(()) };
         let variables = self.variables(context)?;
-        let entry = Entry::of(self.session.engine(), &variables)?;
+        let mut entry = Entry::of(self.session.engine(), &variables)?;
         let saved: Saved = serde_json::from_value(stored.state.values.clone())
             .map_err(|e| Error::file(format!("{}: {e}", stored.path.display())))?;
         let changed = self.session.changed();
-        entry.check(&saved.marks, !changed.is_empty())?;
+        let first = stored.state.number == 1;
+        entry.check(&saved.marks, !changed.is_empty(), !first)?;
+        if !first {
+            entry.marks = saved.marks.clone();
+        }
         if let Some(name) = saved.variables.keys().find(|name| !variables.iter().any(|now| now.name == **name)) {
             return Err(Error::value(format!(
                 "`{name}` was there when the run was stored, and is not before its loop"

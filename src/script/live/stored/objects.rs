@@ -2,13 +2,19 @@
 //! the loop began. And what a checkpoint says of all values.
 
 use crate::engine::{ModelHandle, Optimizer};
+use crate::run::Run;
+use crate::run::steps::Steps;
 use crate::script::bind::data::Data;
+use crate::script::bind::model::Frozen;
+use crate::script::bind::task::{TaskHandle, UserHandle};
+use crate::script::bind::tracked::State;
 use crate::script::lang::order;
-use rhai::{Dynamic, FnPtr, Map};
+use rhai::{Dynamic, FnPtr, INT, Map};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 use twox_hash::XxHash3_128;
 
@@ -22,7 +28,9 @@ pub(super) struct Objects {
     pub optimizers: Vec<(String, Opt)>,
     pub data: Vec<(String, Data)>,
     /// What the prologue makes again, as a text that tells it from others.
-    pub remade: BTreeMap<String, String>,
+    pub remade: BTreeMap<String, (String, Dynamic)>,
+    /// Of each task with rows of a file, their hash.
+    pub tasks: Vec<(String, String)>,
 }
 
 /// A variable as the loop has it: what closures share with it is shared with this as well.
@@ -57,10 +65,13 @@ impl Objects {
                 self.data.push((path.into(), data.clone()));
             }
         } else if let Some(function) = value.read_lock::<FnPtr>() {
-            self.remade.insert(path.into(), remade(&value));
+            self.remade.insert(path.into(), (remade(&value), value.clone()));
             function.curry().iter().enumerate().for_each(|(i, cell)| self.visit(&captured(path, i), cell));
-        } else if !is_plain(&value) {
-            self.remade.insert(path.into(), remade(&value));
+        } else if is_remade(&value) {
+            if let Some(digest) = value.read_lock::<TaskHandle>().and_then(|task| task.rows_digest()) {
+                self.tasks.push((path.into(), hash_of(digest.as_bytes())));
+            }
+            self.remade.insert(path.into(), (remade(&value), value.clone()));
         }
     }
 
@@ -90,6 +101,20 @@ pub(super) fn remade(value: &Dynamic) -> String {
     }
 }
 
+/// Whether the prologue makes a value again, and no script can change it.
+pub(super) fn is_remade(value: &Dynamic) -> bool {
+    value.is::<FnPtr>()
+        || value.is::<TaskHandle>()
+        || value.is::<UserHandle>()
+        || value.is::<Frozen>()
+        || value.is::<Rc<Run>>()
+        || value.is::<Steps>()
+        || value.is::<State>()
+        || value.is_timestamp()
+        || value.is::<Range<INT>>()
+        || value.is::<RangeInclusive<INT>>()
+}
+
 /// Whether a value is written as it is.
 pub(super) fn is_plain(value: &Dynamic) -> bool {
     value.is_unit()
@@ -98,6 +123,7 @@ pub(super) fn is_plain(value: &Dynamic) -> bool {
         || value.is_float()
         || value.is_string()
         || value.is_char()
+        || value.is_blob()
         || value.is::<u64>()
         || value.is::<crate::tensor::Tensor>()
         || value.is::<crate::data::Batch>()
