@@ -70,7 +70,7 @@ impl StoredLoop {
             Ok(now) => {
                 // A later loop of the script: what a continued run has when it comes there is what the first one began with.
                 match &mut *self.entry.borrow_mut() {
-                    Some(first) => first.objects.remade = now.objects.remade,
+                    Some(first) => first.objects.add_remade(now.objects),
                     none => *none = Some(now),
                 }
                 Ok(())

@@ -75,6 +75,13 @@ impl Objects {
         }
     }
 
+    /// What was made between two loops is made again as well; what was there before stays what it was when the first began.
+    pub fn add_remade(&mut self, later: Self) {
+        for (path, made) in later.remade {
+            self.remade.entry(path).or_insert(made);
+        }
+    }
+
     pub fn model(&self, model: &ModelHandle) -> Option<&(String, ModelHandle, u64)> {
         self.models.iter().find(|(_, known, _)| known.id == model.id)
     }
