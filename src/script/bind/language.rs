@@ -3,7 +3,7 @@
 use crate::data::json;
 use crate::error::{Error, Result};
 use crate::run::Session;
-use crate::script::lang::native::{Call, Fallible, FromScript, IntoScript, Number, Place, Registry, Typed};
+use crate::script::lang::native::{Call, Fallible, FromScript, Number, Place, Registry, Typed};
 use crate::script::lang::order;
 use crate::script::lang::value::{from_json, to_json};
 use rhai::{Array, Dynamic, FLOAT, INT, ImmutableString, Map};
@@ -22,9 +22,7 @@ pub fn register(reg: &mut Registry) {
     for name in ["print", "to_string", "debug", "to_debug"] {
         reg.hidden(name, ["map"], |call: &Call, map: Ordered| shown(call, &map));
     }
-    reg.hidden("parse_json", ["text"], |text: ImmutableString| {
-        json::parse(&text).map(|json| Anything(from_json(&json)))
-    });
+    reg.hidden("parse_json", ["text"], |text: ImmutableString| json::parse(&text).map(|json| from_json(&json)));
 }
 
 /// A map with the order of its keys.
@@ -63,19 +61,6 @@ fn shown(call: &Call, map: &Ordered) -> Fallible<String> {
         text += &format!("{}{:?}: {value}", if i > 0 { ", " } else { "" }, key.as_str());
     }
     Ok(text + "}")
-}
-
-/// What JSON holds.
-struct Anything(Dynamic);
-
-impl Typed for Anything {
-    const TYPE: &'static str = "any";
-}
-
-impl IntoScript for Anything {
-    fn write(self) -> Dynamic {
-        self.0
-    }
 }
 
 /// A time, of the two types that the language's own function takes.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::run::Run;
 use crate::run::metrics::OWN;
 use crate::run::steps::Steps;
-use crate::script::lang::native::{Call, Handle, IntoScript, Options, Registry, Typed};
+use crate::script::lang::native::{Call, Handle, Options, Registry};
 use crate::script::lang::value::{describe, to_json};
 use crate::tensor::Tensor;
 use crate::tensor::shape::show as show_shape;
@@ -31,26 +31,13 @@ impl Handle for State {
     const RECEIVER: &'static str = "state";
 }
 
-/// What stands under a name of the state.
-struct Held(Dynamic);
-
-impl Typed for Held {
-    const TYPE: &'static str = "any";
-}
-
-impl IntoScript for Held {
-    fn write(self) -> Dynamic {
-        self.0
-    }
-}
-
 fn state(reg: &mut Registry, tracked: &Tracked) {
     reg.handle::<State>(|state| format!("State({})", state.names().join(", ")));
     let own = tracked.clone();
     reg.function("state", ["values"], move |_: &mut Rc<Run>, values: Map| own.state(values));
     let unknown = |state: &State, name: &str| Error::unknown("name of the state", name, &state.names());
-    reg.function("get", ["name"], move |state: &mut State, name: String| -> Result<Held> {
-        state.get(&name).map(Held).ok_or_else(|| unknown(state, &name))
+    reg.function("get", ["name"], move |state: &mut State, name: String| -> Result<Dynamic> {
+        state.get(&name).ok_or_else(|| unknown(state, &name))
     });
     reg.function("set", ["name", "value"], move |state: &mut State, name: String, value: Dynamic| -> Result<()> {
         if state.set(&name, value) { Ok(()) } else { Err(unknown(state, &name)) }

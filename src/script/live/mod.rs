@@ -3,5 +3,6 @@
 
 pub mod console;
 pub mod hot_reload;
+mod evaluation;
 pub mod pause_loop;
 mod stored;

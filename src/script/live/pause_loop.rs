@@ -1,17 +1,16 @@
-//! Between two steps of a run: files that changed are read again, and a pause gives a prompt in the middle of the loop.
+//! Between two steps of a run: an evaluation and a checkpoint where they are due, files that changed are read again, and a
+//! pause gives a prompt in the middle of the loop.
 //!
 //! The step loop only says that a step begins; the first variable that is read after it is where the loop's own
 //! variables are in reach.
 
-use crate::run::evaluate::Evaluation;
-use crate::run::{EVAL, Phase, Session, Stream, Verdict};
-use crate::script::bind::task::TaskHandle;
+use crate::run::{Phase, Session, Verdict};
 use crate::script::bind::tracked::Tracked;
 use crate::script::lang::functions::{CallStack, Fallible};
 use crate::script::lang::host_state::HostState;
 use crate::script::lang::loader::{Loader, Source};
-use crate::script::lang::native::Call;
 use crate::script::live::console::{Console, Repl};
+use crate::script::live::evaluation::Evaluations;
 use crate::script::live::hot_reload::{CALL, HotReload};
 use crate::script::live::stored::StoredLoop;
 use rhai::{
@@ -20,9 +19,6 @@ use rhai::{
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-
-/// Held-out prompts of one, unless the command line says.
-const EVALUATED: usize = 256;
 
 /// Whoever talks to a person while a run pauses.
 pub trait Frontend {
@@ -33,7 +29,7 @@ pub trait Frontend {
 pub struct PauseLoop {
     session: Rc<Session>,
     calls: CallStack,
-    tracked: Tracked,
+    evaluations: Evaluations,
     stored: StoredLoop,
     state: OnceCell<Rc<HostState>>,
     frontend: RefCell<Option<Rc<dyn Frontend>>>,
@@ -58,7 +54,7 @@ impl PauseLoop {
         Rc::new(Self {
             session: session.clone(),
             calls: calls.clone(),
-            tracked: tracked.clone(),
+            evaluations: Evaluations::new(session, tracked),
             stored: StoredLoop::new(session, tracked, loader),
             state: OnceCell::new(),
             frontend: RefCell::default(),
@@ -153,18 +149,7 @@ impl PauseLoop {
         if session.stores() && steps.plan().is_some_and(|plan| plan.first == done + 1) {
             self.stored.enter(context)?;
         }
-        if done == 0 && session.run_options().eval_every.is_some() {
-            // What cannot be evaluated is said before anything is trained.
-            self.tracked.task::<TaskHandle>()?;
-            self.tracked.policy()?;
-        }
-        if session.evaluation_is_due(done) {
-            let global = context.global_runtime_state().clone();
-            let call =
-                NativeCallContext::new_with_all_fields(context.engine(), "evaluate", None, &global, Position::NONE);
-            self.evaluate(&call)?;
-        }
-        self.keep_best(done)?;
+        self.evaluations.between(context)?;
         let ends = steps.ends() && !steps.wants_pause();
         if session.stores() && (ends || session.checkpoint_is_due(done + 1)) {
             self.stored.store(context)?;
@@ -176,44 +161,12 @@ impl PauseLoop {
         Ok(())
     }
 
-    /// The evaluation of the last step, which has none after it, unless the script has made its own.
+    /// What is due when the script has come to its end.
     ///
     /// # Errors
-    /// Those of the task and of sampling.
+    /// Those of an evaluation.
     pub(in crate::script) fn end(&self, engine: &Engine) -> Fallible<()> {
-        let (session, done) = (&self.session, self.session.step());
-        let Some(run) = session.run() else { return Ok(()) };
-        if session.evaluation_is_due(done) && run.number(EVAL).is_none() {
-            let nothing = Source { label: String::new(), text: String::new() };
-            let global = self.calls.read(engine, &nothing)?;
-            self.evaluate(&NativeCallContext::new_with_all_fields(engine, "evaluate", None, &global, Position::NONE))?;
-        }
-        self.keep_best(done)
-    }
-
-    /// Keeps the policy if that was asked for and it is the best so far.
-    fn keep_best(&self, done: u64) -> Fallible<()> {
-        let session = &self.session;
-        if let (Some(value), Some(run)) = (session.keeps(done), session.run())
-            && session.keep(&run, EVAL, value, &self.tracked.policy()?)?
-        {
-            session.reporter().note(&format!("step {done}: the best so far is kept in model-best"));
-        }
-        Ok(())
-    }
-
-    /// Evaluates the policy as `--set eval_every` asks.
-    fn evaluate(&self, context: &NativeCallContext) -> Fallible<()> {
-        let session = &self.session;
-        let Some(run) = session.run() else { return Ok(()) };
-        let options = session.run_options();
-        let (task, policy) = (self.tracked.task::<TaskHandle>()?, self.tracked.policy()?);
-        let n = options.eval_n.unwrap_or(EVALUATED);
-        let evaluation = Evaluation { n, max_tokens: options.max_tokens, key: session.key(Stream::Evaluate) };
-        let value = task.evaluate(&Call { function: "evaluate", session, context }, &policy, &evaluation)?;
-        run.log(EVAL, value);
-        session.reporter().note(&format!("step {}: eval {value:.3}", session.step()));
-        Ok(())
+        self.evaluations.at_end(engine, &self.calls)
     }
 
     /// Keeps the variables of the loop's body for a pause that comes after it.
