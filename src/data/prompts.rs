@@ -168,8 +168,7 @@ impl Prompts {
             let content = Content::read("a stored prompt", value[0].clone())?;
             Ok(Prompt { content, fields: value[1].as_object().ok_or_else(wrong)?.clone() })
         };
-        let items = value.as_array().ok_or_else(wrong)?.iter().map(prompt).collect::<Result<_>>()?;
-        Ok(Self { items, origin: None })
+        Ok(Self::of(value.as_array().ok_or_else(wrong)?.iter().map(prompt).collect::<Result<_>>()?))
     }
 
     /// The token ids of each prompt. Messages are rendered by the model's chat template, with what begins the

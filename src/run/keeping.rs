@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::run::checkpoint::state::RunState;
 use crate::run::handle::{CONFIG, Run};
 use crate::run::session::Session;
+use crate::run::status::Status;
 use crate::run::step_loop::Midway;
 use serde_json::Value;
 
@@ -94,7 +95,7 @@ impl Session {
     pub fn restored(&self) -> Result<()> {
         let (Some(stored), Some(run)) = (self.checkpoints().pending(), self.run()) else { return Ok(()) };
         run.resume(&stored.state)?;
-        self.record_options()?;
+        self.go_on_in(&run)?;
         self.set_progress(&stored.state);
         self.checkpoints().restored();
         let plan = self.step_loop().plan();
@@ -103,13 +104,14 @@ impl Session {
         Ok(())
     }
 
-    /// Options that a run goes on with are in its configuration, once it does go on.
-    pub(super) fn record_options(&self) -> Result<()> {
+    /// The run does go on: its folder no longer says how it ended, and has the options that it goes on with.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(super) fn go_on_in(&self, run: &Run) -> Result<()> {
+        Status::clear(run.folder())?;
         let config = self.launched().continued.as_ref().and_then(|continued| continued.config.as_ref());
-        match (config, self.run()) {
-            (Some(config), Some(run)) => run.folder().write(CONFIG, config),
-            _ => Ok(()),
-        }
+        config.map_or(Ok(()), |config| run.folder().write(CONFIG, config))
     }
 
     /// A loop that was to go on has no step left.

@@ -47,7 +47,7 @@ impl Session {
         self.set_run(run.clone());
         self.launched().reporter.opened();
         if continued.from.is_none() {
-            self.record_options()?;
+            self.go_on_in(&run)?;
         }
         self.go_on_midway();
         Ok(run)
@@ -68,16 +68,19 @@ impl Session {
         // What was asked to end after its last step has lost nothing.
         let complete = self.step_loop().plan().is_none_or(|plan| self.step() >= plan.last);
         let status = match (asked, failed) {
-            (false, false) => Ending::Finished,
-            (true, false) if complete => Ending::Finished,
-            (true, _) => Ending::Interrupted,
-            (false, true) => Ending::Failed,
+            (true, _) if failed || !complete => Ending::Interrupted,
+            (_, true) => Ending::Failed,
+            _ => Ending::Finished,
         };
         let written = run.finish(self.engine(), self.sampled(), cut_short);
-        let written = written.and_then(|()| Status { status, step: self.step() }.write(run.folder()));
         // What was trained is on the disk: a picture that fails is no loss.
         if let Err(e) = run.draw() {
             self.reporter().note(&format!("the curves are not drawn: {e}"));
+        }
+        if written.is_ok()
+            && let Err(e) = (Status { status, step: self.step() }).write(run.folder())
+        {
+            self.reporter().note(&format!("how the run ended is not in its folder: {e}"));
         }
         let folder = run.folder().path().display();
         match written {

@@ -35,6 +35,15 @@ impl Status {
         folder.write(FILE, &format!("{text}\n"))
     }
 
+    /// The run goes on.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub fn clear(folder: &Folder) -> Result<()> {
+        let path = folder.file(FILE);
+        if files::exists(&path) { files::remove_file(&path) } else { Ok(()) }
+    }
+
     /// What the run in a folder says; nothing where it was killed or goes on.
     ///
     /// # Errors

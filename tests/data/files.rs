@@ -454,3 +454,21 @@ fn whole_numbers_beyond_63_bits_of_parquet_keep_their_digits() {
     let text = format!("load_data(\"{}\", #{{ shuffle: false }}).rows(3).map(|row| `${{row.id}}`)", path.display());
     assert_eq!(eval(&text).unwrap(), json!(["7", "9223372036854775808", "18446744073709551615"]));
 }
+
+/// What a checkpoint keeps of data that a loop has made.
+#[test]
+fn data_as_a_value_draw_the_same_rows_in_the_same_way() {
+    let dialogue = json!([{ "role": "user", "content": "1+1" }, { "role": "assistant", "content": "2" }]);
+    let numbers = |i: i32| json!({ "messages": dialogue, "at": i, "x": 0.1 + 0.2, "large": u64::MAX });
+    for every_turn in [false, true] {
+        let reading = Reading { every_turn, ..Reading::default() };
+        let mut data = Dataset::from_rows((0..7).map(numbers).collect(), &reading, Some(Key::new(3))).unwrap();
+        let text = data.to_value().to_string();
+        let mut back = Dataset::from_value(&serde_json::from_str(&text).unwrap()).unwrap();
+        back.set_cursor(Cursor { epoch: 1, row: 4 }).unwrap();
+        data.set_cursor(Cursor { epoch: 1, row: 4 }).unwrap();
+        assert_eq!(data.to_string(), back.to_string());
+        assert_eq!(data.demos(9).unwrap(), back.demos(9).unwrap(), "every_turn: {every_turn}");
+    }
+    assert!(Dataset::from_value(&json!({ "rows": [] })).is_err());
+}

@@ -206,6 +206,13 @@ fn a_signal_stores_the_run_and_it_goes_on() {
         assert!(out.join(left).is_file(), "{left}");
     }
     assert_eq!(fs::read_dir(out.join("checkpoints")).expect("checkpoints").count(), 1);
+    // While it goes on, and after a kill, the folder does not say that it has ended.
+    let done = lines(&out).len();
+    let mut child = signals::quiet(&mut bench.resume("ended", &[])).spawn().expect("started");
+    wait_for_line(&out.join("metrics.jsonl"), done + 3);
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(!out.join("status.json").exists());
     let told = text(&ran(bench.resume("ended", &[])));
     assert!(told.contains("going on after step"), "{told}");
     bench.assert_same("whole", "ended");
@@ -394,7 +401,13 @@ fn what_cannot_be_stored_is_refused_by_name_and_line() {
         "let run = open_run(#{});\nfor round in 0..2 {\n    for step in run.steps(2) { run.log(#{ x: step }); }\n}\n";
     let made = "let run = open_run(#{});\nlet other = ();\nlet policy = load_model(\"tiny\");\n\
                 for step in run.steps(2) { other = load_model(\"tiny\", #{ random: true }); }\n";
-    for (script, expected) in [(nested, "stands in another loop (line 3)"), (made, "`other`: the loop has opened")] {
+    let shifted = "let run = open_run(#{});\nlet judge = load_model(\"tiny\", #{ head: \"score\" });\nlet other = judge;\n\
+                   for step in run.steps(2) { other = judge.shifted(1.0); }\n";
+    for (script, expected) in [
+        (nested, "stands in another loop (line 3)"),
+        (made, "`other`: the loop has opened"),
+        (shifted, "`other`: the loop has opened"),
+    ] {
         fs::write(bench.path("odd.rhai"), script).expect("written");
         let output = bench.begin("odd.rhai", &[], "odd", "1").output().expect("started");
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));

@@ -156,7 +156,8 @@ impl Dataset {
 
     /// All that there is to make it again, but for the cursor.
     pub fn to_value(&self) -> Value {
-        json!({ "name": self.name, "key": self.key.map(Key::words), "rows": self.rows })
+        let key = self.key.map(Key::words);
+        json!({ "name": self.name, "key": key, "every_turn": self.every_turn, "rows": self.rows })
     }
 
     /// What `to_value` has written, at its first row.
@@ -167,7 +168,9 @@ impl Dataset {
         let wrong = || Error::value("this is no stored data set");
         let key: Option<[u32; 2]> = serde_json::from_value(value["key"].clone()).map_err(|_| wrong())?;
         let rows = value["rows"].as_array().ok_or_else(wrong)?.clone();
-        let data = Self::from_rows(rows, &Reading::default(), key.map(Key::from_words))?;
+        let every_turn = value["every_turn"].as_bool().ok_or_else(wrong)?;
+        let reading = Reading { every_turn, ..Reading::default() };
+        let data = Self::from_rows(rows, &reading, key.map(Key::from_words))?;
         Ok(Self { name: value["name"].as_str().ok_or_else(wrong)?.into(), ..data })
     }
 

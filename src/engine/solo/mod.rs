@@ -214,6 +214,9 @@ impl Engine for Solo {
             }
             Stateful::Copy { copy, of } => {
                 let (copy, of) = (Self::model(copy)?, Self::model(of)?);
+                if copy.config.score_shift != of.config.score_shift {
+                    return Err(Error::value("the copy adds another number to its scores"));
+                }
                 let trained = of.parameters().enumerate().filter(|(i, _)| of.trains(*i)).map(|(_, (name, _))| name);
                 let read = |name: &str| {
                     let place = copy.parameters().position(|(own, _)| own == name);

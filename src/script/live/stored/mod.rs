@@ -53,6 +53,7 @@ impl StoredLoop {
     pub fn read(&self, ast: &AST) {
         *self.loops.borrow_mut() = Loops::of(ast);
         *self.entry.borrow_mut() = None;
+        *self.refused.borrow_mut() = None;
     }
 
     /// Whether the loop's variables are in reach of what is being read.
@@ -104,6 +105,8 @@ impl StoredLoop {
                 self.session.reporter().note(&format!("no checkpoint after step {step}: {e}"));
                 Ok(())
             }
+            // A person who ends the run while it is stored wants no word on what can be stored.
+            Err(e) if e.kind == Kind::Interrupted => Err(e),
             Err(e) => self.give_up(e),
         }
     }
