@@ -13,6 +13,9 @@ use std::rc::Rc;
 /// The native function that hands an evaluated file's environment back; no script has a reason to call it.
 const ENVIRONMENT: &str = "environment_of_this_file";
 
+/// Declares the hyper-parameters of a script.
+pub const ARGS: &str = "args";
+
 pub type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 /// What the functions of a file see: each other, its imports and its constants.
@@ -228,7 +231,7 @@ fn stmt_is_constant(stmt: &Stmt) -> bool {
 pub fn hyper_parameters(ast: &AST) -> Option<(String, Expr)> {
     ast.statements().iter().find_map(|statement| match statement {
         Stmt::Var(var, ..) => match &var.1 {
-            Expr::FnCall(call, _) if call.name == "args" => Some((var.0.name.to_string(), call.args.first()?.clone())),
+            Expr::FnCall(call, _) if call.name == ARGS => Some((var.0.name.to_string(), call.args.first()?.clone())),
             _ => None,
         },
         _ => None,

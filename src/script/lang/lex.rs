@@ -195,6 +195,18 @@ pub fn unfinished(text: &str) -> bool {
     depth > 0 || last.is_some_and(|piece| piece.kind == Kind::Sign && piece.text.ends_with(|c| OPEN_ENDED.contains(c)))
 }
 
+/// The pieces that are neither space nor comment.
+pub fn code(text: &str) -> Vec<Piece<'_>> {
+    pieces(text).into_iter().filter(|piece| !matches!(piece.kind, Kind::Space | Kind::Comment)).collect()
+}
+
+/// The names that stand behind a keyword such as `let`.
+pub fn declared<'a>(text: &'a str, keyword: &str) -> Vec<&'a str> {
+    let code = code(text);
+    let pairs = code.windows(2).filter(|pair| pair[0].kind == Kind::Keyword && pair[0].text == keyword);
+    pairs.filter(|pair| pair[1].kind == Kind::Word).map(|pair| pair[1].text).collect()
+}
+
 /// Whether a function's name is an operator's.
 pub fn is_operator(name: &str) -> bool {
     !name.chars().any(is_word)
@@ -389,5 +401,11 @@ mod tests {
     fn a_semicolon_at_the_end_is_seen_behind_comments() {
         assert!(ends_silently("f(x);  // done\n") && !ends_silently("f(x) // ;"));
         assert!(mentions("ans + 1", "ans") && !mentions("\"ans\" + answer", "ans"));
+    }
+
+    #[test]
+    fn names_are_declared_in_code_and_nowhere_else() {
+        let text = "let /* let y */ x = \"let z = 1\"; // let w\nif a { let v = `let u`; }\nconst K = 1;";
+        assert_eq!((declared(text, "let"), declared(text, "const")), (vec!["x", "v"], vec!["K"]));
     }
 }

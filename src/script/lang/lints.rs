@@ -53,14 +53,33 @@ fn power(source: &Source, call: &FnCallExpr, position: Position) -> Option<Lint>
     if call.name != "**" || !negative {
         return None;
     }
-    let line = source.text.lines().nth(position.line()? - 1)?;
-    let before: String = line.chars().take(position.position()? - 1).collect();
-    // With the sign in brackets it is what was meant.
-    if before.trim_end().ends_with(')') || !before.contains('-') {
+    // With the sign in brackets it is what was meant. The tree does not keep brackets, the pieces of the text do.
+    let between = source.text.get(offset(&source.text, base.position())?..offset(&source.text, position)?)?;
+    if closes(between) {
         return None;
     }
     let text = "-x ** 2 is (-x) ** 2: a sign binds tighter than a power; write -(x ** 2)".to_string();
     Some(Lint { position, text })
+}
+
+/// Where a place is in a text, in bytes.
+fn offset(text: &str, at: Position) -> Option<usize> {
+    let start: usize = text.split_inclusive('\n').take(at.line()?.checked_sub(1)?).map(str::len).sum();
+    let (inside, _) = text[start..].char_indices().nth(at.position()?.checked_sub(1)?)?;
+    Some(start + inside)
+}
+
+/// Whether a bracket closes that was opened before the text.
+fn closes(text: &str) -> bool {
+    let mut depth = 0_i64;
+    lex::pieces(text).iter().any(|piece| {
+        depth += match piece.text {
+            "(" => 1,
+            ")" => -1,
+            _ => 0,
+        };
+        depth < 0
+    })
 }
 
 /// A closure that is kept from one turn of a loop to the next sees the loop's variable as it is then.
@@ -117,6 +136,8 @@ mod tests {
             [2]
         );
         assert_eq!(lines("print(-3 ** 2);\nprint((-3) ** 2);"), [1]);
+        assert_eq!(lines("let x = 3;\nlet a = (-x) /* - */ ** 2;\nlet b = -x /* ) */\n    ** 2;"), [4]);
+        assert_eq!(lines("let x = 3;\nlet a = -(x) ** 2;\nlet b = `${(-x) ** 2}${\"-\"}${-x ** 2}`;"), [2, 3]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What Rhai's errors say in our words, with a hint on what to do.
 
 use crate::error::{Error, nearest};
+use crate::script::lang::lex;
 use crate::script::lang::loader::Loader;
 use crate::script::lang::native::Declaration;
 use crate::script::lang::python;
@@ -136,15 +137,15 @@ fn is_custom(value: &Dynamic) -> bool {
 
 fn variable(name: &str, at: Position, in_function: bool, label: &str, context: &Context<'_>) -> Message {
     let text = context.loader.text(label).unwrap_or_default();
-    let declared = |word| text.split([';', '\n', '{', '}']).filter_map(move |part| declared(part, word));
+    let declared = |keyword| lex::declared(&text, keyword);
     let hint = match in_function {
-        true if declared("let").any(|known| known == name) => {
+        true if declared("let").contains(&name) => {
             Some("functions do not see variables outside of them: pass it as an argument".to_string())
         }
-        true if declared("const").any(|known| known == name) => {
+        true if declared("const").contains(&name) => {
             Some(format!("inside a function a constant is written `global::{name}`"))
         }
-        _ => did_you_mean(name, declared("let").chain(declared("const")))
+        _ => did_you_mean(name, [declared("let"), declared("const")].concat())
             .or_else(|| python::variable(name))
             .or_else(|| is_assigned(name, at, &text).then(|| format!("declare it first: let {name} = …"))),
     };
@@ -155,15 +156,8 @@ fn variable(name: &str, at: Position, in_function: bool, label: &str, context: &
 fn is_assigned(name: &str, at: Position, text: &str) -> bool {
     let line = at.line().and_then(|line| text.lines().nth(line - 1)).unwrap_or_default();
     let behind: String = line.chars().skip(at.position().map_or(0, |column| column - 1)).collect();
-    let rest = behind.strip_prefix(name).unwrap_or_default().trim_start();
-    rest.starts_with('=') && !rest.starts_with("==")
-}
-
-/// `let x = 1` declares `x`.
-fn declared<'a>(statement: &'a str, word: &str) -> Option<&'a str> {
-    let rest = statement.trim_start().strip_prefix(word)?.strip_prefix(' ')?.trim_start();
-    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-    Some(&rest[..end])
+    let rest = lex::code(behind.strip_prefix(name).unwrap_or_default());
+    rest.first().is_some_and(|sign| sign.text.starts_with('=') && !sign.text.starts_with("=="))
 }
 
 /// `signature` is Rhai's: `seq_maen (Tensor, Tensor)`, `kl::k9 (Tensor)`.
@@ -322,11 +316,5 @@ mod tests {
         let rust = "&str | ImmutableString | String, alloc::sync::Arc<rhopo::model::Model>, i64, rhopo::data::Batch";
         assert_eq!(plain_types(rust), "string, Model, int, Batch");
         assert_eq!(plain_types("Fn"), "function");
-    }
-
-    #[test]
-    fn declarations_are_found_at_the_start_of_a_statement() {
-        assert_eq!(declared("  let lr = 1", "let"), Some("lr"));
-        assert_eq!(declared("outlet lr", "let"), None);
     }
 }

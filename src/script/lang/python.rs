@@ -108,8 +108,7 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// What was meant at a place (from 1, in characters) of a line that does not parse.
 pub fn syntax(line: &str, column: usize) -> Option<&'static str> {
-    let pieces: Vec<Piece<'_>> =
-        lex::pieces(line).into_iter().filter(|piece| !matches!(piece.kind, Kind::Space | Kind::Comment)).collect();
+    let pieces = lex::code(line);
     let start = line.char_indices().nth(column.checked_sub(1)?).map_or(line.len(), |(i, _)| i);
     let here = pieces.iter().position(|piece| start < piece.start + piece.text.len()).unwrap_or(pieces.len());
     let text = |at: usize| pieces.get(at).map_or("", |piece| piece.text);
@@ -188,10 +187,7 @@ pub fn holds_a_closure<'a>(name: &str, text: &str, signatures: impl IntoIterator
         let list = signature.split_once('(').map_or("", |(_, list)| list);
         list.trim_end_matches(')').split(',').any(|parameter| parameter.trim() == name)
     };
-    let declared = |word: &str| {
-        let pieces: Vec<&str> = lex::pieces(text).iter().filter(|p| p.kind != Kind::Space).map(|p| p.text).collect();
-        pieces.windows(2).any(|pair| pair == [word, name])
-    };
+    let declared = |keyword| lex::declared(text, keyword).contains(&name);
     declared("let") || declared("const") || signatures.into_iter().any(is_parameter)
 }
 

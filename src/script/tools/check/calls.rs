@@ -1,13 +1,13 @@
 //! Calls: functions that there are not, wrong numbers of arguments, and options that no function takes.
 
 use super::finding::Finding;
-use super::walk::expressions;
+use super::walk::{declares, expressions, imports};
 use crate::script::host::Host;
 use crate::script::lang::loader::Source;
 use crate::script::lang::messages::did_you_mean;
 use crate::script::lang::native::{Declaration, Form, Opt};
 use crate::script::lang::python;
-use rhai::{AST, Expr, FnCallExpr, Ident, Position, Stmt};
+use rhai::{AST, Expr, FnCallExpr, Ident, Position};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the language handles itself, whatever the arguments.
@@ -37,14 +37,9 @@ fn known(host: &Host, source: &Source, ast: &AST) -> Arities {
     for function in ast.iter_functions() {
         add(function.name.to_string(), function.params.len());
     }
-    for statement in ast.statements() {
-        if let Stmt::Import(import, _) = statement
-            && let (Expr::StringConstant(path, _), alias) = &**import
-            && let Ok(functions) = host.module_functions(path, &source.label)
-        {
-            for (name, arguments) in functions {
-                add(format!("{}::{name}", alias.name), arguments);
-            }
+    for (path, alias) in imports(ast) {
+        for (name, arguments) in host.module_functions(path, &source.label).unwrap_or_default() {
+            add(format!("{alias}::{name}"), arguments);
         }
     }
     known
@@ -69,7 +64,7 @@ fn examine(
     let finding = |message: String, hint: Option<String>| Some(Finding::at(&source.label, pos, message, hint));
     let given = call.args.len();
     let Some(takes) = known.get(&name) else {
-        let hint = match is_variable(source, ast, &name) {
+        let hint = match declares(ast, &name) {
             true => Some(format!("a closure in a variable is called by `{name}.call(…)`")),
             false => python::function(&name).or_else(|| did_you_mean(&name, known.keys())),
         };
@@ -86,11 +81,6 @@ fn examine(
         let hint = did_you_mean(&key, &known).unwrap_or_else(|| format!("it takes {}", known.join(", ")));
         Finding::at(&source.label, pos, message, Some(hint))
     })
-}
-
-fn is_variable(source: &Source, ast: &AST, name: &str) -> bool {
-    let signatures: Vec<String> = ast.iter_functions().map(|f| f.to_string()).collect();
-    python::holds_a_closure(name, &source.text, signatures.iter().map(String::as_str))
 }
 
 /// The first key of a call's option map that no form takes, and what they take.

@@ -1,13 +1,14 @@
 //! Columns of a batch: which of them functions read, which a script sets, and how to fill one by its name
 //! (`columns.rhai`). Owns no judgement.
 
-use super::walk::{expressions, imported, property};
+use super::facts::{LOSS, loss_parameter};
+use super::walk::{expressions, imported, is_variable, read_off};
 use crate::script::host::Host;
+use crate::script::lang::functions::ARGS;
 use crate::script::lang::loader::Source;
 use rhai::{AST, ASTNode, Expr, Position, Stmt};
 use std::collections::BTreeSet;
 
-pub const LOSS: &str = "loss";
 /// `fn column(name, logp, mask)` in Rhai.
 pub const FILL: &str = include_str!("columns.rhai");
 /// What a batch has beside columns.
@@ -17,17 +18,15 @@ const CLOSURE: &str = "anon$";
 
 /// What the second parameter of `loss(logp, b, cfg)` is called.
 pub fn batch_parameter(ast: &AST) -> Option<String> {
-    let loss = ast.iter_functions().find(|f| f.name == LOSS && f.params.len() == 3)?;
-    loss.params.get(1).map(ToString::to_string)
+    loss_parameter(ast, 1)
 }
 
 /// The columns that functions read of what they call `batch`, each where it is read first.
 pub fn read(ast: &AST, batch: &str) -> Vec<(String, Position)> {
     let mut read: Vec<(String, Position)> = Vec::new();
     expressions(&ast.clone_functions_only(), &mut |expr| {
-        if let Expr::Dot(dot, ..) = expr
-            && let (Expr::Variable(variable, ..), Some((name, pos))) = (&dot.lhs, property(&dot.rhs))
-            && variable.1 == batch
+        if let Some((of, name, pos)) = read_off(expr)
+            && is_variable(of, batch)
             && !PROPERTIES.contains(&name)
             && !read.iter().any(|(known, _)| known == name)
         {
@@ -37,15 +36,20 @@ pub fn read(ast: &AST, batch: &str) -> Vec<(String, Position)> {
     read
 }
 
-/// The columns that a script sets, of whatever batch.
+/// The columns that a script sets, of whatever batch: those that it assigns, and the keys of maps, which rows are made of.
 pub fn set(ast: &AST) -> BTreeSet<String> {
     let mut set = BTreeSet::new();
     ast.walk(&mut |path: &[ASTNode]| {
-        if let Some(ASTNode::Stmt(Stmt::Assignment(assignment))) = path.last()
-            && let Expr::Dot(dot, ..) = &assignment.1.lhs
-            && let Some((name, _)) = property(&dot.rhs)
-        {
-            set.insert(name.to_string());
+        match path {
+            [.., ASTNode::Stmt(Stmt::Assignment(assignment))] => {
+                set.extend(read_off(&assignment.1.lhs).map(|(_, name, _)| name.to_string()));
+            }
+            // Hyper-parameters are no columns.
+            [.., ASTNode::Expr(Expr::FnCall(call, _)), ASTNode::Expr(Expr::Map(..))] if call.name == ARGS => {}
+            [.., ASTNode::Expr(Expr::Map(map, _))] => {
+                set.extend(map.0.iter().map(|(key, _)| key.as_str().to_string()));
+            }
+            _ => {}
         }
         true
     });
@@ -63,11 +67,7 @@ pub fn of_loss(host: &Host, source: &Source, ast: &AST) -> BTreeSet<String> {
 pub fn properties_of_loss(host: &Host, source: &Source, ast: &AST) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for part in reached(host, source, ast) {
-        expressions(&part, &mut |expr| match expr {
-            Expr::Property(property, _) => drop(found.insert(property.2.to_string())),
-            Expr::StringConstant(text, _) => drop(found.insert(text.to_string())),
-            _ => {}
-        });
+        expressions(&part, &mut |expr| found.extend(read_off(expr).map(|(_, name, _)| name.to_string())));
     }
     found
 }

@@ -1,33 +1,34 @@
 //! Hyper-parameters: ones that are declared and never read, and ones that are read and not declared.
 
 use super::finding::Finding;
-use super::walk::{expressions, imported, property};
+use super::walk::{expressions, imported, is_variable, property, read_off};
 use crate::script::host::Host;
+use crate::script::lang::functions::{self, ARGS};
 use crate::script::lang::loader::Source;
 use crate::script::lang::messages::did_you_mean;
-use rhai::{AST, Expr, Position, Stmt};
+use rhai::{AST, Expr, Position};
 use std::collections::BTreeSet;
 
-const ARGS: &str = "args";
 /// Read by the runtime itself.
 const SEED: &str = "seed";
+/// Methods of a map that read all of it.
+const WHOLE: [&str; 2] = ["keys", "values"];
 
 pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
     let Some((variable, keys)) = declared(ast) else { return Vec::new() };
     let (mut read, mut properties) = (Vec::new(), read_elsewhere(host, source, ast, &variable));
-    expressions(ast, &mut |expr| match expr {
-        Expr::Property(property, _) => drop(properties.insert(property.2.to_string())),
-        Expr::Dot(dot, ..) => {
-            if let (Expr::Variable(lhs, ..), Some((name, pos))) = (&dot.lhs, property(&dot.rhs))
-                && lhs.1 == variable
-            {
-                read.push((name.to_string(), pos));
-            }
+    expressions(ast, &mut |expr| {
+        let Some((of, name, pos)) = read_off(expr) else { return };
+        // Functions may call the map something else, so that whatever has such a name may be it.
+        properties.insert(name.to_string());
+        if is_variable(of, &variable) {
+            read.push((name.to_string(), pos));
         }
-        _ => {}
     });
+    let whole = is_read_whole(ast, &variable);
     let names: Vec<&str> = keys.iter().map(|(name, _)| name.as_str()).collect();
-    let unread = keys.iter().filter(|(name, _)| name != SEED && !properties.contains(name)).map(|(name, pos)| {
+    let unread = keys.iter().filter(|(name, _)| !whole && name != SEED && !properties.contains(name));
+    let unread = unread.map(|(name, pos)| {
         let hint = format!("read it as {variable}.{name}, or take it out");
         Finding::at(&source.label, *pos, format!("the hyper-parameter `{name}` is never read"), Some(hint))
     });
@@ -43,12 +44,8 @@ fn read_elsewhere(host: &Host, source: &Source, ast: &AST, variable: &str) -> BT
     let mut read = BTreeSet::new();
     for module in imported(host, source, ast) {
         expressions(&module, &mut |expr| {
-            let Expr::Dot(dot, ..) = expr else { return };
-            let of = match &dot.lhs {
-                Expr::Variable(found, ..) => found.1.as_str(),
-                lhs => property(lhs).map_or("", |(name, _)| name),
-            };
-            if let (true, Some((name, _))) = (of == variable, property(&dot.rhs)) {
+            let Some((of, name, _)) = read_off(expr) else { return };
+            if is_variable(of, variable) || property(of).is_some_and(|(of, _)| of == variable) {
                 read.insert(name.to_string());
             }
         });
@@ -56,13 +53,23 @@ fn read_elsewhere(host: &Host, source: &Source, ast: &AST, variable: &str) -> BT
     read
 }
 
+/// Whether all hyper-parameters are read together, or by names that only show when the script runs: `cfg.keys()`, `cfg[name]`.
+fn is_read_whole(ast: &AST, variable: &str) -> bool {
+    let mut whole = false;
+    expressions(ast, &mut |expr| {
+        whole |= match expr {
+            Expr::Dot(chain, ..) if is_variable(&chain.lhs, variable) => {
+                matches!(&chain.rhs, Expr::MethodCall(call, _) if WHOLE.contains(&call.name.as_str()))
+            }
+            Expr::Index(chain, ..) if is_variable(&chain.lhs, variable) => read_off(expr).is_none(),
+            _ => false,
+        };
+    });
+    whole
+}
+
 /// The variable that `args(#{ … })` is bound to, and the keys of that map with their places.
 fn declared(ast: &AST) -> Option<(String, Vec<(String, Position)>)> {
-    ast.statements().iter().find_map(|statement| {
-        let Stmt::Var(var, ..) = statement else { return None };
-        let (name, Expr::FnCall(call, _), _) = &**var else { return None };
-        let (ARGS, Some(Expr::Map(map, _))) = (call.name.as_str(), call.args.first()) else { return None };
-        let keys = map.0.iter().map(|(key, _)| (key.name.to_string(), key.pos)).collect();
-        Some((name.name.to_string(), keys))
-    })
+    let (variable, Expr::Map(map, _)) = functions::hyper_parameters(ast)? else { return None };
+    Some((variable, map.0.iter().map(|(key, _)| (key.name.to_string(), key.pos)).collect()))
 }

@@ -1,8 +1,10 @@
 //! `rhopo check`: what is wrong with a script, found without running its loop. One file per kind of finding.
+//! Everything is read off the syntax tree; of the comments, which it has not, the header's promise alone is read.
 //! Owns findings and their order; what the language itself refuses is `diagnostics`' to word.
 
 mod calls;
 pub mod columns;
+mod facts;
 mod finding;
 mod hyper;
 mod objective;
