@@ -37,33 +37,3 @@ fn every_example_runs() {
         assert!(failed.is_empty(), "{}", failed.join("\n"));
     });
 }
-
-/// What stands between fences of `rhai` on a page.
-fn blocks(page: &str) -> Vec<String> {
-    let inside = page.split("```rhai\n").skip(1);
-    inside.map(|rest| rest.split("```").next().unwrap_or_default().to_string()).collect()
-}
-
-/// Runs what stands on a page of the guide.
-fn page_runs(name: &'static str, fewest: usize) {
-    on_a_large_stack(move || {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide").join(name);
-        let blocks = blocks(&std::fs::read_to_string(path).expect("a page"));
-        assert!(blocks.len() >= fewest, "{}", blocks.len());
-        for text in blocks {
-            let loader = Loader::new(None);
-            let source = loader.keep(name.into(), text);
-            host(None, &loader).run(&source).unwrap_or_else(|e| panic!("{}", render(&e, &loader, false)));
-        }
-    });
-}
-
-#[test]
-fn every_example_of_the_guide_for_python_runs() {
-    page_runs("rhai-for-python.md", 7);
-}
-
-#[test]
-fn every_example_of_the_guide_to_data_runs() {
-    page_runs("own-data.md", 4);
-}

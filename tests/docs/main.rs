@@ -3,7 +3,10 @@
 mod algorithm_pages;
 mod blocks;
 mod circles;
+#[cfg(unix)]
+mod commands;
 mod examples;
+mod fences;
 #[cfg(feature = "cuda")]
 mod kernels;
 mod layering;
