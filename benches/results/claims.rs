@@ -37,7 +37,7 @@ pub enum Finding {
 }
 
 pub const REWARD: Column = Column { title: "reward", of: |o| measured(o, "reward"), digits: 3 };
-pub const DIVERGENCE: Column = Column { title: "divergence", of: |o| measured(o, "kl"), digits: 2 };
+pub const DIVERGENCE: Column = Column { title: "divergence", of: |o| measured(o, "kl_ref"), digits: 2 };
 pub const LENGTH: Column = Column { title: "length", of: |o| measured(o, "length"), digits: 2 };
 pub const WRONG_LENGTH: Column =
     Column { title: "length of wrong answers", of: |o| measured(o, "wrong_length"), digits: 2 };
@@ -303,7 +303,7 @@ fn gap_at_equal(rows: &[Row], a: &[usize], b: &[usize], seed: usize) -> Option<f
     let path = |plans: &[usize]| {
         let point = |&i: &usize| {
             let outcome = &rows[i].outcomes[seed];
-            (measured(outcome, "kl"), measured(outcome, "reward"))
+            (measured(outcome, "kl_ref"), measured(outcome, "reward"))
         };
         let mut points: Vec<(f64, f64)> = plans.iter().map(point).collect();
         points.sort_by(|p, q| p.0.total_cmp(&q.0));

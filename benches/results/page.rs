@@ -101,7 +101,7 @@ fn scripts(page: &mut String, rows: &[Row], start: &[(&str, Outcome)]) -> std::f
             list(&after, 3),
             spread(&gains),
             beyond(&gains),
-            column(row, |o| measured(o, "kl")),
+            column(row, |o| measured(o, "kl_ref")),
             thousands(column(row, Outcome::sampled)),
             column(row, |o| o.seconds),
             column(row, |o| o.peak),

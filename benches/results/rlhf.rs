@@ -93,7 +93,8 @@ pub struct Point {
 
 impl Point {
     fn of(outcome: &Outcome) -> Self {
-        let [divergence, truth, proxy, se] = ["kl", "reward", "proxy", "reward_se"].map(|name| measured(outcome, name));
+        let [divergence, truth, proxy, se] =
+            ["kl_ref", "reward", "proxy", "reward_se"].map(|name| measured(outcome, name));
         Self { divergence, truth, proxy, se }
     }
 }
@@ -205,7 +206,7 @@ fn over_optimised(path: &[Point]) -> bool {
 
 fn line(page: &mut String, [script, settings, steps]: [&str; 3], outcomes: &[Outcome]) -> std::fmt::Result {
     let values = |name: &str| outcomes.iter().map(|outcome| measured(outcome, name)).collect::<Vec<f64>>();
-    let divergence = values("kl").iter().sum::<f64>() / outcomes.len() as f64;
+    let divergence = values("kl_ref").iter().sum::<f64>() / outcomes.len() as f64;
     let [truth, proxy, agrees] =
         [("reward", 3), ("proxy", 2), ("agrees", 3)].map(|(name, digits)| list(&values(name), digits));
     writeln!(page, "| {script} | {settings} | {steps} | {truth} | {proxy} | {divergence:.2} | {agrees} |")

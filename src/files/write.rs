@@ -98,8 +98,17 @@ impl Log {
     pub fn resume(path: &Path, bytes: u64) -> Result<Self> {
         require_file(path)?;
         let opened = fs::OpenOptions::new().append(true).open(path);
-        let file = opened.and_then(|file| file.set_len(bytes).map(|()| file)).map_err(|e| unwritable(path, &e))?;
+        let kept = |file: fs::File| file.set_len(file.metadata()?.len().min(bytes)).map(|()| file);
+        let file = opened.and_then(kept).map_err(|e| unwritable(path, &e))?;
         Ok(Self { file, path: path.to_path_buf() })
+    }
+
+    /// Bytes of what it holds.
+    ///
+    /// # Errors
+    /// A file that cannot be looked at.
+    pub fn bytes(&self) -> Result<u64> {
+        self.file.metadata().map(|about| about.len()).map_err(|e| unwritable(&self.path, &e))
     }
 
     /// Adds a line in one write and without a buffer: it is on its way to the disk when this returns.

@@ -8,13 +8,18 @@ use crate::model::SaveDtype;
 use crate::run::checkpoint::state::{Best, RunState};
 use crate::run::folder::Folder;
 use crate::run::metrics::{Metrics, MetricsState};
+use crate::run::names;
 use crate::run::plot;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 pub(super) const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
 const LOCK: &str = "lock";
+/// Evaluations within a loop are told of at most so often.
+const READABLE: Duration = Duration::from_secs(1);
 /// The best model, and beside its weights what it is the best of.
 const BEST: [&str; 2] = ["model-best", "best.json"];
 
@@ -27,6 +32,10 @@ pub struct Run {
     metrics: RefCell<Option<Metrics>>,
     best: RefCell<Option<Best>>,
     models: RefCell<Vec<(String, ModelHandle)>>,
+    /// When an evaluation was told of last.
+    evaluated: Cell<Option<Instant>>,
+    /// Former names that were told of.
+    hinted: RefCell<BTreeSet<String>>,
     saved: Cell<bool>,
 }
 
@@ -54,8 +63,16 @@ impl Run {
     }
 
     fn open(folder: Folder) -> Self {
-        let (metrics, best, models) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { folder, _lock: None, metrics, best, models, saved: Cell::new(false) }
+        Self {
+            folder,
+            _lock: None,
+            metrics: RefCell::default(),
+            best: RefCell::default(),
+            models: RefCell::default(),
+            evaluated: Cell::default(),
+            hinted: RefCell::default(),
+            saved: Cell::new(false),
+        }
     }
 
     /// Everything that came before the checkpoint has been repeated: the run goes on.
@@ -148,13 +165,36 @@ impl Run {
         Ok(())
     }
 
-    /// Opens the line of `step`: what was logged for the step before is complete now. `sampled` are the tokens that
-    /// models have sampled so far.
+    /// What to say of a name that was logged where the table of names has another, once a run.
+    pub fn hint(&self, name: &str) -> Option<String> {
+        let now = names::in_place_of(name)?;
+        let first = self.hinted.borrow_mut().insert(name.to_string());
+        first.then(|| format!("run.log: `{name}` is drawn by itself; the name for it is {now}: rhopo doc metrics"))
+    }
+
+    /// Whether the last evaluation within a loop that was told of has been read by now; if so, another is told.
+    pub(super) fn tells_again(&self) -> bool {
+        let tells = self.evaluated.get().is_none_or(|last| last.elapsed() >= READABLE);
+        if tells {
+            self.evaluated.set(Some(Instant::now()));
+        }
+        tells
+    }
+
+    /// The names of the open line that say most, with their numbers.
+    pub fn told(&self, most: usize) -> Vec<(String, f64)> {
+        let metrics = self.metrics.borrow();
+        let Some(line) = metrics.as_ref().map(Metrics::current) else { return Vec::new() };
+        let told = names::told(&line.numbers().map(|(name, _)| name).collect::<Vec<_>>(), most);
+        told.into_iter().filter_map(|name| Some((name.to_string(), line.get(name)?))).collect()
+    }
+
+    /// Opens the line of `step`: what was logged for the step before is complete now. `own` are the run's own numbers.
     ///
     /// # Errors
     /// Metrics that cannot be written.
-    pub fn advance(&self, step: u64, sampled: u64) -> Result<()> {
-        self.close(sampled);
+    pub fn advance(&self, step: u64, own: &[(&str, f64)]) -> Result<()> {
+        self.close(own);
         self.metrics.borrow_mut().as_mut().map_or(Ok(()), |metrics| metrics.advance(step))
     }
 
@@ -163,13 +203,14 @@ impl Run {
         self.metrics.borrow().as_ref().map_or(0, |metrics| metrics.current().step)
     }
 
-    /// Completes the line of the current step, if anything was logged in it.
-    fn close(&self, sampled: u64) {
-        if let Some(metrics) = &mut *self.metrics.borrow_mut()
-            && sampled > 0
-            && !metrics.current().is_empty()
-        {
-            metrics.log("sampled", sampled as f64);
+    /// Completes the line of the current step, if anything was logged in it. What the script has logged stands.
+    fn close(&self, own: &[(&str, f64)]) {
+        let mut metrics = self.metrics.borrow_mut();
+        let Some(metrics) = metrics.as_mut().filter(|metrics| !metrics.current().is_empty()) else { return };
+        for (name, value) in own {
+            if metrics.current().get(name).is_none() {
+                metrics.log(name, *value);
+            }
         }
     }
 
@@ -178,8 +219,8 @@ impl Run {
     ///
     /// # Errors
     /// What cannot be written.
-    pub fn finish(&self, engine: &dyn Engine, sampled: u64, cut_short: bool) -> Result<()> {
-        self.close(sampled);
+    pub fn finish(&self, engine: &dyn Engine, own: &[(&str, f64)], cut_short: bool) -> Result<()> {
+        self.close(own);
         if let Some(metrics) = &mut *self.metrics.borrow_mut() {
             metrics.finish()?;
         }

@@ -7,7 +7,7 @@ use crate::run::checkpoint::state::RunState;
 use crate::run::handle::{CONFIG, Run};
 use crate::run::session::Session;
 use crate::run::status::Status;
-use crate::run::step_loop::Midway;
+use crate::run::step_loop::{Midway, Phase};
 use serde_json::Value;
 
 /// The name under which evaluations are logged.
@@ -48,6 +48,13 @@ impl Session {
         steps > 0 && self.run_options().eval_every.is_some_and(|every| steps.is_multiple_of(every))
     }
 
+    /// Tells of an evaluation; within a loop not of each, where many follow each other.
+    pub fn tell_evaluation(&self, run: &Run, value: f64) {
+        if run.tells_again() || self.step_loop().phase() == Phase::Outside {
+            self.reporter().note(&format!("step {}: {EVAL} {value:.3}", self.step()));
+        }
+    }
+
     /// The evaluation of these steps, by which the model is to be kept; none where it is not wanted.
     pub fn keeps(&self, steps: u64) -> Option<f64> {
         let wanted = steps > 0 && self.run_options().keep;
@@ -67,6 +74,7 @@ impl Session {
             first: plan.first,
             seed: self.seed(),
             sampled: self.sampled(),
+            spent: self.meter().spent(),
             suspect: self.suspect(),
             seconds: run.seconds(),
             metrics: run.metrics_state()?,

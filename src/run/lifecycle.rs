@@ -72,7 +72,7 @@ impl Session {
             (_, true) => Ending::Failed,
             _ => Ending::Finished,
         };
-        let written = run.finish(self.engine(), self.sampled(), cut_short);
+        let written = run.finish(self.engine(), &self.own_numbers(), cut_short);
         // What was trained is on the disk: a picture that fails is no loss.
         if let Err(e) = run.draw() {
             self.reporter().note(&format!("the curves are not drawn: {e}"));

@@ -1,5 +1,5 @@
 //! One line of numbers per step: merging, averaging, and `metrics.jsonl`.
-//! Owns no meaning of the names; `plot.rs` and the reporter pick theirs out.
+//! Owns no meaning of the names (`names.rs`).
 
 use crate::error::{Error, Result};
 use crate::files::{self, Log};
@@ -37,9 +37,6 @@ impl Mean {
     }
 }
 
-/// Names that every line has of its own.
-pub const OWN: [&str; 3] = ["step", "seconds", "sampled"];
-
 /// The numbers of one step, in the order in which they were first logged.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Line {
@@ -50,6 +47,11 @@ pub struct Line {
 impl Line {
     pub fn get(&self, name: &str) -> Option<f64> {
         self.means.iter().find(|m| m.name == name).map(Mean::value)
+    }
+
+    /// Names and numbers, in the order in which the names were first logged.
+    pub fn numbers(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.means.iter().map(|mean| (mean.name.as_str(), mean.value()))
     }
 
     /// Whether nothing was logged.
@@ -69,7 +71,7 @@ impl Line {
     fn read(text: &str) -> Option<Self> {
         let object: Map<String, Value> = serde_json::from_str(text).ok()?;
         let mut line = Self { step: object.get("step")?.as_u64()?, means: Vec::new() };
-        for (name, value) in object.iter().filter(|(name, _)| !["step", "seconds"].contains(&name.as_str())) {
+        for (name, value) in object.iter().filter(|(name, _)| *name != "step") {
             line.add(name, value.as_f64().unwrap_or(f64::NAN));
         }
         Some(line)
@@ -79,7 +81,7 @@ impl Line {
     fn to_json(&self, seconds: f64) -> Value {
         let mut object = Map::new();
         object.insert("step".into(), json!(self.step));
-        object.insert("seconds".into(), json!((seconds * 1e3).round() / 1e3));
+        object.insert("seconds".into(), json!(seconds));
         for mean in &self.means {
             object.insert(mean.name.clone(), json!(mean.value()));
         }
@@ -160,11 +162,13 @@ impl Metrics {
 
     /// Writes the open line, if it holds anything, and opens `step`.
     pub fn advance(&mut self, step: u64) -> Result<()> {
-        let done = std::mem::replace(&mut self.open, Line { step, means: Vec::new() });
+        let mut done = std::mem::replace(&mut self.open, Line { step, means: Vec::new() });
         if done.means.is_empty() {
             return Ok(());
         }
-        let text = done.to_json(self.seconds()).to_string();
+        let seconds = (self.seconds() * 1e3).round() / 1e3;
+        let text = done.to_json(seconds).to_string();
+        done.add("seconds", seconds);
         self.closed.push(done);
         self.log.line(&text)
     }
@@ -174,10 +178,9 @@ impl Metrics {
         self.advance(self.open.step)
     }
 
-    /// The finished steps as points (step, value) of one name.
-    pub fn series(&self, name: &str) -> Vec<(f64, f64)> {
-        let point = |line: &Line| Some((line.step as f64, line.get(name)?));
-        self.closed.iter().filter_map(point).collect()
+    /// The lines that are written.
+    pub fn lines(&self) -> &[Line] {
+        &self.closed
     }
 }
 

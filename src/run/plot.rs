@@ -1,101 +1,199 @@
-//! `curves.svg`: what a run's numbers did over its steps, one panel per quantity that was logged.
+//! `curves.svg`: what a run's numbers did over its steps. Owns the drawing; which curves stand together is `panels.rs`'s,
+//! and what part of the axis they get `scale.rs`'s.
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::run::metrics::Metrics;
+use crate::run::panels::{self, Curve, Panel};
+use crate::run::scale::Scale;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
+use std::ops::Range;
 use std::path::Path;
 
-/// A panel: its title and the metrics drawn in it.
-const PANELS: [(&str, &[&str]); 6] = [
-    ("reward", &["reward"]),
-    ("divergence from the reference (nats per token)", &["kl", "divergence"]),
-    ("length (tokens)", &["length"]),
-    ("entropy (nats per token)", &["entropy"]),
-    ("loss", &["loss"]),
-    ("evaluation on held-out prompts", &["eval"]),
+const WIDTH: u32 = 460;
+const HEIGHT: u32 = 260;
+/// Lines of text below the panels.
+const FOOT: u32 = 24;
+/// More make no picture.
+const MOST_PANELS: usize = 60;
+const MOST_CURVES: usize = 8;
+/// Points of a curve: more could not be told apart.
+const MOST_POINTS: usize = 800;
+/// Few points make no curve that could be read: they are shown where they are.
+const FEW: usize = 20;
+/// Letters of a name.
+const NAME: usize = 40;
+/// Room above and below the curves, as a share of the axis.
+const MARGIN: f64 = 0.06;
+const INKS: [RGBColor; MOST_CURVES] = [
+    RGBColor(31, 89, 160),
+    RGBColor(214, 110, 30),
+    RGBColor(60, 140, 70),
+    RGBColor(150, 60, 150),
+    RGBColor(120, 95, 70),
+    RGBColor(200, 60, 90),
+    RGBColor(40, 150, 160),
+    RGBColor(110, 110, 110),
 ];
 
-const WIDTH: u32 = 460;
-const HEIGHT: u32 = 280;
-const INK: RGBColor = RGBColor(31, 89, 160);
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-type Points = Vec<(f64, f64)>;
+/// The vertical axis: from 0 to 1, with room at both ends, and lines at these places.
+struct Axis(Vec<f64>);
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, place: &f64, limit: (i32, i32)) -> i32 {
+        let share = (place + MARGIN) / (1.0 + 2.0 * MARGIN);
+        limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<H: KeyPointHint>(&self, hint: H) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { self.0.clone() }
+    }
+
+    fn range(&self) -> Range<f64> {
+        -MARGIN..1.0 + MARGIN
+    }
+}
 
 /// Writes the curves of everything that has at least one finite value; nothing is written if nothing has.
+///
+/// # Errors
+/// A file that cannot be written.
 pub fn write(metrics: &Metrics, path: &Path) -> Result<bool> {
-    let panels: Vec<(&str, Points)> = PANELS.iter().filter_map(|(title, names)| panel(metrics, title, names)).collect();
-    if panels.is_empty() {
+    let panels = panels::of(metrics.lines());
+    if panels.iter().flat_map(|panel| &panel.curves).all(|curve| curve.name == "seconds") {
         return Ok(false);
     }
-    let columns = if panels.len() == 1 { 1 } else { 2 };
-    let rows = panels.len().div_ceil(columns);
+    let drawn = &panels[..panels.len().min(MOST_PANELS)];
+    let columns = match drawn.len() {
+        1 => 1,
+        2..=4 => 2,
+        _ => 3,
+    };
+    let rows = drawn.len().div_ceil(columns);
+    let left_out = panels.len() - drawn.len();
     let mut svg = String::new();
     let size = (WIDTH * columns as u32, HEIGHT * rows as u32);
-    let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+    let foot = if left_out > 0 { FOOT } else { 0 };
+    let area = SVGBackend::with_string(&mut svg, (size.0, size.1 + foot)).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
-    for (area, (title, points)) in area.split_evenly((rows, columns)).iter().zip(&panels) {
-        draw(area, title, points)?;
+    let (all, below) = area.split_vertically(size.1);
+    for (area, panel) in all.split_evenly((rows, columns)).iter().zip(drawn) {
+        draw(area, panel)?;
+    }
+    if left_out > 0 {
+        let text = format!("{left_out} more panels are not drawn");
+        below.draw(&Text::new(text, (10, 4), ("sans-serif", 14))).map_err(failed)?;
     }
     area.present().map_err(failed)?;
-    drop(area);
+    drop((all, below, area));
     files::write(path, svg)?;
     Ok(true)
 }
 
-fn panel<'a>(metrics: &Metrics, title: &'a str, names: &[&str]) -> Option<(&'a str, Points)> {
-    let finite = |name: &&str| metrics.series(name).into_iter().filter(|(_, y)| y.is_finite()).collect::<Points>();
-    let points = names.iter().map(finite).find(|points| !points.is_empty())?;
-    Some((title, points))
-}
-
-fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, points: &Points) -> Result<()> {
-    let ((x0, x1), (y0, y1)) = (range(points.iter().map(|p| p.0)), range(points.iter().map(|p| p.1)));
-    let margin = (y1 - y0) * 0.06;
+fn draw(area: &Area<'_>, panel: &Panel) -> Result<()> {
+    let curves = &panel.curves[..panel.curves.len().min(MOST_CURVES)];
+    let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(_, y)| y.is_finite());
+    let (x0, x1) = range(points().map(|p| p.0));
+    let scale = Scale::of(points().map(|p| p.1));
+    let beyond = points().filter(|(_, y)| scale.is_beyond(*y)).count();
+    let ticks = scale.ticks();
+    let label = |place: &f64| {
+        let near = |a: &&(f64, String), b: &&(f64, String)| (a.0 - place).abs().total_cmp(&(b.0 - place).abs());
+        ticks.iter().min_by(near).map_or_else(String::new, |(_, text)| text.clone())
+    };
+    let places = ticks.iter().map(|(place, _)| *place).collect();
     let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 16))
+        .caption(title(panel, beyond), ("sans-serif", 15))
         .margin(10)
-        .x_label_area_size(36)
+        .x_label_area_size(34)
         .y_label_area_size(58)
-        .build_cartesian_2d(x0..x1, (y0 - margin)..(y1 + margin))
+        .build_cartesian_2d(x0..x1, Axis(places))
         .map_err(failed)?;
     chart
         .configure_mesh()
         .x_desc("step")
         .x_labels(6.min((x1 - x0) as usize + 1))
-        .y_labels(6)
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| tick(*y, y1 - y0))
+        .y_label_formatter(&label)
         .label_style(("sans-serif", 12))
         .light_line_style(TRANSPARENT)
         .bold_line_style(RGBColor(228, 228, 228))
         .draw()
         .map_err(failed)?;
-    chart.draw_series(LineSeries::new(points.iter().copied(), INK.stroke_width(2))).map_err(failed)?;
-    // Few points make no curve that could be read: show where they are.
-    if points.len() <= 20 {
-        chart.draw_series(points.iter().map(|&p| Circle::new(p, 3, INK.filled()))).map_err(failed)?;
+    for (curve, ink) in curves.iter().zip(INKS) {
+        for part in parts(curve) {
+            let placed = || part.iter().map(|(x, y)| (*x, scale.place(*y)));
+            chart.draw_series(LineSeries::new(placed(), ink.stroke_width(2))).map_err(failed)?;
+            if part.len() == 1 || curve.points.len() <= FEW {
+                chart.draw_series(placed().map(|p| Circle::new(p, 3, ink.filled()))).map_err(failed)?;
+            }
+            let beyond = part.iter().filter(|(_, y)| scale.is_beyond(*y)).map(|(x, y)| (*x, scale.place(*y)));
+            chart.draw_series(beyond.map(|p| Circle::new(p, 4, ink.stroke_width(1)))).map_err(failed)?;
+        }
+        let named = chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>()).map_err(failed)?;
+        named
+            .label(shortened(&curve.name))
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], ink.stroke_width(2)));
+    }
+    if panel.curves.len() > 1 || !panel.title.contains(&panel.curves[0].name) {
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.7))
+            .label_font(("sans-serif", 12))
+            .draw()
+            .map_err(failed)?;
     }
     Ok(())
 }
 
-/// The smallest and largest value, widened where they are the same so that an axis has a length.
-fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
-    if high > low { (low, high) } else { (low - 0.5, high + 0.5) }
+/// The title, and what is not seen below it.
+fn title(panel: &Panel, beyond: usize) -> String {
+    let more = panel.curves.len().saturating_sub(MOST_CURVES);
+    let more = if more > 0 { format!(" · {more} more") } else { String::new() };
+    let values = if beyond == 1 { "value" } else { "values" };
+    let beyond = if beyond > 0 { format!(" · {beyond} {values} beyond") } else { String::new() };
+    format!("{}{more}{beyond}", shortened(&panel.title))
 }
 
-/// A number short enough for an axis of that length; rounding errors of the axis itself are zero.
-fn tick(y: f64, span: f64) -> String {
-    match y.abs() {
-        a if a < span * 1e-9 => "0".to_string(),
-        a if (0.01..10_000.0).contains(&a) => {
-            let text = format!("{y:.3}");
-            text.trim_end_matches('0').trim_end_matches('.').to_string()
-        }
-        _ => format!("{y:.1e}"),
+fn shortened(name: &str) -> String {
+    let shown: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(NAME).collect();
+    if name.chars().nth(NAME).is_some() { shown + "…" } else { shown }
+}
+
+/// The stretches of a curve between values that are not finite.
+fn parts(curve: &Curve) -> Vec<Vec<(f64, f64)>> {
+    let stretches = curve.points.split(|(_, y)| !y.is_finite()).filter(|part| !part.is_empty());
+    stretches.map(thinned).collect()
+}
+
+/// The smallest and the largest of every few points, where there are too many.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= MOST_POINTS {
+        return points.to_vec();
     }
+    let ends = |few: &[(f64, f64)]| -> Vec<(f64, f64)> {
+        let by = |pick: fn(&f64, &f64) -> bool| {
+            (1..few.len()).fold(0, |i, j| if pick(&few[j].1, &few[i].1) { j } else { i })
+        };
+        let (low, high) = (by(|a, b| a < b), by(|a, b| a > b));
+        let (first, second) = (low.min(high), low.max(high));
+        if first == second { vec![few[first]] } else { vec![few[first], few[second]] }
+    };
+    points.chunks(points.len().div_ceil(MOST_POINTS / 2)).flat_map(ends).collect()
+}
+
+/// The first and the last step, apart where they are the same so that the axis has a length.
+fn range(steps: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = steps.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+    if high > low { (low, high) } else { (low - 0.5, high + 0.5) }
 }
 
 fn failed(e: impl std::fmt::Display) -> Error {
@@ -130,15 +228,45 @@ mod tests {
     }
 
     #[test]
-    fn nothing_logged_draws_nothing() {
-        assert_eq!(drawn(|m| m.log("own", 1.0)), None);
+    fn nothing_finite_draws_nothing() {
+        assert_eq!(drawn(|m| m.log("own", f64::NAN)), None);
+        assert_eq!(drawn(|_| ()), None);
     }
 
     #[test]
-    fn ticks_are_short() {
-        assert_eq!(
-            [tick(-5e-17, 1.0), tick(0.25, 1.0), tick(-12.5, 1.0), tick(2e-5, 1e-4)],
-            ["0", "0.25", "-12.5", "2.0e-5"]
-        );
+    fn a_name_of_ones_own_is_drawn_and_is_no_markup() {
+        let svg = drawn(|m| m.log("<script>alert(1)</script>\u{1b}[31m", 1.0)).expect("a point");
+        assert!(!svg.contains("<script") && svg.contains("&lt;script&gt;alert(1)"), "{svg}");
+        assert!(!svg.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn numbers_of_any_size_and_a_gap_are_drawn() {
+        let svg = drawn(|m| {
+            for step in 1..=30 {
+                m.advance(step).expect("step");
+                m.log("loss", if step == 7 { f64::INFINITY } else { step as f64 });
+                m.log("grad_norm", if step == 9 { 1e300 } else { step as f64 });
+                m.log("wide", if step % 2 == 0 { f64::MAX } else { f64::MIN });
+                m.log("tiny", 5e-324);
+            }
+        });
+        let svg = svg.expect("there is data");
+        assert!(svg.contains("1 value beyond") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn as_many_names_as_one_likes() {
+        let svg = drawn(|m| (0..2000).for_each(|i| m.log(&format!("n{i}"), f64::from(i)))).expect("some");
+        assert!(svg.contains("1941 more panels are not drawn"), "{}", svg.len());
+        let svg = drawn(|m| (0..20).for_each(|i| m.log(&format!("all/n{i}"), f64::from(i)))).expect("some");
+        assert!(svg.contains("all/… · 12 more"), "{svg}");
+    }
+
+    #[test]
+    fn long_runs_keep_their_spikes() {
+        let points: Vec<(f64, f64)> = (0..100_000).map(|i| (f64::from(i), if i == 777 { 9.0 } else { 1.0 })).collect();
+        let thin = thinned(&points);
+        assert!(thin.len() <= MOST_POINTS && thin.contains(&(777.0, 9.0)), "{}", thin.len());
     }
 }

@@ -1,7 +1,7 @@
 //! What a run tells the person watching it. Owns the vocabulary only: `ui` draws it.
 
 /// Where a run stands after a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     pub step: u64,
     /// The last step that is planned.
@@ -10,8 +10,8 @@ pub struct Status {
     pub seconds: f64,
     /// Steps done in those seconds.
     pub done: u64,
-    pub reward: Option<f64>,
-    pub divergence: Option<f64>,
+    /// The names that say most of what was logged in the step, first the one that says most.
+    pub numbers: Vec<(String, f64)>,
 }
 
 /// A small table of text.
@@ -33,6 +33,8 @@ pub trait Reporter {
     fn table(&self, table: &Table);
     /// A run has been opened, which goes on whether anybody reads its output or not.
     fn opened(&self) {}
+    /// An evaluation begins within a loop, or ends.
+    fn evaluating(&self, _: bool) {}
     /// A line of information about the run.
     fn note(&self, text: &str);
     /// A line that the script prints: the program's own output.

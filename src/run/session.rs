@@ -10,11 +10,12 @@ use crate::run::checkpoint::Checkpoints;
 use crate::run::checkpoint::state::RunState;
 use crate::run::handle::Run;
 use crate::run::launch::Launch;
+use crate::run::meter::{Meter, Metered};
 use crate::run::options::RunOptions;
 use crate::run::report::{Reporter, Silent};
 use crate::run::step_loop::{Phase, StepLoop};
 use crate::run::suspect::Suspect;
-use crate::tensor::{Device, Tensor, rng::Key};
+use crate::tensor::{Device, Tensor, memory, rng::Key};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -48,6 +49,8 @@ pub struct Program {
 /// The state of one program run.
 pub struct Session {
     launch: Launch,
+    engine: Metered,
+    meter: Rc<Meter>,
     program: RefCell<Program>,
     seed: Cell<u64>,
     calls: Cell<[u64; STREAMS]>,
@@ -70,7 +73,10 @@ impl Session {
     }
 
     pub fn launch(launch: Launch) -> Rc<Self> {
+        let meter = Rc::new(Meter::default());
         Rc::new(Self {
+            engine: Metered::new(launch.engine.clone(), meter.clone()),
+            meter,
             program: RefCell::default(),
             seed: Cell::new(launch.seed.unwrap_or(0)),
             calls: Cell::default(),
@@ -107,9 +113,31 @@ impl Session {
         *self.place.borrow_mut() = place;
     }
 
-    /// What runs the models.
+    /// What runs the models; what it is asked counts as the step's.
     pub fn engine(&self) -> &dyn Engine {
-        &*self.launch.engine
+        &self.engine
+    }
+
+    /// What the step under way has cost.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// Does what is not the step's, and may take a while: an evaluation.
+    pub fn apart<T>(&self, what: impl FnOnce() -> T) -> T {
+        self.reporter().evaluating(true);
+        let done = self.meter.apart(what);
+        self.reporter().evaluating(false);
+        done
+    }
+
+    /// The numbers that the run adds to the line of the step that is over, by their names in the table.
+    pub(super) fn own_numbers(&self) -> Vec<(&'static str, f64)> {
+        let mut own = self.meter.close();
+        own.extend(memory::peak().map(|bytes| ("peak_bytes", bytes as f64)));
+        own.extend(self.place().gpu().map(|gpu| ("peak_bytes/device", gpu.counters().most as f64)));
+        own.extend((self.sampled() > 0).then(|| ("sampled", self.sampled() as f64)));
+        own
     }
 
     /// Samples for the policy's sake: its tokens count among those that methods are compared by; an evaluation's or a
@@ -119,7 +147,8 @@ impl Session {
     /// Those of [`Engine::sample`].
     pub fn sample(&self, request: &SampleRequest) -> Result<Samples> {
         let samples = self.engine().sample(request)?;
-        self.count_sampled(samples.tokens());
+        let finished = samples.finished.iter().filter(|finished| **finished).count();
+        self.count_sampled(samples.tokens(), samples.finished.len(), finished);
         Ok(samples)
     }
 
@@ -189,7 +218,8 @@ impl Session {
         let looked = matches!(self.steps.phase(), Phase::Refreshing(_));
         let Some(step) = self.steps.begin() else { return Ok(()) };
         self.calls.set(if looked { self.early.get() } else { Default::default() });
-        self.run().map_or(Ok(()), |run| run.advance(step, self.sampled()))
+        let own = self.own_numbers();
+        self.run().map_or(Ok(()), |run| run.advance(step, &own))
     }
 
     /// Somebody looks before the step that the loop has come to, if it has: what is drawn meanwhile is the step's before,
@@ -248,15 +278,18 @@ impl Session {
         Ok(())
     }
 
-    /// Counts tokens that models have sampled; evaluation's are not among them.
-    pub fn count_sampled(&self, tokens: u64) {
+    /// Counts tokens that the policy has sampled, and its answers, of which so many ended by themselves; evaluation's are
+    /// not among them.
+    pub fn count_sampled(&self, tokens: u64, answers: usize, finished: usize) {
         self.sampled.set(self.sampled.get() + tokens);
+        self.meter.answered(answers, finished);
     }
 
     /// Goes on as a run stood at a checkpoint.
     pub(super) fn set_progress(&self, state: &RunState) {
         self.seed.set(state.seed);
         self.sampled.set(state.sampled);
+        self.meter.restore(state.spent.clone());
         *self.suspect.borrow_mut() = state.suspect.clone();
     }
 

@@ -1,4 +1,4 @@
-//! A look at what was sampled: a table of a few rows, and the entropy that their log-probs tell.
+//! A look at what was sampled: a table of a few rows, and what all of them tell: entropy, and the spread of rewards.
 
 use crate::data::{Batch, Column, Content};
 use crate::error::Result;
@@ -13,9 +13,12 @@ const TABLES: u64 = 8;
 const NUMBERS: [&str; 3] = ["reward", "length", "finished"];
 
 impl Run {
-    /// Shows `k` rows of `batch` every few steps. At every step, the batch's entropy joins the metrics unless the
-    /// script logs its own: -E[log p] over the sampled tokens, an unbiased estimate in nats per token.
+    /// Shows `k` rows of `batch` every few steps. At every step, the spread of its rewards and its entropy join the metrics
+    /// unless the script logs its own: -E[log p] over the sampled tokens, an unbiased estimate in nats per token.
     pub fn show(&self, session: &Session, batch: &Batch, k: usize) -> Result<()> {
+        if self.number("reward_std").is_none() && per_row(batch, "reward") {
+            self.log("reward_std", spread(&batch.tensor("reward")?.to_vec()?));
+        }
         if self.number("entropy").is_none()
             && let Some(entropy) = entropy(batch)?
         {
@@ -41,6 +44,13 @@ fn entropy(batch: &Batch) -> Result<Option<f64>> {
     }
     let mean = token_mean(&batch.tensor("old_logprob")?.detach(), &batch.tensor("mask")?)?;
     Ok(Some(-mean.item()?))
+}
+
+/// The standard deviation, biased.
+fn spread(x: &[f64]) -> f64 {
+    let n = x.len().max(1) as f64;
+    let mean = x.iter().sum::<f64>() / n;
+    (x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n).sqrt()
 }
 
 /// `k` rows, spread over the batch so that they come from different prompts.

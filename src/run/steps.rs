@@ -8,6 +8,9 @@ use crate::run::session::Session;
 use crate::run::step_loop::Plan;
 use std::rc::Rc;
 
+/// Numbers that the progress line has room for.
+const TOLD: usize = 3;
+
 /// A step loop that has not begun.
 #[derive(Clone)]
 pub struct Steps {
@@ -41,8 +44,7 @@ impl Steps {
             total: plan.last,
             seconds: plan.started.elapsed().as_secs_f64(),
             done: session.step() + 1 - plan.from,
-            reward: run.number("reward"),
-            divergence: run.number("kl").or_else(|| run.number("divergence")),
+            numbers: run.told(TOLD),
         });
     }
 

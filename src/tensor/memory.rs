@@ -69,6 +69,11 @@ fn free() -> Option<u64> {
     Some((kib << 10).min(grouped.unwrap_or(u64::MAX)))
 }
 
+/// The most that this process has held.
+pub fn peak() -> Option<u64> {
+    field(&system("/proc/self/status")?, "VmHWM:").map(|kib| kib << 10)
+}
+
 /// What this process holds.
 fn held() -> Option<u64> {
     field(&system("/proc/self/status")?, "VmRSS:").map(|kib| kib << 10)
@@ -93,6 +98,7 @@ mod tests {
             let e = room(1 << 50).expect_err("a petabyte");
             assert!(e.what.contains("1048576.0 GiB more are needed"), "{e}");
             assert!(held().is_some_and(|bytes| bytes > 1 << 20));
+            assert!(peak() >= held());
         }
     }
 }

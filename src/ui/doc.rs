@@ -1,6 +1,7 @@
 //! `rhopo doc`: the functions that scripts can call, one of them, or all as pages.
 
 use crate::files;
+use crate::run::names;
 use crate::script::builder::HostBuilder;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Loader;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 /// Options of `rhopo doc`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DocArgs {
-    /// A function or a module: logprob, kl::k3, schedule::linear, std/gro
+    /// A function or a module: logprob, kl::k3, schedule::linear, std/gro; or `metrics`, the names of what runs log
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// Write all pages into a folder
@@ -51,6 +52,10 @@ fn entries() -> Vec<reference::Entry> {
 }
 
 fn show(name: &str) -> Result<(), Diagnostic> {
+    if name == pages::METRICS {
+        out::line(names::page().trim_end());
+        return Ok(());
+    }
     let entries = entries();
     for entry in reference::find(&entries, name)? {
         out::line(pages::page(entry)?.trim_end());
@@ -65,8 +70,12 @@ fn list() -> Result<(), Diagnostic> {
         let lines =
             entries.iter().filter(of).map(|entry| (entry.path.clone(), entry.section.summary.clone())).collect();
         if !section(topic, lines).iter().all(|line| out::line(line)) {
-            break;
+            return Ok(());
         }
+    }
+    let metrics = (pages::METRICS.to_string(), "the names of the numbers that runs log".to_string());
+    for line in section("Metrics", vec![metrics]) {
+        out::line(&line);
     }
     Ok(())
 }

@@ -7,17 +7,25 @@ use crate::ui::{out, table};
 use crossterm::event::{self, Event, KeyCode};
 use crossterm::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use unicode_width::UnicodeWidthStr;
 
 /// Plain lines per run, about.
 const LINES: u64 = 20;
 /// A plain line comes at least this often.
 const SILENCE: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_millis(250);
+/// Columns of the bar's line beside the numbers, and where nobody knows how many there are.
+const FRAME: usize = 50;
+const COLUMNS: usize = 80;
+/// Columns for the numbers of a plain line.
+const PLAIN: usize = 72;
+/// Letters of a name that are shown.
+const NAME: usize = 24;
 /// How long the end of a step waits for a key, once Ctrl-C was pressed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -29,13 +37,26 @@ pub struct Progress {
     closed: Arc<AtomicBool>,
     opened: Cell<bool>,
     stop: Arc<AtomicBool>,
+    /// A step loop is under way.
+    looping: Cell<bool>,
+    /// What stands in the bar's line while nothing is evaluated.
+    message: RefCell<String>,
 }
 
 impl Progress {
     /// `live`: standard error is a terminal. `stop` is set when nobody reads standard output any more and no run is open.
     fn new(live: bool, stop: Arc<AtomicBool>) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-        Self { bar, live, last: Cell::new(None), closed: Arc::default(), opened: Cell::new(false), stop }
+        Self {
+            bar,
+            live,
+            last: Cell::new(None),
+            closed: Arc::default(),
+            opened: Cell::new(false),
+            stop,
+            looping: Cell::new(false),
+            message: RefCell::default(),
+        }
     }
 
     /// Shows the run of a session that is to be launched.
@@ -66,6 +87,7 @@ impl Progress {
 impl Reporter for Progress {
     fn begin(&self, total: u64) {
         self.last.set(None);
+        self.looping.set(true);
         if self.live {
             self.bar.set_length(total);
             self.bar.set_style(style());
@@ -77,22 +99,46 @@ impl Reporter for Progress {
 
     fn step(&self, status: &Status) {
         if self.live {
-            self.bar.set_message(numbers(status));
+            *self.message.borrow_mut() = numbers(status, columns().saturating_sub(FRAME));
+            self.bar.set_message(self.message.borrow().clone());
             self.bar.set_position(status.step);
         } else if self.due(status) {
             self.last.set(Some(Instant::now()));
-            let (step, total, numbers) = (status.step, status.total, numbers(status));
-            let times = format!("{} gone, {} left", clock(status.seconds), clock(left(status)));
+            let (step, total, numbers) = (status.step, status.total, numbers(status, PLAIN));
+            let times = format!("{} elapsed, {} left", clock(status.seconds), clock(left(status)));
             let parts = [format!("step {step}/{total}"), numbers, times];
             out::note(&parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("  "));
         }
     }
 
     fn end(&self) {
+        self.looping.set(false);
         self.bar.disable_steady_tick();
         // The bar stays as the last thing that was said about the loop.
         self.bar.abandon();
         self.bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    fn evaluating(&self, begins: bool) {
+        if !self.live {
+            return;
+        }
+        match (begins, self.looping.get()) {
+            (true, true) => self.bar.set_message(EVALUATING),
+            (false, true) => self.bar.set_message(self.message.borrow().clone()),
+            (true, false) => {
+                self.bar.set_style(waiting());
+                self.bar.reset();
+                self.bar.set_message(EVALUATING);
+                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                self.bar.enable_steady_tick(TICK);
+            }
+            (false, false) => {
+                self.bar.disable_steady_tick();
+                self.bar.finish_and_clear();
+                self.bar.set_draw_target(ProgressDrawTarget::hidden());
+            }
+        }
     }
 
     fn opened(&self) {
@@ -155,16 +201,48 @@ fn pressed(key: char, patience: Duration) -> bool {
     found
 }
 
+/// What is shown while held-out prompts are answered.
+const EVALUATING: &str = "evaluating: sampling…";
+
+fn waiting() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg}  {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
 fn style() -> ProgressStyle {
-    let template = "step {pos}/{len} {bar:24} {msg}  {elapsed} gone, {eta} left";
+    let template = "step {pos}/{len} {bar:16} {msg}  {elapsed} elapsed, {eta} left";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// `reward 0.531  divergence 0.0021`
-fn numbers(status: &Status) -> String {
-    let reward = status.reward.map(|x| format!("reward {x:.3}"));
-    let divergence = status.divergence.map(|x| format!("divergence {x:.4}"));
-    reward.into_iter().chain(divergence).collect::<Vec<_>>().join("  ")
+/// Of the terminal.
+fn columns() -> usize {
+    terminal::size().map_or(COLUMNS, |(columns, _)| usize::from(columns))
+}
+
+/// `reward 0.531  kl_ref 0.0021`, as many as there is room for; the first always.
+fn numbers(status: &Status, room: usize) -> String {
+    let mut line = String::new();
+    for (name, value) in &status.numbers {
+        let name: String = name.chars().filter(|c| !c.is_control()).take(NAME).collect();
+        let more = format!("{name} {}", short(*value));
+        if !line.is_empty() && line.width() + 2 + more.width() > room {
+            break;
+        }
+        line += if line.is_empty() { "" } else { "  " };
+        line += &more;
+    }
+    line
+}
+
+/// A number in a few characters: `0.531`, `0.0021`, `1.2e-5`, `12345`.
+fn short(x: f64) -> String {
+    match x.abs() {
+        0.0 => "0".to_string(),
+        a if (1e3..1e7).contains(&a) => format!("{x:.0}"),
+        a if (0.1..1e3).contains(&a) => format!("{x:.3}"),
+        a if (1e-4..0.1).contains(&a) => format!("{x:.4}"),
+        a if a.is_finite() => format!("{x:.1e}"),
+        _ => x.to_string(),
+    }
 }
 
 /// Seconds that the remaining steps take at the speed so far.
@@ -194,8 +272,20 @@ mod tests {
 
     #[test]
     fn what_is_left_follows_the_speed_of_this_loop() {
-        let status = Status { step: 30, total: 40, seconds: 5.0, done: 10, reward: Some(0.5), divergence: None };
+        let status = Status { step: 30, total: 40, seconds: 5.0, done: 10, numbers: vec![] };
         assert_eq!(left(&status), 5.0);
-        assert_eq!(numbers(&status), "reward 0.500");
+    }
+
+    #[test]
+    fn a_line_shows_as_many_numbers_as_it_has_room_for() {
+        let named = [("reward", 0.5), ("kl_ref", 0.00213), ("loss", -1.3e-6), ("a\nname", 12345.0)];
+        let numbers_of = |room| {
+            let numbers = named.iter().map(|(name, x)| (name.to_string(), *x)).collect();
+            super::numbers(&Status { step: 1, total: 2, seconds: 1.0, done: 1, numbers }, room)
+        };
+        assert_eq!(numbers_of(80), "reward 0.500  kl_ref 0.0021  loss -1.3e-6  aname 12345");
+        assert_eq!(numbers_of(30), "reward 0.500  kl_ref 0.0021");
+        assert_eq!(numbers_of(0), "reward 0.500");
+        assert_eq!([short(0.0), short(f64::NAN), short(-1e300)], ["0", "NaN", "-1.0e300"]);
     }
 }

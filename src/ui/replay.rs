@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::run::checkpoint::{Continued, store};
+use crate::run::names;
 use crate::script::lang::loader::Loader;
 use crate::ui::out;
 use crate::ui::resume;
@@ -16,8 +17,6 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 const METRICS: &str = "metrics.jsonl";
-/// What a clock has written.
-const CLOCKED: &str = "seconds";
 
 /// Options of `rhopo replay`.
 #[derive(Debug, Clone, clap::Args)]
@@ -86,7 +85,7 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
 fn compare(written: &[Map<String, Value>], again: &[Map<String, Value>], steps: (u64, u64), whole: bool) -> u8 {
     let mut numbers = 0;
     for (then, now) in written.iter().zip(again) {
-        for (name, value) in then.iter().filter(|(name, _)| *name != CLOCKED) {
+        for (name, value) in then.iter().filter(|(name, _)| names::is_exact(name)) {
             match now.get(name) {
                 Some(found) if found == value => numbers += 1,
                 // What follows the loop was logged into its last line.

@@ -10,4 +10,5 @@ mod fences;
 #[cfg(feature = "cuda")]
 mod kernels;
 mod layering;
+mod metric_names;
 mod reference;

@@ -6,9 +6,10 @@ use crate::common::host;
 /// Names that scripts write which are no functions of the registry: columns, options, metrics.
 const NAMES: &str = "mask old_logprob ref_logprob length finished text prompt reward advantage value old_value ret \
     label rollin turn_mask future kl_logratio n max_tokens temperature top_p top_k min_p greedy stop seed lr betas eps \
-    weight_decay max_norm loss grad_norm kl entropy eval adapter lora head device dtype completion chosen rejected \
-    answer model task steps prompts group minibatch epochs clip beta policy opt base run cfg clip_low clip_high eta \
-    delta lambda gamma tau desirable undesirable max_weight label_smoothing method turn score step";
+    weight_decay max_norm loss grad_norm kl_ref approx_kl entropy eval clipped margin right truncated reward_std adapter \
+    lora head device dtype completion chosen rejected answer model task steps prompts group minibatch epochs clip beta \
+    policy opt base run cfg clip_low clip_high eta delta lambda gamma tau desirable undesirable max_weight \
+    label_smoothing method turn score step";
 
 #[test]
 fn every_name_parses() {

@@ -4,6 +4,7 @@
 //! 200 times in all; without it each is killed twice.
 
 use crate::signals::{self, wait_for_line};
+use rhopo::run::names;
 use rhopo::tensor::rng::Key;
 use serde_json::Value;
 use std::fs;
@@ -126,7 +127,7 @@ fn lines(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
     let line = |line: &str| {
         let mut line: Value = serde_json::from_str(line).expect("JSON");
-        line.as_object_mut().expect("an object").remove("seconds");
+        line.as_object_mut().expect("an object").retain(|name, _| names::is_exact(name));
         line
     };
     text.lines().map(line).collect()

@@ -1,5 +1,6 @@
 //! Every shipped script runs for two small steps, logs finite numbers, and leaves a model.
 
+use rhopo::run::names;
 use rhopo::script::lang::loader::{self, Source};
 use serde_json::Value;
 use std::fs;
@@ -109,7 +110,7 @@ fn every_shipped_script_runs_and_can_be_resumed() {
         check(&source.stem(), &whole);
         let mut resumed = resume(dir.path());
         for line in whole.iter_mut().chain(&mut resumed) {
-            line.as_object_mut().expect("an object").remove("seconds");
+            line.as_object_mut().expect("an object").retain(|name, _| names::is_exact(name));
         }
         assert_eq!(whole, resumed, "{}", source.stem());
     }

@@ -8,7 +8,7 @@ use rhopo::error::Result;
 use rhopo::gpu::Place;
 use rhopo::model::SaveDtype;
 use rhopo::model::rows::Rows;
-use rhopo::run::Launch;
+use rhopo::run::{Launch, names};
 use rhopo::script::builder::HostBuilder;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ fn run(script: &str, sets: &[(&str, &str)], engine: Rc<dyn Engine>) -> (String, 
     let lines = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let line = |line: &str| {
         let mut numbers: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-        numbers.remove("seconds");
+        numbers.retain(|name, _| names::is_exact(name));
         serde_json::to_string(&numbers).unwrap()
     };
     let logged: Vec<String> = lines.lines().map(line).collect();

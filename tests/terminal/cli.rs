@@ -12,8 +12,8 @@ const LOOP: &str = "let cfg = args(#{ steps: 3, lr: 0.1, name: \"x\", seed: 4 })
     let run = open_run(cfg);\n\
     run.log(#{ eval: 0.25 });\n\
     for step in run.steps(cfg.steps) {\n\
-        run.log(#{ reward: 1.0 / step, kl: 0.5 });\n\
-        run.log(#{ kl: 1.5 });\n\
+        run.log(#{ reward: 1.0 / step, kl_ref: 0.5 });\n\
+        run.log(#{ kl_ref: 1.5 });\n\
     }\n\
     run.log(#{ eval: 0.75 });\n";
 
@@ -62,7 +62,7 @@ fn a_run_leaves_its_folder() {
     let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().expect("a step")).collect();
     assert_eq!(steps, [0, 1, 2, 3]);
     assert_eq!((&lines[0]["eval"], &lines[3]["eval"]), (&0.25.into(), &0.75.into()));
-    assert_eq!(lines[2]["kl"], 1.0, "two values of a step are averaged");
+    assert_eq!(lines[2]["kl_ref"], 1.0, "two values of a step are averaged");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a checkpoint holds of a run beside its script's values: where it stands, and what it has written.
 
 use crate::run::exact;
+use crate::run::meter::Spent;
 use crate::run::metrics::MetricsState;
 use crate::run::suspect::Suspect;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub struct RunState {
     pub seed: u64,
     /// Tokens that models have sampled.
     pub sampled: u64,
+    /// What the step that is done has cost; older checkpoints do not say.
+    #[serde(default)]
+    pub spent: Spent,
     pub suspect: Option<Suspect>,
     /// Seconds that the run has lasted.
     #[serde(with = "exact")]

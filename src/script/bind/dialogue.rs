@@ -115,7 +115,8 @@ fn talk(
     let with = |partner: Partner| -> Result<Batch> {
         let keys = [session.key(Stream::Sample), session.key(Stream::Generate)];
         let b = converse(session.engine(), &ConverseRequest { policy, partner, start, options, keys })?;
-        session.count_sampled(b.tensor("length")?.to_vec()?.iter().sum::<f64>() as u64);
+        let total = |column: &str| Ok::<f64, Error>(b.tensor(column)?.to_vec()?.iter().sum());
+        session.count_sampled(total("length")? as u64, b.len(), total("finished")? as usize);
         Ok(b)
     };
     if let Some(model) = user.read_lock::<ModelHandle>() {

@@ -5,9 +5,8 @@ use super::tracked::{State, Tracked};
 use crate::data::Batch;
 use crate::engine::ModelHandle;
 use crate::error::{Error, Result};
-use crate::run::Run;
-use crate::run::metrics::OWN;
 use crate::run::steps::Steps;
+use crate::run::{EVAL, Run, names};
 use crate::script::lang::native::{Call, Handle, Options, Registry};
 use crate::script::lang::value::{describe, to_json};
 use crate::tensor::Tensor;
@@ -61,13 +60,20 @@ pub fn register(reg: &mut Registry, tracked: &Tracked) {
     });
     reg.property("dir", |run: &mut Rc<Run>| run.folder().path().display().to_string());
     reg.function("steps", ["n"], |call: &Call, run: &mut Rc<Run>, n: usize| Steps::new(call.session, run, n as u64));
-    reg.function("log", ["values"], |run: &mut Rc<Run>, values: Map| -> Result<()> {
-        if let Some(name) = values.keys().find(|name| OWN.contains(&name.as_str())) {
+    reg.function("log", ["values"], |call: &Call, run: &mut Rc<Run>, values: Map| -> Result<()> {
+        if let Some(name) = values.keys().find(|name| names::is_of_every_line(name)) {
             return Err(Error::value(format!("run.log: every line has a `{name}` of its own"))
                 .hint(format!("give it another name: my_{name}")));
         }
         for (name, value) in &values {
-            run.log(name, number("run.log", name, value)?);
+            let value = number("run.log", name, value)?;
+            run.log(name, value);
+            if name.as_str() == EVAL {
+                call.session.tell_evaluation(run, value);
+            }
+            if let Some(hint) = run.hint(name) {
+                call.session.reporter().note(&hint);
+            }
         }
         Ok(())
     });

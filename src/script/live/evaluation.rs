@@ -65,7 +65,7 @@ impl Evaluations {
         let context = &NativeCallContext::new_with_all_fields(engine, "evaluate", None, global, Position::NONE);
         let value = task.evaluate(&Call { function: "evaluate", session, context }, &policy, &evaluation)?;
         run.log(EVAL, value);
-        session.reporter().note(&format!("step {}: eval {value:.3}", session.step()));
+        session.tell_evaluation(&run, value);
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 //! it.
 
 use crate::files;
-use crate::run::Launch;
 use crate::run::report::{Reporter, Status, Table};
+use crate::run::{Launch, names};
 use crate::script::builder::HostBuilder;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::limits::Limits;
@@ -14,6 +14,8 @@ use std::cell::RefCell;
 use std::fmt::Write;
 use std::rc::Rc;
 
+/// The page of the names of metrics, which is no function's.
+pub const METRICS: &str = "metrics";
 /// What an example may use; none comes near.
 const OPERATIONS: u64 = 10_000_000;
 
@@ -95,6 +97,8 @@ pub fn pages(entries: &[Entry]) -> std::result::Result<Vec<(String, String)>, Di
         }
         pages.push((file, text));
     }
+    let _ = writeln!(index, "\n## [Metrics]({METRICS}.md)\n\nThe names of the numbers in a run's `metrics.jsonl`.");
+    pages.push((format!("{METRICS}.md"), names::page()));
     pages.push(("README.md".to_string(), index));
     Ok(pages)
 }

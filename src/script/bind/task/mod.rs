@@ -96,7 +96,8 @@ impl TaskHandle {
     /// # Errors
     /// Those of the task and of sampling.
     pub fn evaluate(&self, call: &Call<'_>, model: &ModelHandle, evaluation: &Evaluation) -> Fallible<f64> {
-        self.ask(call, |task| evaluate::mean_reward(call.session.engine(), task, model, evaluation))
+        let session = call.session;
+        session.apart(|| self.ask(call, |task| evaluate::mean_reward(session.engine(), task, model, evaluation)))
     }
 }
 
