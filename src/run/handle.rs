@@ -10,6 +10,7 @@ use crate::run::folder::Folder;
 use crate::run::metrics::{Metrics, MetricsState};
 use crate::run::names;
 use crate::run::plot;
+use crate::run::record::{Record, plain};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -17,6 +18,11 @@ use std::time::{Duration, Instant};
 
 pub(super) const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
+const SAMPLES: &str = "samples.jsonl";
+const LOG: &str = "log.txt";
+/// The curves are drawn again at most so often, and take at most this share of the time.
+const REDRAWN: Duration = Duration::from_secs(5);
+const DRAWING: u32 = 200;
 const LOCK: &str = "lock";
 /// Evaluations within a loop are told of at most so often.
 const READABLE: Duration = Duration::from_secs(1);
@@ -30,6 +36,13 @@ pub struct Run {
     _lock: Option<Lock>,
     /// None until a continued run has come to where it goes on: nothing of what it repeats is written.
     metrics: RefCell<Option<Metrics>>,
+    samples: Record,
+    /// What was told, as text.
+    log: Record,
+    /// Why there is no more of it.
+    unlogged: RefCell<Option<Error>>,
+    /// When the curves were drawn last, and how long that took.
+    drawn: Cell<(Instant, Duration)>,
     best: RefCell<Option<Best>>,
     models: RefCell<Vec<(String, ModelHandle)>>,
     /// When an evaluation was told of last.
@@ -59,11 +72,20 @@ impl Run {
     pub fn reopen(folder: Folder, again: bool) -> Result<Self> {
         let lock = Some(files::lock(&folder.file(LOCK))?);
         let metrics = RefCell::new(again.then(|| Metrics::create(&folder.file(METRICS))).transpose()?);
-        Ok(Self { _lock: lock, metrics, ..Self::open(folder) })
+        let run = Self { _lock: lock, metrics, ..Self::open(folder) };
+        if again {
+            run.samples.resume(None)?;
+            run.log.resume(None)?;
+        }
+        Ok(run)
     }
 
     fn open(folder: Folder) -> Self {
         Self {
+            samples: Record::new(folder.file(SAMPLES)),
+            log: Record::new(folder.file(LOG)),
+            unlogged: RefCell::default(),
+            drawn: Cell::new((Instant::now(), Duration::ZERO)),
             folder,
             _lock: None,
             metrics: RefCell::default(),
@@ -81,6 +103,8 @@ impl Run {
     /// Metrics that are not as they were.
     pub fn resume(&self, state: &RunState) -> Result<()> {
         let metrics = Metrics::resume(&self.folder.file(METRICS), &state.metrics, state.seconds)?;
+        self.samples.resume(state.samples)?;
+        self.log.resume(state.log)?;
         *self.metrics.borrow_mut() = Some(metrics);
         *self.best.borrow_mut() = state.best.clone();
         Ok(())
@@ -93,6 +117,37 @@ impl Run {
     pub fn metrics_state(&self) -> Result<MetricsState> {
         let metrics = self.metrics.borrow();
         metrics.as_ref().ok_or_else(|| Error::value("the run has not come to its checkpoint"))?.state()
+    }
+
+    /// Bytes of `samples.jsonl` and of `log.txt`.
+    ///
+    /// # Errors
+    /// Files that cannot be looked at.
+    pub(super) fn recorded(&self) -> Result<[Option<u64>; 2]> {
+        Ok([self.samples.bytes()?, self.log.bytes()?])
+    }
+
+    /// Adds lines to `samples.jsonl`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(super) fn keep_samples(&self, lines: &[String]) -> Result<()> {
+        if self.metrics.borrow().is_none() {
+            return Ok(());
+        }
+        lines.iter().try_for_each(|line| self.samples.line(line))
+    }
+
+    /// Adds what was told to `log.txt`. A file that cannot be written ends the log and not the run.
+    pub fn tell(&self, text: &str) {
+        if self.metrics.borrow().is_some() && self.unlogged.borrow().is_none() {
+            *self.unlogged.borrow_mut() = self.log.line(&plain(text)).err();
+        }
+    }
+
+    /// Why the log has not all that was told, where it has not.
+    pub(super) fn unlogged(&self) -> Option<String> {
+        self.unlogged.borrow().as_ref().map(ToString::to_string)
     }
 
     /// Seconds that the run has lasted.
@@ -195,7 +250,21 @@ impl Run {
     /// Metrics that cannot be written.
     pub fn advance(&self, step: u64, own: &[(&str, f64)]) -> Result<()> {
         self.close(own);
-        self.metrics.borrow_mut().as_mut().map_or(Ok(()), |metrics| metrics.advance(step))
+        self.metrics.borrow_mut().as_mut().map_or(Ok(()), |metrics| metrics.advance(step))?;
+        self.redraw();
+        Ok(())
+    }
+
+    /// Draws the curves while the run goes on, rarely enough that it costs next to nothing.
+    fn redraw(&self) {
+        let (last, took) = self.drawn.get();
+        if last.elapsed() < REDRAWN.max(took * DRAWING) {
+            return;
+        }
+        let begun = Instant::now();
+        // A picture that fails now is told of when the run ends, if it fails again.
+        let _ = self.draw();
+        self.drawn.set((Instant::now(), begun.elapsed()));
     }
 
     /// The step of the open line.
@@ -254,3 +323,7 @@ impl Run {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "handle_tests.rs"]
+mod tests;

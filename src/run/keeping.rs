@@ -68,7 +68,10 @@ impl Session {
     pub fn state(&self, run: &Run, values: Value) -> Result<RunState> {
         let steps = self.step_loop();
         let plan = steps.plan().ok_or_else(|| Error::new(Kind::Internal, "a state was asked for outside of loops"))?;
+        let [samples, log] = run.recorded()?;
         Ok(RunState {
+            samples,
+            log,
             step: self.step(),
             number: steps.number(),
             first: plan.first,

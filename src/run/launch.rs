@@ -7,6 +7,7 @@ use crate::run::access::{Access, AllowedProgram};
 use crate::run::checkpoint::{Continued, Schedule};
 use crate::run::interrupt::Interrupt;
 use crate::run::report::{Reporter, Silent};
+use crate::run::samples::Kept;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -37,6 +38,8 @@ pub struct Launch {
     pub programs: Vec<AllowedProgram>,
     /// How long such a program may take for one answer.
     pub patience: Duration,
+    /// `--samples`
+    pub samples: Kept,
     /// `--checkpoint`
     pub checkpoint: Schedule,
     /// `--resume`
@@ -70,6 +73,7 @@ impl Launch {
             access,
             programs: Vec::new(),
             patience: Duration::from_secs(60),
+            samples: Kept::default(),
             checkpoint: Schedule::default(),
             continued: None,
             until: None,

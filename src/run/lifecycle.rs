@@ -4,10 +4,21 @@ use crate::error::{Error, Result};
 use crate::run::checkpoint::Continued;
 use crate::run::folder::{Folder, versions};
 use crate::run::handle::Run;
+use crate::run::report::Log;
 use crate::run::session::Session;
 use crate::run::status::{Ending, Status};
 use serde_json::{Value, json};
 use std::rc::Rc;
+
+/// What is told goes into the log of this run, for as long as it is there.
+fn log_of(run: &Rc<Run>) -> Log {
+    let run = Rc::downgrade(run);
+    Rc::new(move |text| {
+        if let Some(run) = run.upgrade() {
+            run.tell(text);
+        }
+    })
+}
 
 impl Session {
     /// Opens the run of this session in a folder of its own. `hyper` are the hyper-parameters.
@@ -37,7 +48,7 @@ impl Session {
         });
         let run = Rc::new(Run::create(Folder::create(launch.out.as_deref(), name)?, &config, &program.text)?);
         self.set_run(run.clone());
-        self.launched().reporter.opened();
+        self.launched().reporter.opened(log_of(&run));
         Ok(run)
     }
 
@@ -45,7 +56,7 @@ impl Session {
     fn continue_run(&self, continued: &Continued) -> Result<Rc<Run>> {
         let run = Rc::new(Run::reopen(Folder::of(&continued.folder), continued.from.is_none())?);
         self.set_run(run.clone());
-        self.launched().reporter.opened();
+        self.launched().reporter.opened(log_of(&run));
         if continued.from.is_none() {
             self.go_on_in(&run)?;
         }
@@ -82,11 +93,14 @@ impl Session {
         {
             self.reporter().note(&format!("how the run ended is not in its folder: {e}"));
         }
+        if let Some(why) = run.unlogged() {
+            self.reporter().note(&format!("the log is not whole: {why}"));
+        }
         let folder = run.folder().path().display();
         match written {
             // Steps that are only computed again go with their folder.
             Ok(()) if self.launched().until.is_some() => {}
-            Ok(()) => self.reporter().note(&format!("written to {folder}")),
+            Ok(()) => self.reporter().written(run.folder().path()),
             // The script's own error goes before this one, which would be lost.
             Err(e) if failed => self.reporter().note(&format!("not all of the run is in {folder}: {e}")),
             Err(e) => return Err(e),

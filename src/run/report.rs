@@ -1,5 +1,11 @@
 //! What a run tells the person watching it. Owns the vocabulary only: `ui` draws it.
 
+use std::path::Path;
+use std::rc::Rc;
+
+/// Where the run keeps what was told, as text.
+pub type Log = Rc<dyn Fn(&str)>;
+
 /// Where a run stands after a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
@@ -31,8 +37,12 @@ pub trait Reporter {
     /// The step loop is over.
     fn end(&self);
     fn table(&self, table: &Table);
-    /// A run has been opened, which goes on whether anybody reads its output or not.
-    fn opened(&self) {}
+    /// A run has been opened, which goes on whether anybody reads its output or not; it keeps what is told.
+    fn opened(&self, _: Log) {}
+    /// The run has ended, and everything is in its folder.
+    fn written(&self, folder: &Path) {
+        self.note(&format!("written to {}", folder.display()));
+    }
     /// An evaluation begins within a loop, or ends.
     fn evaluating(&self, _: bool) {}
     /// A line of information about the run.

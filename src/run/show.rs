@@ -4,6 +4,7 @@ use crate::data::{Batch, Column, Content};
 use crate::error::Result;
 use crate::rl::mask::token_mean;
 use crate::run::report::Table;
+use crate::run::samples::{self, Kept};
 use crate::run::{Run, Session, StepLoop};
 
 /// How many tables `show` prints over a loop, the first and the last step's apart.
@@ -13,8 +14,12 @@ const TABLES: u64 = 8;
 const NUMBERS: [&str; 3] = ["reward", "length", "finished"];
 
 impl Run {
-    /// Shows `k` rows of `batch` every few steps. At every step, the spread of its rewards and its entropy join the metrics
-    /// unless the script logs its own: -E[log p] over the sampled tokens, an unbiased estimate in nats per token.
+    /// Shows `k` rows of `batch` every few steps. At every step they go into `samples.jsonl`, and the spread of the batch's
+    /// rewards and its entropy join the metrics unless the script logs its own: -E[log p] over the sampled tokens, an
+    /// unbiased estimate in nats per token.
+    ///
+    /// # Errors
+    /// Numbers that cannot be read, a file that cannot be written.
     pub fn show(&self, session: &Session, batch: &Batch, k: usize) -> Result<()> {
         if self.number("reward_std").is_none() && per_row(batch, "reward") {
             self.log("reward_std", spread(&batch.tensor("reward")?.to_vec()?));
@@ -24,10 +29,18 @@ impl Run {
         {
             self.log("entropy", entropy);
         }
+        let shown = spread_over(batch, k);
         if is_shown(session.step_loop()) {
-            session.reporter().table(&table(batch, session.step(), k)?);
+            session.reporter().table(&table(batch, session.step(), &shown)?);
         }
-        Ok(())
+        match session.launched().samples {
+            Kept::None => Ok(()),
+            Kept::Shown => self.keep_samples(&samples::lines(batch, session.step(), &shown)?),
+            Kept::All => {
+                let all: Vec<usize> = (0..batch.len()).collect();
+                self.keep_samples(&samples::lines(batch, session.step(), &all)?)
+            }
+        }
     }
 }
 
@@ -54,12 +67,16 @@ fn spread(x: &[f64]) -> f64 {
 }
 
 /// `k` rows, spread over the batch so that they come from different prompts.
-fn table(batch: &Batch, step: u64, k: usize) -> Result<Table> {
+fn spread_over(batch: &Batch, k: usize) -> Vec<usize> {
+    let k = k.min(batch.len());
+    (0..k).map(|i| i * batch.len() / k).collect()
+}
+
+fn table(batch: &Batch, step: u64, chosen: &[usize]) -> Result<Table> {
     let texts: Vec<&str> = ["prompt", "text"].into_iter().filter(|name| batch.names().contains(name)).collect();
     let numbers: Vec<&str> = NUMBERS.into_iter().filter(|name| per_row(batch, name)).collect();
-    let k = k.min(batch.len());
-    let mut rows = Vec::with_capacity(k);
-    for row in (0..k).map(|i| i * batch.len() / k) {
+    let mut rows = Vec::with_capacity(chosen.len());
+    for &row in chosen {
         let mut cells = Vec::new();
         for name in &texts {
             cells.push(text(batch, name, row)?);

@@ -8,6 +8,7 @@ use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::host_state::HostState;
 use crate::script::lang::loader::{self, Loader, Source};
 use crate::script::lang::native::Declaration;
+use crate::script::lang::render::render;
 use crate::script::live::pause_loop::PauseLoop;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, FnAccess, FuncInfo, Scope};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,6 +59,11 @@ impl Host {
         let session = &self.state.session;
         session.set_program(program);
         let ran = self.eval(source).and_then(|_| self.end(source));
+        if let (Err(e), Some(run)) = (&ran, session.run())
+            && !e.interrupted
+        {
+            run.tell(render(e, self.loader(), false).trim_end());
+        }
         let closed = session.finish_run(ran.is_err());
         ran?;
         closed.and_then(|()| session.check_sets()).map_err(Diagnostic::from)

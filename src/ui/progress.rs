@@ -1,13 +1,15 @@
 //! A run as it goes: a bar on a terminal, plain lines elsewhere. Everything but the script's own `print` goes to
 //! standard error.
 
-use crate::run::{Launch, Reporter, Status, Table};
+use crate::run::{Launch, Log, Reporter, Status, Table};
 use crate::ui::terminal::asks;
 use crate::ui::{out, table};
 use crossterm::event::{self, Event, KeyCode};
 use crossterm::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
+use std::io::IsTerminal;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +26,8 @@ const FRAME: usize = 50;
 const COLUMNS: usize = 80;
 /// Columns for the numbers of a plain line.
 const PLAIN: usize = 72;
+/// Lines that wait for a run to keep them.
+const BEFORE: usize = 1000;
 /// Letters of a name that are shown.
 const NAME: usize = 24;
 /// How long the end of a step waits for a key, once Ctrl-C was pressed.
@@ -35,7 +39,9 @@ pub struct Progress {
     live: bool,
     last: Cell<Option<Instant>>,
     closed: Arc<AtomicBool>,
-    opened: Cell<bool>,
+    /// Of the run that is open; what was told before it opened waits for it.
+    log: RefCell<Option<Log>>,
+    before: RefCell<Vec<String>>,
     stop: Arc<AtomicBool>,
     /// A step loop is under way.
     looping: Cell<bool>,
@@ -52,7 +58,8 @@ impl Progress {
             live,
             last: Cell::new(None),
             closed: Arc::default(),
-            opened: Cell::new(false),
+            log: RefCell::default(),
+            before: RefCell::default(),
             stop,
             looping: Cell::new(false),
             message: RefCell::default(),
@@ -74,6 +81,19 @@ impl Progress {
     /// Becomes true when standard output was closed by its reader.
     pub fn closed(&self) -> Arc<AtomicBool> {
         self.closed.clone()
+    }
+
+    /// What was told, for the run's log.
+    fn log(&self, text: &str) {
+        match &*self.log.borrow() {
+            Some(log) => log(text),
+            None => {
+                let mut before = self.before.borrow_mut();
+                if before.len() < BEFORE {
+                    before.push(text.to_string());
+                }
+            }
+        }
     }
 
     /// Whether a plain line is due: regularly, at the ends, and after a long silence.
@@ -102,12 +122,17 @@ impl Reporter for Progress {
             *self.message.borrow_mut() = numbers(status, columns().saturating_sub(FRAME));
             self.bar.set_message(self.message.borrow().clone());
             self.bar.set_position(status.step);
-        } else if self.due(status) {
+        }
+        if self.due(status) {
             self.last.set(Some(Instant::now()));
             let (step, total, numbers) = (status.step, status.total, numbers(status, PLAIN));
             let times = format!("{} elapsed, {} left", clock(status.seconds), clock(left(status)));
             let parts = [format!("step {step}/{total}"), numbers, times];
-            out::note(&parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("  "));
+            let line = parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("  ");
+            self.log(&line);
+            if !self.live {
+                out::note(&line);
+            }
         }
     }
 
@@ -141,8 +166,17 @@ impl Reporter for Progress {
         }
     }
 
-    fn opened(&self) {
-        self.opened.set(true);
+    fn opened(&self, log: Log) {
+        self.before.take().iter().for_each(|text| log(text));
+        *self.log.borrow_mut() = Some(log);
+    }
+
+    /// A person reads where it is; a program that has called this one finds the folder in the last line of the output.
+    fn written(&self, folder: &Path) {
+        self.note(&format!("written to {}", folder.display()));
+        if !std::io::stdout().is_terminal() {
+            out::line(&folder.display().to_string());
+        }
     }
 
     fn table(&self, table: &Table) {
@@ -150,6 +184,7 @@ impl Reporter for Progress {
     }
 
     fn note(&self, text: &str) {
+        self.log(text);
         self.bar.suspend(|| out::note(text));
     }
 
@@ -171,11 +206,12 @@ impl Reporter for Progress {
     }
 
     fn print(&self, text: &str) {
+        self.log(text);
         let read = self.bar.suspend(|| out::line(text));
         if !read {
             self.closed.store(true, Ordering::Relaxed);
             // What only prints has nobody left to print for; a run has its folder.
-            if !self.opened.get() {
+            if self.log.borrow().is_none() {
                 self.stop.store(true, Ordering::Relaxed);
             }
         }

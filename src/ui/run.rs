@@ -4,6 +4,7 @@ use crate::error::Result as Fallible;
 use crate::run::Launch;
 use crate::run::checkpoint::{Continued, Schedule};
 use crate::run::interrupt::{Interrupt, Press};
+use crate::run::samples::Kept;
 use crate::script::builder::HostBuilder;
 use crate::script::host::Host;
 use crate::script::lang::diagnostics::Diagnostic;
@@ -47,6 +48,9 @@ pub struct RunArgs {
     /// has lasted ten minutes]
     #[arg(long, value_name = "STEPS|TIME|off")]
     pub checkpoint: Option<Schedule>,
+    /// Rows to keep in samples.jsonl: those that run.show shows, all that it is given, or none [default: shown]
+    #[arg(long, value_name = "all|shown|none")]
+    pub samples: Option<Kept>,
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Follow the file: edited functions and hyper-parameters take effect at the next step
@@ -163,6 +167,7 @@ impl Prepared {
             seed: args.seed,
             sets: args.set.clone(),
             out: args.out.clone(),
+            samples: args.samples.unwrap_or_default(),
             checkpoint: args.checkpoint.unwrap_or_default(),
             continued: self.resumed.as_ref().map(|resumed| resumed.continued.clone()),
             command: json!(self.words),

@@ -25,9 +25,15 @@ pub fn lines(table: &Table) -> Vec<String> {
     title.into_iter().chain(rows.iter().map(line)).collect()
 }
 
-/// Line breaks become visible, long text is cut with an ellipsis.
+/// Line breaks and escapes become visible, so that a terminal obeys none; long text is cut with an ellipsis.
 fn shorten(text: &str) -> String {
-    let text = text.replace('\n', "⏎").replace('\t', " ");
+    let visible = |c: char| match c {
+        '\n' => '⏎',
+        '\u{1b}' => '␛',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    let text: String = text.chars().map(visible).collect();
     if text.width() <= WIDEST {
         return text;
     }
@@ -56,6 +62,7 @@ mod tests {
 
     #[test]
     fn long_cells_are_cut() {
+        assert_eq!(shorten("\u{1b}[31m\ta\n"), "␛[31m a⏎");
         assert_eq!(shorten(&"x".repeat(100)).width(), WIDEST);
     }
 }

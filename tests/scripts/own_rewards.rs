@@ -207,8 +207,10 @@ fn a_program_grades_256_rows_a_step() {
 /// The blocks of the guide in this language, in order.
 fn guide(language: &str) -> Vec<String> {
     let page = include_str!("../../docs/guide/own-rewards.md");
-    let fence = format!("```{language}\n");
-    page.split(&fence).skip(1).filter_map(|rest| Some(rest.split_once("```")?.0.to_string())).collect()
+    let fence = format!("\n```{language}");
+    // What follows on the fence's own line is the file's name.
+    let block = |rest: &str| Some(rest.split_once('\n')?.1.split_once("```")?.0.to_string());
+    page.split(&fence).skip(1).filter_map(block).collect()
 }
 
 #[test]

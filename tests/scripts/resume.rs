@@ -100,6 +100,8 @@ impl Bench {
     /// Folders of the weights and the lines of two runs are the same, but for the time.
     fn assert_same(&self, one: &str, other: &str) {
         assert_eq!(lines(&self.path(one)), lines(&self.path(other)), "{one} and {other}");
+        let samples = |name: &str| fs::read_to_string(self.path(name).join("samples.jsonl")).ok();
+        assert_eq!(samples(one), samples(other), "samples of {one} and {other}");
         let (one, other) = (weights(&self.path(one)), weights(&self.path(other)));
         assert!(!one.is_empty());
         assert_eq!(
@@ -240,6 +242,12 @@ fn a_damaged_checkpoint_is_passed_over() {
         fs::write(&newest, bytes).expect("damaged");
         let told = text(&ran(bench.resume(name, &[])));
         assert!(told.contains("000004 is not whole and passed over") && told.contains("after step 2"), "{told}");
+        let log = fs::read_to_string(out.join("log.txt")).expect("a log");
+        for step in 1..=6 {
+            let told = log.lines().filter(|line| line.starts_with(&format!("step {step}/6")));
+            assert_eq!(told.count(), 1, "{log}");
+        }
+        assert!(log.contains("going on after step 2"), "{log}");
         bench.assert_same("whole", name);
     }
 }

@@ -48,7 +48,7 @@ fn a_run_leaves_its_folder() {
     let out =
         rhopo(dir.path(), &["run", "own", "--set", "lr=2", "name=y", "--seed", "9", "--out", "out", "--threads", "1"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
-    assert_eq!(text(&out.stdout), "lr 2.0\n", "print goes to standard output and nothing else does");
+    assert_eq!(text(&out.stdout), "lr 2.0\nout\n", "what is printed, and at the end where the run is");
     assert!(text(&out.stderr).contains("step 3/3") && text(&out.stderr).contains("written to out"));
     let out = dir.path().join("out");
     let config: Value =
@@ -209,7 +209,7 @@ fn ctrl_c_ends_the_step_and_runs_the_rest() {
     let metrics = dir.path().join("out/metrics.jsonl");
     assert!(wait_for(|| fs::metadata(&metrics).is_ok_and(|m| m.len() > 0), Duration::from_secs(60)), "steps are made");
     interrupt(&child);
-    assert_eq!(child.wait_with_output_or_kill(), "after the loop\n");
+    assert_eq!(child.wait_with_output_or_kill(), "after the loop\nout\n");
     assert_eq!(child.wait().expect("a status").code(), Some(130));
     assert!(dir.path().join("out/curves.svg").is_file());
     let steps = lines(&metrics);
@@ -250,7 +250,7 @@ fn a_second_ctrl_c_stops_at_once_and_saves_what_is_tracked() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().expect("a status").is_none(), "the first one waits for the step");
     interrupt(&child);
-    assert_eq!(child.wait_with_output_or_kill(), "");
+    assert_eq!(child.wait_with_output_or_kill(), "out\n", "where the run is, and nothing else");
     assert_eq!(child.wait().expect("a status").code(), Some(130));
     assert!(dir.path().join("out/model/config.json").is_file(), "the trained model is saved");
     assert!(!dir.path().join("out/model.part").exists());
@@ -274,7 +274,7 @@ fn a_model_is_saved_in_the_layout_that_is_read_again() {
          run.save(policy, #{ dtype: \"f16\" });\nload_model(\"out/model\");\nprint(\"read\");",
     );
     let out = rhopo(dir.path(), &["run", "own", "--out", "out"]);
-    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(0), "read\n"), "{}", text(&out.stderr));
+    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(0), "read\nout\n"), "{}", text(&out.stderr));
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn ctrl_c_before_the_first_step_saves_no_untrained_model() {
     assert!(wait_for(|| dir.path().join("out/config.json").is_file(), Duration::from_secs(60)), "it has begun");
     std::thread::sleep(Duration::from_millis(500));
     interrupt(&child);
-    assert_eq!(child.wait_with_output_or_kill(), "");
+    assert_eq!(child.wait_with_output_or_kill(), "out\n", "where the run is, and nothing else");
     assert_eq!(child.wait().expect("a status").code(), Some(130));
     assert!(!dir.path().join("out/model").exists(), "nothing was learned");
 }

@@ -29,6 +29,11 @@ pub struct RunState {
     pub metrics: MetricsState,
     /// The best model that was kept: of which number, its value, and when.
     pub best: Option<Best>,
+    /// Bytes of `samples.jsonl` and `log.txt`; older checkpoints do not say.
+    #[serde(default)]
+    pub samples: Option<u64>,
+    #[serde(default)]
+    pub log: Option<u64>,
     /// The script's values, in the form of whoever wrote them.
     pub values: Value,
 }
