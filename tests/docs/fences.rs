@@ -42,9 +42,9 @@ pub(super) fn pages(folder: &Path, deep: bool) -> Vec<PathBuf> {
     found
 }
 
-/// All pages: those of the root, and those below `docs`.
+/// All pages: those of the root, those below `docs`, and what the built-in model says of itself.
 pub(super) fn all_pages() -> Vec<PathBuf> {
-    [pages(root(), false), pages(&root().join("docs"), true)].concat()
+    [pages(root(), false), pages(&root().join("docs"), true), pages(&root().join("src/model/tiny"), false)].concat()
 }
 
 /// The blocks of a page, and what is wrong with its fences.
