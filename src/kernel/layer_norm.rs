@@ -47,7 +47,7 @@ impl Operation<3> for LayerNorm {
         }
         if bv.needs_grad() {
             grads.accumulate(bv, |db| {
-                host::sum_rows(db, n, |rows, sum| bias_backward(&dy[rows.start * width..rows.end * width], sum))
+                host::sum_rows(db, n, |rows, sum| bias_backward(&dy[rows.start * width..rows.end * width], sum));
             })?;
         }
         if !xv.needs_grad() {

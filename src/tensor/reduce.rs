@@ -389,9 +389,9 @@ fn ascending(x: Vec<f64>) -> Vec<u32> {
     // The number's order as an integer, and behind it the position, which makes every key another one.
     let mut keys: Vec<u64> = x.iter().enumerate().map(|(i, v)| u64::from(rank(*v as f32)) << 32 | i as u64).collect();
     if keys.len() > BLOCK {
-        keys.par_sort_unstable()
+        keys.par_sort_unstable();
     } else {
-        keys.sort_unstable()
+        keys.sort_unstable();
     }
     keys.into_iter().map(|key| key as u32).collect()
 }

@@ -411,7 +411,7 @@ fn what_cannot_be_computed_is_refused_by_name() {
                     "blk.0.extra.weight".into(),
                     Data::zeros(4, candle_core::DType::F32, &Device::Cpu).unwrap(),
                 ),
-            )
+            );
         }),
         "the tensor blk.0.extra.weight is not one of its architecture's",
     );
@@ -429,7 +429,7 @@ fn what_cannot_be_computed_is_refused_by_name() {
                     "output_norm.weight".into(),
                     Data::zeros(47, candle_core::DType::F32, &Device::Cpu).unwrap(),
                 ),
-            )
+            );
         }),
         "the tensor output_norm.weight has shape [47], expected [48]",
     );

@@ -113,7 +113,7 @@ fn top_p_80(p: &[f64]) -> Vec<f64> {
 }
 
 fn min_p_30(p: &[f64]) -> Vec<f64> {
-    let top = p.iter().cloned().fold(0.0, f64::max);
+    let top = p.iter().copied().fold(0.0, f64::max);
     keep(p, |i| p[i] >= 0.3 * top)
 }
 

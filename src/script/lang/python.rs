@@ -128,7 +128,7 @@ fn sign(this: &str, before: &str, pieces: &[Piece<'_>], here: usize) -> Option<&
         ("not", _) => Some("`not` is written !"),
         ("f", _) if is_text(here) => Some("a text with values in it stands between backquotes: `n is ${n}`"),
         (_, this) if this.starts_with('\'') => Some("a text stands in double quotes: \"text\"; 'x' is one letter"),
-        (_, "++") | (_, "--") => Some("it is written i += 1"),
+        (_, "++" | "--") => Some("it is written i += 1"),
         (_, "@") => Some("a product of matrices is written matmul(a, b)"),
         (_, "#") => Some("a comment begins with //, a map with #{"),
         ("elif", _) | (_, "elif") => Some("it is written else if"),
