@@ -30,6 +30,7 @@ pub mod heatmap;
 mod show;
 pub mod status;
 mod suspect;
+pub mod thread;
 pub mod session;
 mod lifecycle;
 pub mod machine;

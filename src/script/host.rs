@@ -55,18 +55,27 @@ impl Host {
 
     /// Runs a script from its first line to its last, and closes the run that it opened, whatever happened.
     pub fn run(&self, source: &Source) -> std::result::Result<(), Diagnostic> {
+        self.run_for_value(source).map(drop)
+    }
+
+    /// As `run`, and returns the value of the script's last expression.
+    ///
+    /// # Errors
+    /// What goes wrong in the script, or at the end of its run.
+    pub fn run_for_value(&self, source: &Source) -> std::result::Result<Dynamic, Diagnostic> {
         let program = Program { name: source.stem(), label: source.label.clone(), text: source.text.clone() };
         let session = &self.state.session;
         session.set_program(program);
-        let ran = self.eval(source).and_then(|_| self.end(source));
+        let ran = self.eval(source).and_then(|value| self.end(source).map(|()| value));
         if let (Err(e), Some(run)) = (&ran, session.run())
             && !e.interrupted
         {
             run.tell(render(e, self.loader(), false).trim_end());
         }
         let closed = session.finish_run(ran.is_err());
-        ran?;
-        closed.and_then(|()| session.check_sets()).map_err(Diagnostic::from)
+        let value = ran?;
+        closed.and_then(|()| session.check_sets()).map_err(Diagnostic::from)?;
+        Ok(value)
     }
 
     /// What is due when a script has come to its end.

@@ -5,6 +5,7 @@ mod blocks;
 mod circles;
 #[cfg(unix)]
 mod commands;
+mod embedding;
 mod examples;
 mod fences;
 #[cfg(feature = "cuda")]

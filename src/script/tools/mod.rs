@@ -4,6 +4,8 @@
 pub mod check;
 pub mod compare;
 pub mod definitions;
+pub mod embed;
+mod embedded_value;
 pub mod pages;
 pub mod repl_host;
 pub mod testing;
