@@ -33,7 +33,7 @@ pub fn unwritable(path: &Path, e: &io::Error) -> Error {
 /// That there is something else in a file's place.
 pub(super) fn no_file(path: &Path, folder: bool) -> Error {
     let it = if path.is_symlink() { "it is a link to" } else { "it is" };
-    Error::file(format!("{} is no file", path.display())).hint(match folder {
+    Error::file(format!("{} is not a file", path.display())).hint(match folder {
         true => format!("{it} a folder: give a file in it"),
         false => format!("{it} a device or a pipe: give an ordinary file"),
     })

@@ -59,7 +59,7 @@ fn a_folder_is_no_file_and_a_file_no_folder() {
     fs::write(&file, "x").expect("written");
     fs::create_dir(&inside).expect("made");
     for e in [open(&inside).map(drop), write(&inside, "x"), Log::create(&inside).map(drop), require_file(&inside)] {
-        let expected = ("DIR/folder is no file".into(), "it is a folder: give a file in it".into());
+        let expected = ("DIR/folder is not a file".into(), "it is a folder: give a file in it".into());
         assert_eq!(said(&e.expect_err("a folder"), &dir), expected);
     }
     assert!(entries(&file).expect_err("a file").what.starts_with("cannot read the folder"));
@@ -77,7 +77,7 @@ fn devices_and_pipes_are_neither_read_nor_written() {
     for path in [pipe.as_path(), Path::new("/dev/null"), Path::new("/dev/zero")] {
         for e in [open(path).map(drop), text(path).map(drop), write(path, "x"), Log::create(path).map(drop)] {
             let e = e.expect_err("no file");
-            assert_eq!(e.what, format!("{} is no file", path.display()));
+            assert_eq!(e.what, format!("{} is not a file", path.display()));
             assert_eq!(e.hint.as_deref(), Some("it is a device or a pipe: give an ordinary file"));
         }
     }

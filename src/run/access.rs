@@ -104,8 +104,10 @@ impl Access {
         };
         let e = Error::new(Kind::File, format!("a script may not {what} {}: {reason}", path.display()));
         Err(match what {
-            "read" => e.hint("these are the current one, the script's own and the run's; --allow PATH adds another"),
-            _ => e.hint("these are the current one and the run's: start rhopo where the file is to be"),
+            "read" => {
+                e.hint("a script may read in the current folder, its own and the run's; --allow PATH adds another")
+            }
+            _ => e.hint("a script may write in the current folder and the run's: start rhopo where the file should go"),
         })
     }
 }
@@ -202,6 +204,6 @@ mod tests {
     #[test]
     fn devices_are_not_written() {
         let e = Access::everything().write(Path::new("/dev/null")).expect_err("no file");
-        assert_eq!(e.what, "/dev/null is no file");
+        assert_eq!(e.what, "/dev/null is not a file");
     }
 }

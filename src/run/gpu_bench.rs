@@ -113,7 +113,7 @@ impl TrainingBench {
     /// No GPU; a size that an emulated device would take days for; too little memory.
     pub fn new(size: &Size, place: &Place) -> Result<Self> {
         let gpu = place.gpu().cloned().ok_or_else(|| {
-            Error::new(Kind::Device, format!("`rhopo gpu bench` measures a GPU; {place} is none"))
+            Error::new(Kind::Device, format!("`rhopo gpu bench` needs a GPU, and {place} is not one"))
                 .hint("use --device cuda; `rhopo bench` measures the CPU")
         })?;
         if size.large && gpu.name() == "emulated" {

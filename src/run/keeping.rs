@@ -111,7 +111,7 @@ impl Session {
         self.checkpoints().restored();
         let plan = self.step_loop().plan();
         self.reporter().begin(plan.map_or(0, |plan| plan.last));
-        self.reporter().note(&format!("going on after step {}, from {}", stored.state.step, stored.path.display()));
+        self.reporter().note(&format!("continuing after step {}, from {}", stored.state.step, stored.path.display()));
         Ok(())
     }
 

@@ -28,7 +28,7 @@ impl Session {
     pub fn open_run(&self, hyper: &Value) -> Result<Rc<Run>> {
         self.end_run()?;
         if self.run().is_some() {
-            return Err(Error::value("a run is open already").hint("a script opens one run: call `open_run` once"));
+            return Err(Error::value("a run is already open").hint("a script opens one run: call `open_run` once"));
         }
         if let Some(continued) = self.launched().continued.clone() {
             return self.continue_run(&continued);
@@ -86,12 +86,12 @@ impl Session {
         let written = run.finish(self.engine(), &self.own_numbers(), cut_short);
         // What was trained is on the disk: a picture that fails is no loss.
         if let Err(e) = run.draw() {
-            self.reporter().note(&format!("the curves are not drawn: {e}"));
+            self.reporter().note(&format!("the curves could not be drawn: {e}"));
         }
         if written.is_ok()
             && let Err(e) = (Status { status, step: self.step() }).write(run.folder())
         {
-            self.reporter().note(&format!("how the run ended is not in its folder: {e}"));
+            self.reporter().note(&format!("status.json could not be written: {e}"));
         }
         if let Some(why) = run.unlogged() {
             self.reporter().note(&format!("the log is not whole: {why}"));
@@ -102,7 +102,7 @@ impl Session {
             Ok(()) if self.launched().until.is_some() => {}
             Ok(()) => self.reporter().written(run.folder().path()),
             // The script's own error goes before this one, which would be lost.
-            Err(e) if failed => self.reporter().note(&format!("not all of the run is in {folder}: {e}")),
+            Err(e) if failed => self.reporter().note(&format!("{folder} is incomplete: {e}")),
             Err(e) => return Err(e),
         }
         Ok(())

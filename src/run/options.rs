@@ -69,7 +69,7 @@ impl RunOptions {
         }
         let alone = [("eval_n", self.eval_n.is_some()), ("keep", self.keep && !self.own)];
         match alone.iter().find(|(_, said)| *said && self.eval_every.is_none()) {
-            Some((name, _)) => Err(Error::value(format!("--set {name}: nothing is evaluated while the run goes"))
+            Some((name, _)) => Err(Error::value(format!("--set {name}: nothing is evaluated during the run"))
                 .hint("add how often: --set eval_every=20")),
             None => Ok(self),
         }

@@ -317,7 +317,7 @@ impl Session {
     pub fn declare(&self, names: Vec<String>) -> Result<()> {
         match self.arguments.replace(Some(names)) {
             None => Ok(()),
-            Some(_) => Err(Error::value("`args` was called before in this script")
+            Some(_) => Err(Error::value("`args` was already called in this script")
                 .hint("declare all hyper-parameters in one map, at the top")),
         }
     }

@@ -187,7 +187,7 @@ impl StepLoop {
     /// A loop is under way.
     pub fn enter(&self, n: u64) -> Result<Plan> {
         if self.phase() != Phase::Outside {
-            return Err(Error::value("a step loop is under way already")
+            return Err(Error::value("a step loop is already running")
                 .hint("a run counts its steps in one loop at a time: use a plain `for i in 0..n` inside it"));
         }
         self.number.set(self.number() + 1);
@@ -322,7 +322,7 @@ mod tests {
     fn one_loop_at_a_time() {
         let steps = first_of(2);
         for phase in ["in", "before", "refreshing", "paused"] {
-            assert_eq!(steps.enter(1).expect_err(phase).what, "a step loop is under way already");
+            assert_eq!(steps.enter(1).expect_err(phase).what, "a step loop is already running");
             match phase {
                 "in" => drop(steps.arrive(false)),
                 "before" => drop(steps.look()),

@@ -14,21 +14,21 @@ use std::process::ExitCode;
 
 /// Options of `rhopo bench`.
 ///
-/// The floor of a phase is the shortest time that the machine allows: for each pass the longer of its multiply-adds at
-/// their peak and its bytes at the pace of memory. Beside it stand the share of that which was reached, and which of the
-/// two counts most. Tokens per second are those of answers. docs/performance.md explains it further.
+/// For each phase, the floor is the shortest time that this machine allows: the longer of its multiply-adds at peak rate
+/// and its bytes at the rate of memory. The percentage is the share of that limit which was reached, and the last word
+/// says which of the two matters most. Tokens per second count the tokens of answers. docs/performance.md explains more.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BenchArgs {
-    /// A shape of work
+    /// Workload to time
     #[arg(default_value = "uniform", value_parser = shapes())]
     pub shape: String,
-    /// Steps timed, after two that are not
+    /// Number of steps to time, after two to warm up
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..))]
     pub steps: u16,
-    /// Threads to compute with [default: one per core]
+    /// Number of threads [default: one per core]
     #[arg(long, value_parser = thread_count)]
     pub threads: Option<u16>,
-    /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
+    /// Device for the model: auto (a GPU if there is one), cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
 }
@@ -55,7 +55,7 @@ fn measure(args: &BenchArgs) -> Result<()> {
     let before = place.is_host().then(Machine::measure);
     out::line(&match &before {
         Some(machine) => limits(machine),
-        None => "limits     those of a GPU are measured by `rhopo gpu check ceilings`".to_string(),
+        None => "limits     for those of a GPU, see `rhopo gpu check ceilings`".to_string(),
     });
     let mut bench = Bench::new(*shape, &place, engine::local(Settings::at(&place)))?;
     for _ in 0..2 {
@@ -68,13 +68,13 @@ fn measure(args: &BenchArgs) -> Result<()> {
         if !before.is_close_to(&after) {
             out::line(&limits(&best));
             out::line(
-                "           the higher of two measurements that differ: another program was busy, and shares are low",
+                "           the higher of two measurements that differ: another program is running, so shares are too low",
             );
         }
         best
     });
     let tokens = median(timings.iter().map(|t| t.tokens as f64));
-    out::line(&format!("tokens     {tokens:>8} of answers in a step"));
+    out::line(&format!("tokens     {tokens:>8} of answers in each step"));
     let part = |name: &str, of: fn(&Timing) -> Phase| {
         let phases: Vec<(Phase, usize)> = timings.iter().map(|t| (of(t), t.tokens)).collect();
         out::line(&line(name, &phases, machine.as_ref()));

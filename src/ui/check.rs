@@ -6,6 +6,7 @@ use crate::script::builder::HostBuilder;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Loader;
 use crate::script::tools::check::{self, Finding};
+use crate::ui::completions;
 use crate::ui::limits::own_folder;
 use crate::ui::out;
 use crate::ui::terminal::report;
@@ -18,10 +19,10 @@ use std::rc::Rc;
 /// Options of `rhopo check`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
-    /// Files, scripts of ./scripts, or ones that rhopo brings along
-    #[arg(value_name = "NAME|FILE", required = true)]
+    /// Scripts to check: files, ones in ./scripts, or built-in ones
+    #[arg(value_name = "NAME|FILE", required = true, add = completions::scripts())]
     pub scripts: Vec<String>,
-    /// One JSON object a line for each finding: file, line, column, message, hint
+    /// Print each finding as a line of JSON: file, line, column, message, hint
     #[arg(long)]
     pub json: bool,
 }

@@ -1,79 +1,101 @@
 //! The command line: what can be asked for, and exit codes (0 well, 1 an error, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM).
+//! Owns neither the examples in its help (`examples.rs`) nor what a shell completes (`completions.rs`).
 
 use crate::script::lang::loader::Loader;
 use crate::tensor::simd;
 use crate::ui::bench::{self, BenchArgs};
 use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
+use crate::ui::completions::{self, CompletionsArgs};
 use crate::ui::doc::{self, DocArgs};
+use crate::ui::fold::fold;
 use crate::ui::gpu::{self, GpuCommand};
+use crate::ui::man::{self, ManArgs};
 use crate::ui::new::{self, NewArgs};
 use crate::ui::repl::{self, ReplArgs};
 use crate::ui::replay::{self, ReplayArgs};
 use crate::ui::resume;
 use crate::ui::run::{self, RunArgs};
-use crate::ui::terminal::report;
+use crate::ui::terminal::{colours, report};
 use crate::ui::test::{self, TestArgs};
-use crate::ui::{inspect, list};
-use clap::{Parser, Subcommand};
+use crate::ui::{examples, inspect, list, out};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Columns of help and of errors in the command line.
+const WIDTH: usize = 80;
+
 /// A runtime for research on policy-optimisation objectives for language models, scripted in Rhai.
 #[derive(Debug, Parser)]
-#[command(name = "rhopo", version, about, after_help = ENVIRONMENT)]
+#[command(name = "rhopo", version, about, after_help = ENVIRONMENT, max_term_width = WIDTH)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
 const ENVIRONMENT: &str = "Environment:
-  RHOPO_SIMD=portable|avx2|avx512  narrower vectors than this processor's widest: the same bits, later;
-                                   portable is for tests, it multiplies and adds in software
-  RHOPO_HISTORY=FILE               what was typed at prompts
-  RHOPO_CUDA=FOLDER[:FOLDER]       where NVIDIA's libraries are (see `rhopo gpu info --help`)";
+  RHOPO_HISTORY=FILE    Where the prompt keeps its history
+  RHOPO_CUDA=DIR[:DIR]  Where NVIDIA's libraries are (rhopo help gpu info)
+  RHOPO_SIMD=portable|avx2|avx512
+                        Use narrower vectors: the same results, later";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a script, by name or file
+    /// Run a script, by name or path
     Run(RunArgs),
-    /// Compute steps of a run again, from a checkpoint, and say whether every number is the same
+    /// Recompute steps of a run and check that every number matches
     Replay(ReplayArgs),
-    /// Try things out at a prompt
+    /// Start an interactive prompt
     Repl(ReplArgs),
-    /// List the scripts, tasks and models there are
+    /// List the available scripts, tasks and models
     List,
-    /// Begin a script of your own from another
+    /// Create a script of your own from an existing one, or a task
     New(NewArgs),
-    /// Say what is wrong with scripts, without training
+    /// Check scripts for mistakes without training
     Check(CheckArgs),
-    /// Compare objectives on one frozen batch: values, gradients, and how these lie to each other
+    /// Compare objectives on one frozen batch: values and gradients
     Compare(CompareArgs),
-    /// Run the test functions of Rhai files
+    /// Run the test functions in Rhai files
     Test(TestArgs),
-    /// Show what scripts can call: a list, or one function with its example
+    /// Show what scripts can call: a list, or the page of one function
     Doc(DocArgs),
-    /// Write Rhai definition files, from which editors complete
+    /// Write Rhai definition files for completion in editors
     Definitions {
-        #[arg(value_name = "DIR")]
+        /// Folder to write them into
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
         folder: PathBuf,
     },
-    /// Show what a model is, holds and needs
+    /// Show what a model consists of and how much memory it needs
     Inspect {
-        /// A folder, a GGUF file, a built-in model, or a model on the hub: owner/name
-        #[arg(value_name = "DIR|FILE|NAME|ID")]
+        /// A folder, a GGUF file, a built-in model, or a model on the hub (owner/name)
+        #[arg(value_name = "DIR|FILE|NAME|ID", add = completions::models())]
         model: String,
     },
-    /// Measure sampling, log-probs and update on a random model
+    /// Time sampling, log-probs and updates of a random model
     Bench(BenchArgs),
-    /// Show what there is for models on a GPU, and compile kernels ahead
+    /// Show, check and time GPUs, and compile kernels ahead of time
     #[command(subcommand)]
     Gpu(GpuCommand),
+    /// Print a script that sets up command-line completion in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands
+    Man(ManArgs),
+}
+
+/// The declaration that parsing, help, completion and the manual are made of.
+pub(super) fn command() -> clap::Command {
+    examples::added(Cli::command())
 }
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    completions::answer(command);
+    let cli = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let command = match cli {
+        Ok(cli) => cli.command,
+        Err(e) => return answer(&e),
+    };
     if let Err(e) = simd::chosen() {
         report(&e.into(), &Loader::default());
         return ExitCode::FAILURE;
@@ -93,12 +115,38 @@ pub fn main() -> ExitCode {
         Command::Inspect { model } => inspect::inspect(&model),
         Command::Bench(args) => bench::bench(&args),
         Command::Gpu(command) => gpu::gpu(&command),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args, self::command()),
     }
+}
+
+/// Prints help, or what is wrong with the command line; clap folds the one and not the other.
+fn answer(e: &clap::Error) -> ExitCode {
+    let colours = if e.use_stderr() { colours(&std::io::stderr()) } else { colours(&std::io::stdout()) };
+    let text = e.render();
+    let text = if colours { text.ansi().to_string() } else { text.to_string() };
+    if e.use_stderr() {
+        out::note(&fold(text.trim_end(), WIDTH));
+    } else {
+        // Nobody reads any further: there is nothing left to do.
+        out::line(text.trim_end());
+    }
+    ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(u8::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::fold::columns;
+
+    fn all(command: &clap::Command) -> Vec<clap::Command> {
+        let inner = command.get_subcommands().filter(|inner| inner.get_name() != "help").flat_map(all);
+        std::iter::once(command.clone()).chain(inner).collect()
+    }
+
+    fn wide(text: &str) -> Vec<&str> {
+        text.lines().filter(|line| columns(line) > WIDTH).collect()
+    }
 
     #[test]
     fn several_assignments_may_follow_one_set() {
@@ -109,5 +157,42 @@ mod tests {
         let set: Vec<_> = args.set.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(set, ["group=16", "lr=2e-5", "beta=0"]);
         assert_eq!((args.script.as_deref(), args.seed), (Some("grpo"), Some(3)));
+    }
+
+    #[test]
+    fn help_fits_eighty_columns_and_ends_with_examples() {
+        let mut whole = command();
+        whole.build();
+        for mut command in all(&whole) {
+            for help in [command.render_help(), command.render_long_help()].map(|help| help.to_string()) {
+                assert_eq!(wide(&help), [""; 0], "{}", command.get_name());
+                let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(below.starts_with(examples::HEADING) && help.contains(&below), "folded: {help}");
+                // A sentence, as other programs have it: no full stop behind one line, none in lower case.
+                let about = help.lines().next().unwrap_or_default();
+                assert!(about.starts_with(char::is_uppercase), "{about}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_in_the_command_line_fit_eighty_columns() {
+        let wrong: [&[&str]; 9] = [
+            &["rnu"],
+            &["run"],
+            &["run", "grpo", "--set", "lr"],
+            &["run", "grpo", "--threads", "none"],
+            &["run", "grpo", "--max-memory", "much"],
+            &["run", "grpo", "--allow-exec", "grader"],
+            &["run", "grpo", "--checkpoint", "sometimes"],
+            &["bench", "raged"],
+            &["run", "--resume", "runs/first", "grpo"],
+        ];
+        for args in wrong {
+            let e = command().try_get_matches_from([&["rhopo"], args].concat()).expect_err("wrong");
+            let text = fold(&e.render().to_string(), WIDTH);
+            assert_eq!(wide(&text), [""; 0]);
+            assert!(text.contains("error: "), "{text}");
+        }
     }
 }

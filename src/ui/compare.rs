@@ -7,6 +7,7 @@ use crate::script::builder::HostBuilder;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Loader;
 use crate::script::tools::compare::{self, Objectives};
+use crate::ui::completions;
 use crate::ui::limits::{own_folder, rhai_file};
 use crate::ui::out;
 use crate::ui::progress::Progress;
@@ -24,28 +25,30 @@ const STALE: u32 = 4;
 /// Options of `rhopo compare`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CompareArgs {
-    /// Files, scripts of ./scripts, or ones that rhopo brings along
-    #[arg(value_name = "NAME|FILE", required = true)]
+    /// Objectives to compare: files, scripts in ./scripts, or built-in ones
+    #[arg(value_name = "NAME|FILE", required = true, add = completions::scripts())]
     pub scripts: Vec<String>,
-    /// Hyper-parameters to change, in every script that has them
+    /// Hyper-parameters to set, in every script that has them
     #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
     pub set: Vec<(String, String)>,
-    /// Whose prompts and reward the sampled pairs have: a shipped task, or a Rhai file
-    #[arg(long, value_name = "NAME|FILE", default_value = "arithmetic", conflicts_with = "batch")]
+    /// Task that gives prompts and rewards: a built-in one or a Rhai file
+    #[arg(long, value_name = "NAME|FILE", default_value = "arithmetic", conflicts_with = "batch",
+        add = completions::tasks())]
     pub task: String,
-    /// The batch, as b.save writes it [default: pairs sampled from the model]
+    /// Batch to compare on, as b.save writes it [default: pairs sampled from the model]
     #[arg(long, value_name = "FILE")]
     pub batch: Option<PathBuf>,
-    /// Optimizer steps that the policy goes on from the one that sampled, so that its ratios are not 1; 0 is on-policy
-    /// [default: 4, with --batch 0]
+    /// Optimizer steps between the policy that sampled and the one compared, so that ratios differ from 1; 0 is on-policy
+    /// [default: 4, or 0 with --batch]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub stale: Option<u32>,
-    /// Whose gradients are compared: a folder, a built-in model, or a model on the hub
-    #[arg(long, default_value = "tiny")]
+    /// Model to differentiate: a folder, a built-in model, or a model on the hub
+    #[arg(long, default_value = "tiny", add = completions::models())]
     pub model: String,
-    /// The picture: numbers and cosines, and every cell's gradient
+    /// Picture to write: numbers, cosines and the gradient of every token
     #[arg(long, value_name = "FILE", default_value = "compare.svg")]
     pub svg: PathBuf,
+    /// Seed of all random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }

@@ -9,20 +9,20 @@ use crate::script::lang::reference;
 use crate::script::tools::definitions;
 use crate::script::tools::pages;
 use crate::ui::list::section;
-use crate::ui::out;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
+use crate::ui::{completions, out};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Options of `rhopo doc`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DocArgs {
-    /// A function or a module: logprob, kl::k3, schedule::linear, std/gro; or `metrics`, the names of what runs log
-    #[arg(value_name = "NAME")]
+    /// Function or module to show, such as logprob, kl::k3 or std/gro; or `metrics`, the names that runs log
+    #[arg(value_name = "NAME", add = completions::functions())]
     pub name: Option<String>,
-    /// Write all pages into a folder
-    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    /// Write all pages into this folder
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with = "name")]
     pub write: Option<PathBuf>,
 }
 

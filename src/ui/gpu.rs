@@ -18,21 +18,22 @@ use std::process::ExitCode;
 pub enum GpuCommand {
     /// Show NVIDIA's libraries, the GPUs and the cache of compiled kernels
     ///
-    /// The libraries are opened when they are first needed: libcuda comes with NVIDIA's driver, libnvrtc and libcublasLt
-    /// with a CUDA toolkit or with Python packages (`pip install nvidia-cuda-nvrtc nvidia-cublas`). They are looked for
-    /// in the folders of RHOPO_CUDA (separated by colons; folders lib, lib64 and nvidia/*/lib in them count as well),
-    /// where the system's loader looks, in CUDA_HOME, CUDA_PATH and /usr/local/cuda, and among the packages of the
-    /// active Python.
+    /// The libraries are opened when they are first needed. libcuda comes with NVIDIA's driver; libnvrtc and libcublasLt
+    /// come with a CUDA toolkit or as Python packages (pip install nvidia-cuda-nvrtc nvidia-cublas). They are looked up
+    /// in the folders of RHOPO_CUDA (separated by colons; lib, lib64 and nvidia/*/lib below them are searched too), on
+    /// the system's library path, in CUDA_HOME, CUDA_PATH and /usr/local/cuda, and among the packages of the active
+    /// Python.
     Info,
-    /// Compile all kernels ahead, on any machine that has NVRTC
+    /// Compile all kernels ahead of time, on any machine that has NVRTC
     Build(BuildArgs),
-    /// Hold a device to what is taken for granted of it
+    /// Check that a device computes what rhopo relies on
     Check(check::CheckArgs),
-    /// Time a training step of a model of real size, with random weights
+    /// Time a training step of a full-size model with random weights
     Bench(bench::BenchArgs),
-    /// Show what the parts of tests/device/run have left in a folder
+    /// Summarise the results of tests/device/run
     Table {
-        #[arg(value_name = "DIR")]
+        /// Folder that holds them
+        #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
         folder: PathBuf,
     },
 }
@@ -40,11 +41,11 @@ pub enum GpuCommand {
 /// Options of `rhopo gpu build`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BuildArgs {
-    /// Architecture to compile for, as sm_90a; may be given more than once
+    /// Architecture to compile for, such as sm_90a; may be repeated
     #[arg(long, value_name = "ARCH", required = true)]
     pub arch: Vec<String>,
-    /// Folder for what comes out [default: the user's cache]
-    #[arg(long, value_name = "DIR")]
+    /// Folder for the compiled kernels [default: the user's cache]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub out: Option<PathBuf>,
 }
 

@@ -190,7 +190,7 @@ fn stated(json: &Map<String, Value>) -> Facts {
         ("layers", &["num_hidden_layers", "n_layer", "num_layers"]),
         ("width", &["hidden_size", "n_embd", "d_model"]),
         ("heads", &["num_attention_heads", "n_head", "num_heads"]),
-        ("heads for keys and values", &["num_key_value_heads"]),
+        ("key and value heads", &["num_key_value_heads"]),
         ("MLP", &["intermediate_size", "n_inner"]),
         ("vocabulary", &["vocab_size"]),
         ("context", &["max_position_embeddings", "n_positions"]),
@@ -285,12 +285,12 @@ fn memory(config: &Config, gpu: Option<DType>) -> Table {
     };
     let rows = [
         row("weights", |m| m.weights),
-        row("their packed copies", |m| m.packed),
+        row("packed copies of them", |m| m.packed),
         row("gradients", |m| m.gradients),
         row("AdamW's moments", |m| m.moments),
         row("cache of 1000 tokens", |m| 1000 * m.cache_per_token),
         row("activations of 1000 tokens", |m| 1000 * m.activations_per_token),
-        row("logits under way", |m| m.logits),
+        row("logits in flight", |m| m.logits),
     ];
     let title = match gpu {
         None => "memory (computed in f32)".into(),

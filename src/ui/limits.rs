@@ -17,20 +17,20 @@ use std::time::Duration;
 /// With what scripts run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct EngineArgs {
-    /// Threads to compute with [default: one per core]
+    /// Number of threads [default: one per core]
     #[arg(long, value_parser = thread_count)]
     pub threads: Option<u16>,
-    /// Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N
+    /// Device for models: auto (a GPU if there is one), cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// The type that a GPU computes in: bf16 or f32; a CPU computes in f32 [default: bf16 on a GPU]
+    /// Number format on a GPU, bf16 or f32; a CPU always uses f32 [default: bf16]
     #[arg(long)]
     pub dtype: Option<String>,
-    /// Tokens that a model reads at a time while training; fewer take less memory [default: 4096, on a GPU 16384]
+    /// Tokens in a micro-batch while training; fewer take less memory [default: 4096, or 16384 on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub token_budget: Option<u32>,
-    /// A folder whose modules go before the built-in std/…
-    #[arg(long, value_name = "DIR")]
+    /// Folder of modules that replace built-in ones of std/ with the same name
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub stdlib: Option<PathBuf>,
 }
 
@@ -45,7 +45,7 @@ impl EngineArgs {
         }
         let place = device::parse(&self.device)?;
         if let ("auto", Some(gpu)) = (self.device.as_str(), place.gpu()) {
-            out::note(&format!("on {place}, {} (--device cpu for the CPU)", gpu.facts().name));
+            out::note(&format!("using {place}, {} (--device cpu uses the CPU)", gpu.facts().name));
         }
         let mut settings = Settings::at(&place);
         if let Some(tokens) = self.token_budget {
@@ -61,22 +61,23 @@ impl EngineArgs {
 /// Where scripts end.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LimitArgs {
-    /// A file or folder that the script may read, beside the current folder, its own and the run's
+    /// Let the script read this file or folder too, not only the current folder, its own and the run's
     #[arg(long, value_name = "PATH")]
     pub allow: Vec<PathBuf>,
-    /// A program that may give rewards, as `--set reward=exec:NAME`: CMD is split as a shell would, but no shell runs it
+    /// Let the script use a program for its rewards, as --set reward=exec:NAME; CMD is split into words as in a shell, but
+    /// no shell runs it
     #[arg(long, value_name = "NAME=CMD", value_parser = program)]
     pub allow_exec: Vec<AllowedProgram>,
-    /// Seconds that such a program may take for one answer
+    /// Seconds that such a program may take for each answer
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub exec_seconds: u32,
-    /// Operations after which the script ends with an error [default: no limit]
+    /// Stop the script with an error after this many operations [default: no limit]
     #[arg(long, value_name = "N")]
     pub max_ops: Option<u64>,
-    /// Seconds after which the script ends with an error [default: no limit]
+    /// Stop the script with an error after this many seconds [default: no limit]
     #[arg(long, value_name = "S")]
     pub max_seconds: Option<u64>,
-    /// Memory that it may hold, in GiB [default: what the machine has]
+    /// Most memory that the script may hold, in GiB [default: what the machine has]
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     pub max_memory: Option<u64>,
 }
@@ -138,7 +139,7 @@ pub(super) fn thread_count(text: &str) -> std::result::Result<u16, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let most = PER_CORE * cores;
     let count = text.parse::<u16>().ok().filter(|count| (1..=most).contains(&usize::from(*count)));
-    count.ok_or_else(|| format!("expected 1 to {most}, {PER_CORE} for each of the cores here ({cores})"))
+    count.ok_or_else(|| format!("expected 1 to {most}, at most {PER_CORE} for each of this machine's {cores} cores"))
 }
 
 /// Sets the size of the pool that all computing shares.
@@ -173,9 +174,9 @@ pub fn own_folder(script: &str) -> Option<PathBuf> {
 }
 
 fn gibibytes(text: &str) -> std::result::Result<u64, String> {
-    let gib: f64 = text.parse().map_err(|_| format!("`{text}` is no number of GiB"))?;
+    let gib: f64 = text.parse().map_err(|_| format!("expected a number of GiB, such as 4 or 0.5, found `{text}`"))?;
     if !(0.1..1e6).contains(&gib) {
-        return Err("expected at least 0.1".to_string());
+        return Err("expected at least 0.1 GiB".to_string());
     }
     Ok((gib * (1_u64 << 30) as f64) as u64)
 }

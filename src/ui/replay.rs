@@ -21,14 +21,14 @@ const METRICS: &str = "metrics.jsonl";
 /// Options of `rhopo replay`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReplayArgs {
-    /// The folder of a run
-    #[arg(value_name = "DIR")]
+    /// Folder of the run
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub run: PathBuf,
-    /// Begin at the newest checkpoint after at most so many steps; 0 begins with the first step [default: the newest that
-    /// has steps after it]
+    /// Start from the latest checkpoint at or before this step, or from the beginning with 0 [default: the latest
+    /// checkpoint that has steps after it]
     #[arg(long, value_name = "STEP")]
     pub from: Option<u64>,
-    /// Steps to compute [default: all there are]
+    /// Number of steps to recompute [default: all that follow]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
 }
@@ -51,13 +51,13 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
     let most = args.from.unwrap_or_else(|| last.saturating_sub(1));
     let from = if most == 0 { None } else { store::newest(&args.run, Some(most), out::note)? };
     if from.is_none() && most > 0 {
-        out::note(&format!("no checkpoint after at most {most} steps: from the first step on"));
+        out::note(&format!("there is no checkpoint at or before step {most}: starting from the first step"));
     }
     let begun = from.as_ref().map_or(0, |stored| stored.state.step);
     let until = args.steps.map_or(last, |n| begun + n).min(last);
     if until <= begun {
-        return Err(Error::value(format!("there is no step after step {begun} in {}", args.run.display()))
-            .hint("--from takes an earlier one; 0 begins with the first step"));
+        return Err(Error::value(format!("the run in {} has no step after step {begun}", args.run.display()))
+            .hint("choose an earlier one with --from; 0 starts from the beginning"));
     }
     let copy = files::temporary_folder()?;
     if let Some(stored) = &from {
@@ -92,7 +92,7 @@ fn compare(written: &[Map<String, Value>], again: &[Map<String, Value>], steps: 
                 None if step(then) == steps.1 && !whole => {}
                 found => {
                     let found = found.map_or("missing".to_string(), Value::to_string);
-                    out::line(&format!("step {}: {name} was {value}, and is {found}", step(then)));
+                    out::line(&format!("step {}: {name} was {value}, now it is {found}", step(then)));
                     return 1;
                 }
             }
@@ -100,15 +100,15 @@ fn compare(written: &[Map<String, Value>], again: &[Map<String, Value>], steps: 
     }
     if written.len() != again.len() {
         out::line(&format!(
-            "{} lines were written for steps {} to {}, and are {}",
-            written.len(),
+            "steps {} to {} had {} lines of metrics, now they have {}",
             steps.0,
             steps.1,
+            written.len(),
             again.len()
         ));
         return 1;
     }
-    out::line(&format!("steps {} to {}: all {numbers} numbers are the same", steps.0, steps.1));
+    out::line(&format!("steps {} to {}: all {numbers} numbers match", steps.0, steps.1));
     0
 }
 

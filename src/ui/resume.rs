@@ -39,7 +39,7 @@ pub fn resume(folder: PathBuf) -> ExitCode {
 fn read(folder: &Path) -> Result<Option<Prepared>> {
     let mut config = config(folder)?;
     if let Some(Status { status: Ending::Finished, step }) = Status::read(folder)? {
-        out::note(&format!("the run in {} has ended after step {step}: nothing is left to do", folder.display()));
+        out::note(&format!("the run in {} ended after step {step}: there is nothing left to do", folder.display()));
         return Ok(None);
     }
     let (began, more) = (recorded(&config, folder)?, without_resume(words()));
@@ -49,7 +49,10 @@ fn read(folder: &Path) -> Result<Option<Prepared>> {
     let from = store::newest(folder, None, out::note)?;
     let step = from.as_ref().map_or(0, |stored| stored.state.step);
     if from.is_none() {
-        out::note(&format!("the run in {} has no whole checkpoint: it begins again", folder.display()));
+        out::note(&format!(
+            "the run in {} has no complete checkpoint: starting again from the beginning",
+            folder.display()
+        ));
     }
     if !more.is_empty() {
         config["command"] = json!(all);
@@ -72,7 +75,7 @@ fn read(folder: &Path) -> Result<Option<Prepared>> {
 pub(super) fn config(folder: &Path) -> Result<Value> {
     let path = folder.join(CONFIG);
     if !files::is_file(&path) {
-        return Err(Error::file(format!("there is no run in {}: no {CONFIG}", folder.display()))
+        return Err(Error::file(format!("there is no run in {}: {CONFIG} is missing", folder.display()))
             .hint("give the folder of a run, as in --resume runs/grpo-20260731-142530"));
     }
     let read = serde_json::from_str(&files::text(&path)?);
@@ -85,8 +88,8 @@ pub(super) fn config(folder: &Path) -> Result<Value> {
 /// A run that has recorded none.
 pub(super) fn recorded(config: &Value, folder: &Path) -> Result<Vec<String>> {
     serde_json::from_value(config["command"].clone()).map_err(|_| {
-        Error::file(format!("the run in {} has not recorded how it was begun", folder.display()))
-            .hint("only what `rhopo run` has begun can be continued")
+        Error::file(format!("the run in {} has no record of its command line", folder.display()))
+            .hint("only runs that `rhopo run` started can be continued")
     })
 }
 
@@ -98,7 +101,7 @@ pub(super) fn parse(words: &[String]) -> Result<RunArgs> {
     let command = RunArgs::augment_args(clap::Command::default().name("rhopo run")).args_override_self(true);
     let words = std::iter::once("rhopo run").chain(words.iter().map(String::as_str));
     let read = command.try_get_matches_from(words).and_then(|matches| RunArgs::from_arg_matches(&matches));
-    read.map_err(|e| Error::value(format!("the options do not fit those that the run began with: {e}")))
+    read.map_err(|e| Error::value(format!("these options do not go with those that the run was started with: {e}")))
 }
 
 /// Options alone, with a script's name before them, so that they can be read.

@@ -10,6 +10,7 @@ use crate::script::host::Host;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::{Loader, Source};
 use crate::script::tools::repl_host::ReplHost;
+use crate::ui::completions;
 use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::out;
 use crate::ui::progress::Progress;
@@ -17,6 +18,7 @@ use crate::ui::repl::line_helper::Place;
 use crate::ui::repl::terminal::Terminal;
 use crate::ui::terminal::{asks, report};
 use crate::ui::thread::on_engine_thread;
+use clap::ValueHint;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,23 +31,24 @@ use std::sync::atomic::Ordering;
 /// Options of `rhopo run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// A file, a script of ./scripts, or one that rhopo brings along
-    #[arg(value_name = "NAME|FILE", required_unless_present = "resume")]
+    /// Script to run: a file, one in ./scripts, or a built-in one (see `rhopo list`)
+    #[arg(value_name = "NAME|FILE", required_unless_present = "resume", add = completions::scripts())]
     pub script: Option<String>,
-    /// Hyper-parameters to change, one or more
+    /// Hyper-parameters to set, one or more
     #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
     pub set: Vec<(String, String)>,
-    /// Seed of all random numbers [default: the script's, else 0]
+    /// Seed of all random numbers [default: the script's own, or 0]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Folder of the run [default: runs/NAME-TIME]
-    #[arg(long, value_name = "DIR")]
+    /// Folder for the run's files [default: runs/NAME-TIME]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
-    /// Go on with the run in this folder, from its newest checkpoint; other options go before those it began with
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["script", "out", "seed"])]
+    /// Continue the run in this folder from its latest checkpoint; other options given here override those that it was
+    /// started with
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["script", "out", "seed"])]
     pub resume: Option<PathBuf>,
-    /// How often the run is stored, so that it can be resumed: every 50 steps, every 10m, or off [default: 10m, once a run
-    /// has lasted ten minutes]
+    /// How often to write a checkpoint that --resume can continue from: 50 (steps), 30s, 10m, 2h, or off [default: 10m,
+    /// once the run has lasted that long]
     #[arg(long, value_name = "STEPS|TIME|off")]
     pub checkpoint: Option<Schedule>,
     /// Rows to keep in samples.jsonl: those that run.show shows, all that it is given, or none [default: shown]
@@ -53,13 +56,13 @@ pub struct RunArgs {
     pub samples: Option<Kept>,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Follow the file: edited functions and hyper-parameters take effect at the next step
+    /// Reload the script when its file changes: edited functions and hyper-parameters take effect at the next step
     #[arg(long, conflicts_with = "interactive")]
     pub watch: bool,
-    /// Stop before every step and give a prompt with the loop's variables
+    /// Pause before every step, at a prompt with the loop's variables
     #[arg(long)]
     pub pause: bool,
-    /// Give a prompt when the script has ended, with its variables
+    /// Open a prompt with the script's variables when it has ended
     #[arg(short, long)]
     pub interactive: bool,
     #[command(flatten)]
@@ -103,7 +106,7 @@ impl Resumed {
         let label = now.as_ref().map_or_else(|| name.to_string(), |source| source.label.clone());
         let text = self.kept.get(&label).unwrap_or(&self.text).clone();
         if now.is_some_and(|now| now.text != text) {
-            out::note(&format!("{label} has changed since: the run goes on with its own text"));
+            out::note(&format!("{label} has changed since then: the run continues with its own copy"));
         }
         loader.as_of_then(self.kept.clone());
         loader.keep(label, text)
@@ -218,10 +221,10 @@ fn stay(host: Host, args: &RunArgs, terminal: &Terminal) -> Result<(), Diagnosti
 fn tell(press: Press, bar: &ProgressBar, interrupt: &Interrupt) {
     match press {
         Press::AfterStep => {
-            let pause = if asks() { ", p pauses after the step instead" } else { "" };
-            bar.suspend(|| out::note(&format!("ending after this step; Ctrl-C again stops at once{pause}")));
+            let pause = if asks() { ", p to pause after the step" } else { "" };
+            bar.suspend(|| out::note(&format!("ending after this step; press Ctrl-C again to stop at once{pause}")));
         }
-        Press::AtOnce => bar.suspend(|| out::note("stopping; Ctrl-C again leaves without saving")),
+        Press::AtOnce => bar.suspend(|| out::note("stopping; press Ctrl-C again to quit without saving")),
         Press::Leave => std::process::exit(interrupt.exit_code().into()),
     }
 }
@@ -229,7 +232,7 @@ fn tell(press: Press, bar: &ProgressBar, interrupt: &Interrupt) {
 pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_string(), value.to_string())),
-        _ => Err("expected NAME=VALUE; the script's name goes before --set".to_string()),
+        _ => Err("expected NAME=VALUE; put the script's name before --set".to_string()),
     }
 }
 

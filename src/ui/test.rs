@@ -20,14 +20,14 @@ use std::time::Instant;
 /// Options of `rhopo test`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TestArgs {
-    /// Files, folders that hold some, or scripts known by name
+    /// Files, folders to search for them, or names of scripts
     #[arg(value_name = "PATH|NAME", default_value = ".")]
     pub paths: Vec<PathBuf>,
-    /// Only tests whose name holds this
+    /// Run only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// A folder whose modules go before the built-in std/…
-    #[arg(long, value_name = "DIR")]
+    /// Folder of modules that replace built-in ones of std/ with the same name
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub stdlib: Option<PathBuf>,
 }
 
@@ -74,7 +74,7 @@ impl Runner {
             let tests: Vec<String> = match found.and_then(|source| testing::tests(&self.host(), &source)) {
                 Ok(tests) => tests.into_iter().filter(wanted).collect(),
                 Err(e) => {
-                    out::line(&format!("{label}\n  FAIL  it has tests, and none can be run"));
+                    out::line(&format!("{label}\n  FAIL  its tests cannot be run"));
                     failed.push(format!("  {label}"));
                     report(&e, &self.loader);
                     continue;
@@ -96,9 +96,9 @@ impl Runner {
             }
         }
         if passed + failed.len() == 0 {
-            let e = Error::value("there is no test here");
+            let e = Error::value("no tests found");
             return Err(e
-                .hint("a test is a function without arguments whose name begins with test_, in a .rhai file")
+                .hint("a test is a function without arguments in a .rhai file, and its name starts with test_")
                 .into());
         }
         if !failed.is_empty() {

@@ -97,7 +97,7 @@ fn what_would_come_to_nothing_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("alone.rhai"), "let cfg = args(#{ n: 1 }); let run = open_run(cfg);").expect("written");
     for (script, set, expected) in [
-        ("grpo", "keep=true", "nothing is evaluated while the run goes"),
+        ("grpo", "keep=true", "nothing is evaluated during the run"),
         ("grpo", "eval_every=0", "expected 1 or more"),
         ("grpo", "eval_every=soon", "expected a whole number"),
         ("alone.rhai", "eval_every=2", "this script has no task"),

@@ -217,10 +217,10 @@ fn a_signal_stores_the_run_and_it_goes_on() {
     child.wait().expect("ended");
     assert!(!out.join("status.json").exists());
     let told = text(&ran(bench.resume("ended", &[])));
-    assert!(told.contains("going on after step"), "{told}");
+    assert!(told.contains("continuing after step"), "{told}");
     bench.assert_same("whole", "ended");
     let told = text(&ran(bench.resume("ended", &[])));
-    assert!(told.contains("has ended after step 40: nothing is left to do"), "{told}");
+    assert!(told.contains("ended after step 40: there is nothing left to do"), "{told}");
     bench.assert_same("whole", "ended");
 }
 
@@ -241,13 +241,18 @@ fn a_damaged_checkpoint_is_passed_over() {
         }
         fs::write(&newest, bytes).expect("damaged");
         let told = text(&ran(bench.resume(name, &[])));
-        assert!(told.contains("000004 is not whole and passed over") && told.contains("after step 2"), "{told}");
+        assert!(
+            told.contains("skipping the incomplete checkpoint")
+                && told.contains("000004")
+                && told.contains("after step 2"),
+            "{told}"
+        );
         let log = fs::read_to_string(out.join("log.txt")).expect("a log");
         for step in 1..=6 {
             let told = log.lines().filter(|line| line.starts_with(&format!("step {step}/6")));
             assert_eq!(told.count(), 1, "{log}");
         }
-        assert!(log.contains("going on after step 2"), "{log}");
+        assert!(log.contains("continuing after step 2"), "{log}");
         bench.assert_same("whole", name);
     }
 }
@@ -373,7 +378,11 @@ fn a_prologue_that_came_out_differently_is_refused() {
     fs::write(bench.path("rows.jsonl"), rows(11)).expect("written");
     let output = bench.resume("run", &[]).output().expect("started");
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).contains("came out differently") && text(&output).contains("11 rows"), "{}", text(&output));
+    assert!(
+        text(&output).contains("gave a different result") && text(&output).contains("11 rows"),
+        "{}",
+        text(&output)
+    );
     assert_eq!(lines(&bench.path("run")), before, "nothing is lost");
 }
 
@@ -385,7 +394,7 @@ fn a_run_without_a_checkpoint_begins_again() {
     ran(bench.begin("grpo", &sets, "run", "off"));
     fs::remove_file(bench.path("run/status.json")).expect("as if it had been killed");
     let told = text(&ran(bench.resume("run", &[])));
-    assert!(told.contains("has no whole checkpoint: it begins again"), "{told}");
+    assert!(told.contains("has no complete checkpoint: starting again from the beginning"), "{told}");
     bench.assert_same("whole", "run");
 }
 
@@ -400,7 +409,7 @@ fn hyper_parameters_can_change_and_are_recorded() {
         serde_json::from_str(&fs::read_to_string(bench.path("run/config.json")).expect("there")).expect("JSON");
     assert_eq!(config["resumed"][0]["step"], 2);
     let output = bench.resume("run", &["--set", "nonsense=6"]).output().expect("started");
-    assert!(text(&output).contains("has ended"), "{}", text(&output));
+    assert!(text(&output).contains("there is nothing left to do"), "{}", text(&output));
 }
 
 #[test]
@@ -446,7 +455,7 @@ fn a_loop_in_a_function_goes_on_by_its_state() {
     ran(bench.begin("inside.rhai", &[], "again", "3"));
     fs::remove_file(bench.path("again/status.json")).expect("as if it had been killed");
     let told = text_of(&bench, "again");
-    assert!(told.contains("going on after step 6"), "{told}");
+    assert!(told.contains("continuing after step 6"), "{told}");
     bench.assert_same("whole", "again");
 }
 

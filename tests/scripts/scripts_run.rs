@@ -98,7 +98,7 @@ fn resume(dir: &Path) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
     let out = command.current_dir(dir).args(["run", "--resume", "out"]).output().expect("rhopo starts");
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.success() && said.contains("going on after step"), "{said}");
+    assert!(out.status.success() && said.contains("continuing after step"), "{said}");
     lines(dir)
 }
 

@@ -33,9 +33,11 @@ fn a_new_script_runs_under_its_own_name_and_is_not_overwritten() {
     well(dir.path(), &["check", "mine"]);
     fs::write(dir.path().join("mine.rhai"), "// edited").expect("written");
     let said = rhopo(dir.path(), &["new", "mine"]);
-    assert!(said.code == 1 && said.err.contains("mine.rhai exists already"), "{}", said.err);
+    assert!(said.code == 1 && said.err.contains("mine.rhai already exists"), "{}", said.err);
     assert_eq!(fs::read_to_string(dir.path().join("mine.rhai")).expect("there"), "// edited");
-    for (args, text) in [(["new", "../x"], "is no name for a script"), (["new", ""], "is no name for a script")] {
+    for (args, text) in
+        [(["new", "../x"], "is not a valid name for a script"), (["new", ""], "is not a valid name for a script")]
+    {
         let said = rhopo(dir.path(), &args);
         assert!(said.code == 1 && said.err.contains(text), "{}", said.err);
     }
@@ -73,7 +75,7 @@ fn test_says_which_hold_and_shows_why_others_do_not() {
     assert!(said.err.contains("expected an error, found 2"), "{}", said.err);
     well(dir.path(), &["test", "own.rhai", "--only", "good"]);
     let said = rhopo(dir.path(), &["test", "--only", "nothing"]);
-    assert!(said.code == 1 && said.err.contains("there is no test here"), "{}", said.err);
+    assert!(said.code == 1 && said.err.contains("no tests found"), "{}", said.err);
 }
 
 #[test]

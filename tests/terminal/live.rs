@@ -88,13 +88,13 @@ fn an_edited_clip_range_and_an_edited_loss_take_effect_at_the_next_step() {
     let seen = metric(dir, |line| line["clip"] == 0.125);
     let step = seen["step"].as_u64().expect("a step");
     assert!(step > before && step <= last_step(dir).max(before + 2), "{before} {seen}");
-    said(dir, "own.rhai was read again: clip 0.2 → 0.125");
+    said(dir, "reloaded own.rhai: clip 0.2 → 0.125");
     assert_eq!(fs::read_to_string(dir.join(format!("out/script-{step}.rhai"))).expect("kept"), edited);
 
     // An edit that does not compile, and one that changes the number of arguments: the old functions stay.
     let alive = last_step(dir);
     fs::write(dir.join("own.rhai"), edited.replace("seq_mean(cfg.beta", "seq_mean((cfg.beta")).expect("written");
-    said(dir, "own.rhai goes on as it was");
+    said(dir, "own.rhai keeps its previous version");
     fs::write(dir.join("own.rhai"), edited.replace("fn loss(logp, b, cfg)", "fn loss(logp, b)")).expect("written");
     said(dir, "`loss` took 3 arguments when the run began, and takes 2 now");
     metric(dir, |line| line["step"].as_u64() > Some(alive + 2));
@@ -102,7 +102,7 @@ fn an_edited_clip_range_and_an_edited_loss_take_effect_at_the_next_step() {
     // An edit that fails when it is called, and one of another type: the run goes on as well.
     fs::write(dir.join("own.rhai"), edited.replace("clip(ratio, 1", "clipp(ratio, 1")).expect("written");
     said(dir, "there is no function `clipp(");
-    said(dir, "own.rhai goes back to what it was");
+    said(dir, "own.rhai is back to its previous version");
     fs::write(dir.join("own.rhai"), edited.replace("clip: 0.125,", "clip: \"much\",")).expect("written");
     said(dir, "`clip` was the float 0.125 when it was read last");
     let alive = last_step(dir);
@@ -117,7 +117,7 @@ fn an_edited_clip_range_and_an_edited_loss_take_effect_at_the_next_step() {
     let step = seen["step"].as_u64().expect("a step");
     assert!(step > before && step <= last_step(dir).max(before + 2), "{before} {seen}");
     assert_eq!(seen["clip"], 0.125, "what was edited before stays");
-    said(dir, "was read again: `loss`");
+    said(dir, "reloaded own.rhai: `loss`");
 
     // The command line's overrides go before the file's, and what was made from a value does not change.
     fs::write(
@@ -147,7 +147,7 @@ fn modules_and_other_scripts_follow_as_well() {
     metric(dir, |line| line["own"] == 10.0 && line["body"] == 10.0 && line["other"] == 20.0);
     let alive = last_step(dir);
     fs::write(dir.join("part.rhai"), "fn number() { 10 \n").expect("written");
-    said(dir, "own.rhai goes on as it was");
+    said(dir, "own.rhai keeps its previous version");
     metric(dir, |line| line["step"].as_u64() > Some(alive + 3));
     // A function that another script's caller needs is gone: the one that was there stays.
     fs::write(dir.join("other.rhai"), "fn thrice() { 3 }\n").expect("written");
@@ -183,7 +183,7 @@ fn an_edited_task_file_is_read_again_between_steps() {
     let edited = task(5, "b.text.map(|t| 2.0)");
     write(&edited);
     let seen = metric(dir, |line| line["mark"] == 5.0 && line["reward"] == 2.0);
-    said(dir, "t.rhai was read again (task-");
+    said(dir, "reloaded t.rhai (task-");
     let kept = fs::read_dir(dir.join("out"))
         .expect("a folder")
         .filter_map(|entry| entry.ok())
@@ -195,14 +195,14 @@ fn an_edited_task_file_is_read_again_between_steps() {
         metric(dir, |line| line["step"].as_u64() > Some(alive + 2) && line["reward"] == reward && line["mark"] == 5.0);
     };
     write("fn prompts(n) { [ }\nfn score(b) { 1 }\n");
-    said(dir, "; it goes on as it was");
+    said(dir, "; it keeps its previous version");
     goes_on(2.0);
     write("fn prompts(n) { [] }\n");
-    said(dir, "t.rhai has no reward; it goes on as it was");
+    said(dir, "t.rhai has no reward; it keeps its previous version");
     goes_on(2.0);
     write(&task(6, "b.nothing"));
     said(dir, "t.rhai, line 2: ");
-    said(dir, "; it goes back to what it was");
+    said(dir, "; it is back to its previous version");
     goes_on(2.0);
     write(&task(6, "[1.0]"));
     goes_on(2.0);
@@ -224,7 +224,7 @@ fn an_edited_reward_file_is_read_again_between_steps() {
     metric(dir, |line| line["reward"] == 4.0);
     write("b.text.map(|t| 8.0)");
     metric(dir, |line| line["reward"] == 8.0);
-    said(dir, "r.rhai was read again (reward-");
+    said(dir, "reloaded r.rhai (reward-");
     write("b.text.map(|t| nothing)");
     said(dir, "r.rhai, line 1: ");
     let alive = last_step(dir);
@@ -282,7 +282,7 @@ fn ctrl_c_and_p_pause_between_steps() {
     t.expect("step ", SOON);
     std::thread::sleep(Duration::from_millis(500));
     t.press('\u{3}');
-    t.expect("p pauses", SOON);
+    t.expect("p to pause", SOON);
     t.press('p');
     t.expect("paused after step", SOON);
     t.answer("cfg.steps + 1", "100001");

@@ -8,6 +8,7 @@ mod commands;
 mod compare;
 #[cfg(all(feature = "emulate", unix))]
 mod device_run;
+mod help;
 mod left;
 mod live;
 mod repl;

@@ -22,7 +22,7 @@ fn bytes_that_are_no_text_do_not_end_the_session() {
     let mut t = repl(dir.path());
     t.enter("let keep = 42;");
     t.bytes(b"\"\xe9\"\r");
-    t.expect("what came is no text (UTF-8)", SOON);
+    t.expect("the input is not valid text (UTF-8)", SOON);
     t.bytes(b"\x03");
     t.answer("keep + 1", "43");
 }
@@ -53,10 +53,10 @@ fn a_pipe_that_breaks_off_is_told() {
     assert_eq!((code, out.contains("42") && out.contains('2')), (Some(0), true), "{out}");
     let (code, out, said) = piped(b"40 + 2\nlet a = [1,\n2,\n");
     assert_eq!((code, out.contains("42")), (Some(1), true), "{out}");
-    assert!(said.contains("the input ends inside a bracket, a text or a comment"), "{said}");
+    assert!(said.contains("the input ends inside a bracket, a string or a comment"), "{said}");
     let (code, out, said) = piped(b"40 + 2\n\"\xe9\"\n");
     assert_eq!((code, out.contains("42")), (Some(1), true), "{out}");
-    assert!(said.contains("what came is no text (UTF-8)"), "{said}");
+    assert!(said.contains("the input is not valid text (UTF-8)"), "{said}");
 }
 
 /// The whole of a first afternoon: model, samples, advantage, a loss, a step, a curve, an interruption, mistakes, and
@@ -101,9 +101,9 @@ fn a_session_from_the_first_sample_to_a_script() {
     t.enter("fn half(x) { x / 2.0 }");
     t.answer("let kept = half(8.0); kept.nope()", "nope");
     t.answer("kept + 1000.0", "1004.0");
-    t.answer(":save session", "session.rhai written");
+    t.answer(":save session", "saved session.rhai");
     t.answer(":save session", "overwrite it? [y/N]");
-    t.answer("y", "session.rhai written");
+    t.answer("y", "saved session.rhai");
     t.enter(":quit");
     assert_eq!(t.wait(SOON), 0);
 
@@ -176,7 +176,7 @@ fn commands_answer() {
     fs::write(dir.path().join("mine.rhai"), "fn f(x) { x + 1000 }\nlet loaded = f(1);\n").expect("written");
     let mut t = repl(dir.path());
     t.answer(":help kl::k3", "unbiased and never negative");
-    t.answer(":help", "the variables and functions in reach");
+    t.answer(":help", "list the variables and functions in scope");
     t.answer(":search adaptive coefficient", "schedule::adapt");
     t.answer(":source schedule::linear", "1.0 - (step - 1.0) / steps");
     t.answer(":source schedule::linear", "fn linear(step, steps, warmup)");
@@ -184,7 +184,7 @@ fn commands_answer() {
     t.answer(":load mine", "rhopo> ");
     t.answer("loaded + f(1)", "2002");
     fs::write(dir.path().join("mine.rhai"), "fn f(x) { x + 5000 }\nlet loaded = f(1);\n").expect("written");
-    t.answer(":reload", "read again: mine.rhai");
+    t.answer(":reload", "reloaded: mine.rhai");
     t.answer("f(1)", "5001");
     t.answer(":vars", "loaded");
     t.answer(":source f", "x + 5000");
@@ -256,7 +256,7 @@ fn an_input_is_edited_and_timed_over_and_over() {
         lines_piped(dir.path(), &["let x = 40;", ":edit", "x + 2"], &[("EDITOR", "sed -i s/40/50/"), ("VISUAL", "")]);
     assert!(said.contains("let x = 50;") && said.contains("52"), "{said}");
     let said = lines_piped(dir.path(), &["let n = [];", ":time 5 n.push(1)", "n.len() + 100", ":time 2 * 3"], &[]);
-    assert!(said.contains("in the middle of 5") && said.contains("105") && said.contains('6'), "{said}");
+    assert!(said.contains("(median of 5;") && said.contains("105") && said.contains('6'), "{said}");
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn an_input_that_goes_on_is_indented() {
         t.enter(line);
     }
     t.answer("f(true) + 6999", "7000");
-    t.answer(":save session", "session.rhai written");
+    t.answer(":save session", "saved session.rhai");
     let saved = fs::read_to_string(dir.path().join("session.rhai")).expect("saved");
     let inner = "        let pair = [\n            1,\n\n            2\n        ];\n        pair[0]\n";
     let whole = format!("fn f(x) {{\n    if x {{\n{inner}    }} else {{\n        `a\nb`\n         + `c`\n    }}\n}}\n");

@@ -82,7 +82,7 @@ pub fn find(path: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
     let kinds = files.iter().map(|file| FileType::of(file)).collect::<Result<Vec<_>>>()?;
     if let Some(other) = kinds.iter().position(|kind| *kind != kinds[0]) {
         let (a, b) = (files[0].display(), files[other].display());
-        let e = Error::file(format!("the split {split} is there twice, in files of different types: {a} and {b}"));
+        let e = Error::file(format!("the split {split} appears twice, in files of different types: {a} and {b}"));
         return Err(e.hint("give the path of one of the files"));
     }
     files.sort_by_key(|file| natural(&name(file)));
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(hint, "the first rows are #{ split: \"train\", limit: 100 }");
         assert_eq!(refused(&["README.md"], None).0, "there is no data in the folder DIR");
         let (what, _) = refused(&["train.jsonl", "train.parquet"], None);
-        assert!(what.starts_with("the split train is there twice, in files of different types: "), "{what}");
+        assert!(what.starts_with("the split train appears twice, in files of different types: "), "{what}");
     }
 
     #[test]

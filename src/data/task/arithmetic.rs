@@ -95,7 +95,7 @@ impl Arithmetic {
         let operations: Vec<Operation> =
             ops.iter().map(|sign| Operation::parse(sign.as_ref())).collect::<Result<_>>()?;
         if let Some(twice) = (1..operations.len()).find(|&i| operations[..i].contains(&operations[i])) {
-            return Err(Error::value(format!("arithmetic: {:?} stands twice in `ops`", operations[twice].sign())));
+            return Err(Error::value(format!("arithmetic: {:?} is listed twice in `ops`", operations[twice].sign())));
         }
         Ok(Self { digits, operations })
     }
@@ -303,7 +303,7 @@ mod tests {
         let text = |digits, ops: &[&str]| Arithmetic::new(digits, ops).expect_err("must be refused").what;
         assert_eq!(text(0, &["+"]), "arithmetic: digits is 0, expected 1 to 9");
         assert_eq!(text(2, &["/"]), "arithmetic: unknown operation \"/\" in `ops`");
-        assert_eq!(text(2, &["+", "+"]), "arithmetic: \"+\" stands twice in `ops`");
+        assert_eq!(text(2, &["+", "+"]), "arithmetic: \"+\" is listed twice in `ops`");
         assert_eq!(text(2, &[]), "arithmetic: `ops` is empty, expected at least one operation");
     }
 }

@@ -86,7 +86,7 @@ impl<'de, V: Keyed> Deserialize<'de> for Unique<V> {
                 let (mut pairs, mut seen) = (Vec::new(), BTreeSet::new());
                 while let Some(key) = map.next_key::<String>()? {
                     if !seen.insert(key.clone()) {
-                        return Err(A::Error::custom(format!("{key} is there twice")));
+                        return Err(A::Error::custom(format!("{key} appears twice")));
                     }
                     let value = V::next(&key, &mut map)?;
                     pairs.push((key, value));

@@ -104,7 +104,7 @@ fn every_position_is_checked() {
 fn headers_that_are_no_table_of_tensors_say_so() {
     let a = entry("[0, 8]");
     let cases = [
-        (format!("{{\"a\": {a}, \"a\": {a}}}"), "a is there twice"),
+        (format!("{{\"a\": {a}, \"a\": {a}}}"), "a appears twice"),
         (
             "{\"a\": 3}".into(),
             "tensor a: invalid type: integer `3`, expected an object with dtype, shape and data_offsets",

@@ -147,7 +147,7 @@ impl Checkpoints {
 
 fn never_came(state: &RunState) -> Error {
     Error::value(format!("the script ended before it came to step {}, from which it was to go on", state.step + 1))
-        .hint("has the script changed? Its text of then is in the run folder: script.rhai")
+        .hint("has the script changed? The run folder holds the text that it was started with: script.rhai")
 }
 
 #[cfg(test)]

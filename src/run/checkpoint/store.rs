@@ -105,7 +105,7 @@ pub fn newest(run: &Path, most: Option<u64>, pass: impl Fn(&str)) -> Result<Opti
     for (_, path) in numbered.filter(|(step, _)| most.is_none_or(|most| *step <= most)) {
         match read(&path) {
             Ok(stored) => return Ok(Some(stored)),
-            Err(e) => pass(&format!("the checkpoint {} is not whole and passed over: {}", path.display(), e.what)),
+            Err(e) => pass(&format!("skipping the incomplete checkpoint {}: {}", path.display(), e.what)),
         }
     }
     Ok(None)

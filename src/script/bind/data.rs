@@ -183,9 +183,7 @@ fn load(session: &Session, source: Source, options: Loading) -> Result<Data> {
         }
         if fitted.cut > 0 {
             let room = max.room(&model.0);
-            session
-                .reporter()
-                .note(&format!("{} of {all} texts are longer than {room} tokens and end there", fitted.cut));
+            session.reporter().note(&format!("{} of {all} texts were cut to {room} tokens", fitted.cut));
         }
     }
     Ok(share(data))

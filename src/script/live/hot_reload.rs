@@ -97,7 +97,7 @@ impl HotReload {
         functions::call_on_trial(&self.newest, values, call, |e| {
             let reporter = with.session.reporter();
             reporter.note(render(&with.explain(e, &AST::empty(), &self.label), &with.loader, false).trim_end());
-            reporter.note(&format!("step {}: {} goes back to what it was", with.session.step(), self.label));
+            reporter.note(&format!("step {}: {} is back to its previous version", with.session.step(), self.label));
         })
     }
 
@@ -154,15 +154,15 @@ impl HotReload {
                 let changes = self.adopt(context, declared, &source);
                 self.renew_imports(context);
                 if source.text == old.text {
-                    reporter.note(&format!("step {step}: a module of {} was read again", source.label));
+                    reporter.note(&format!("step {step}: reloaded a module of {}", source.label));
                     return Ok(());
                 }
                 let kept = keep(&with.session, &source, step)?;
-                reporter.note(&format!("step {step}: {} was read again: {changes}{kept}", source.label));
+                reporter.note(&format!("step {step}: reloaded {}: {changes}{kept}", source.label));
             }
             Err(e) => {
                 reporter.note(render(&e, loader, false).trim_end());
-                reporter.note(&format!("step {step}: {} goes on as it was", source.label));
+                reporter.note(&format!("step {step}: {} keeps its previous version", source.label));
                 // Errors of what runs are shown in the text that runs.
                 loader.keep(old.label, old.text);
             }
@@ -272,7 +272,7 @@ fn gone(environment: &Environment, name: &str, arguments: usize) -> Error {
         Some(now) => {
             Error::value(format!("`{name}` took {arguments} arguments when the run began, and takes {now} now"))
         }
-        None => Error::value(format!("`{name}` is gone, and the running script calls it")),
+        None => Error::value(format!("`{name}` was removed, but the running script calls it")),
     };
     e.hint("the body of a running script stays as it was: give the function its old arguments, or start a new run")
 }

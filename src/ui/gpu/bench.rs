@@ -9,13 +9,13 @@ use crate::ui::out;
 /// Options of `rhopo gpu bench`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BenchArgs {
-    /// tiny, 0.5B or 1.5B: Qwen2 of that many parameters
+    /// Size of the model, a Qwen2: tiny, 0.5B or 1.5B parameters
     #[arg(long, default_value = "0.5B")]
     pub size: String,
-    /// Steps timed, after one that is not
+    /// Number of steps to time, after one to warm up
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub steps: u16,
-    /// Which device: cuda, cuda:N
+    /// Device to time: cuda, cuda:N
     #[arg(long, default_value = "cuda")]
     pub device: String,
 }

@@ -25,7 +25,7 @@ pub(super) fn build(args: &BuildArgs) -> Result<()> {
         let cached = builds.iter().filter(|build| build.compiled.cached).count();
         let folder = compiler.folder().map(|folder| format!(" in {}", folder.display())).unwrap_or_default();
         out::line(&format!(
-            "{architecture}: {} files by NVRTC {}{folder}, {cached} of them there before, {:.1} s",
+            "{architecture}: {} files by NVRTC {}{folder}, {cached} of them cached, {:.1} s",
             builds.len(),
             compiler.version(),
             start.elapsed().as_secs_f64()

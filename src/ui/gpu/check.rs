@@ -10,30 +10,31 @@ use std::path::PathBuf;
 /// Options of `rhopo gpu check`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
+    /// What to check
     #[arg(value_enum)]
     pub what: Checked,
-    /// One shape of each operation, for tools that run a hundred times slower
+    /// Check one shape of each operation, for tools that slow the program down a hundredfold
     #[arg(long)]
     pub small: bool,
-    /// A model's folder, or one that holds several: what `models` checks
+    /// Folder of a model, or of several, for `models`
     #[arg(value_name = "DIR", required_if_eq("what", "models"))]
     pub folder: Option<PathBuf>,
-    /// Which device: cuda, cuda:N
+    /// Device to check: cuda, cuda:N
     #[arg(long, default_value = "cuda")]
     pub device: String,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum Checked {
-    /// The instructions that kernels are built of
+    /// The instructions that kernels use
     Intrinsics,
-    /// Matrix products: exact where numbers allow it, and whether a row's bits depend on the rows beside it
+    /// Matrix products: exact where the numbers allow it, each row independent of the others
     Products,
-    /// Every operation, forward and backward, against f64 and against the bits that an emulated device gives
+    /// Every operation, forward and backward, against f64 and against recorded bits
     Kernels,
-    /// Models on the device, in f32 and in bf16, against the same models on the CPU
+    /// Models in f32 and bf16, against the same models on the CPU
     Models,
-    /// What the device can do at most
+    /// The peak rates of the device
     Ceilings,
 }
 
@@ -44,7 +45,7 @@ pub enum Checked {
 pub(super) fn check(args: &CheckArgs) -> Result<()> {
     let place = device::parse(&args.device)?;
     let gpu = place.gpu().ok_or_else(|| {
-        Error::new(Kind::Device, format!("device `{}` is no GPU", args.device)).hint("write it as cuda:0")
+        Error::new(Kind::Device, format!("device `{}` is not a GPU", args.device)).hint("write it as cuda:0")
     })?;
     let findings = match args.what {
         Checked::Intrinsics => check::intrinsics(gpu),
@@ -72,7 +73,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<()> {
     }
     let count = |verdict: Verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let [holds, wrong, told] = [Verdict::Holds, Verdict::Wrong, Verdict::Told].map(count);
-    out::line(&format!("{}: {holds} hold, {wrong} wrong, {told} told", args.device));
+    out::line(&format!("{}: {holds} right, {wrong} wrong, {told} measured", args.device));
     match wrong {
         0 => Ok(()),
         _ => Err(Error::new(Kind::Device, format!("{}: {wrong} of {} are wrong", gpu.name(), findings.len()))),

@@ -21,9 +21,9 @@ pub(super) fn table(folder: &Path) -> Result<()> {
             return Err(Error::file(what).hint("tests/device/run writes it"));
         };
         let ended = match code {
-            "0" => "well".to_string(),
-            "124" => "out of time".to_string(),
-            "127" => "not there".to_string(),
+            "0" => "ok".to_string(),
+            "124" => "timed out".to_string(),
+            "127" => "missing".to_string(),
             code => format!("FAILED ({code})"),
         };
         out::line(&format!("{name:<12} {ended:<12} {seconds:>4} s"));

@@ -25,8 +25,8 @@ pub(super) fn model_facts(c: &Config) -> Facts {
     };
     let place = match block.norms {
         Norms::Before => "",
-        Norms::After => " behind attention and MLP",
-        Norms::Sandwich => " before and behind attention and MLP",
+        Norms::After => " after attention and MLP",
+        Norms::Sandwich => " before and after attention and MLP",
     };
     let also = match block.qk_norm {
         QkNorm::None => "",
@@ -36,9 +36,9 @@ pub(super) fn model_facts(c: &Config) -> Facts {
     let mlp = match block.mlp.activation {
         Activation::Gated(Gate::Silu) => "SwiGLU",
         Activation::Gated(Gate::Gelu(Gelu::Exact)) => "GeGLU",
-        Activation::Gated(Gate::Gelu(Gelu::Tanh)) => "GeGLU by tanh",
+        Activation::Gated(Gate::Gelu(Gelu::Tanh)) => "GeGLU (tanh)",
         Activation::Gelu(Gelu::Exact) => "GELU",
-        Activation::Gelu(Gelu::Tanh) => "GELU by tanh",
+        Activation::Gelu(Gelu::Tanh) => "GELU (tanh)",
     };
     let head = match c.head {
         Head::Lm if c.tied => "language model, tied to the embedding",
@@ -46,7 +46,7 @@ pub(super) fn model_facts(c: &Config) -> Facts {
         Head::Value => "value of each token",
         Head::Score => "score of each row",
     };
-    let side_by_side = if block.parallel { ", attention and MLP side by side" } else { "" };
+    let side_by_side = if block.parallel { ", attention and MLP in parallel" } else { "" };
     let heads = block.heads;
     let mut facts = vec![
         fact("architecture", &c.architecture),

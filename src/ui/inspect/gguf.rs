@@ -57,6 +57,6 @@ pub(super) fn memory(config: &Config, weights: u64) -> Facts {
     vec![
         fact("weights", format!("{}, as they are stored", size(weights))),
         fact("cache of 1000 tokens", size(1000 * cache_per_token)),
-        fact("logits under way", size(logits)),
+        fact("logits in flight", size(logits)),
     ]
 }

@@ -24,20 +24,20 @@ type Outcome = Result<(), Diagnostic>;
 
 /// Name, what follows it, what it does.
 const CATALOG: [(&str, &str, &str); 14] = [
-    (":help", "NAME", "what a function does, with its example and what that prints"),
-    (":source", "NAME", "the Rhai text of a function or a script"),
-    (":search", "WORDS", "functions whose name or description has all these words"),
-    (":vars", "", "the variables and functions in reach"),
-    (":time", "[N] EXPR", "evaluates, N times, and says how long it took"),
-    (":plot", "EXPR", "numbers as a curve: an array, a tensor, a map of several"),
-    (":load", "FILE", "runs a script; its variables and functions stay"),
-    (":reload", "", "reads loaded files and modules again: their functions, without running them"),
-    (":edit", "[NAME]", "the last input, or a function, in $VISUAL or $EDITOR; what is saved there is evaluated"),
-    (":allow", "PATH", "lets scripts read a file, or what is below a folder"),
-    (":save", "FILE", "writes what was said here as a script"),
-    (":set", "NAME VALUE", "seed or device of what is made from here on; alone, shows both"),
-    (":clear", "", "clears the screen"),
-    (":quit", "", "leaves; at a pause it stops the run"),
+    (":help", "NAME", "show what a function does, with an example and its output"),
+    (":source", "NAME", "show the Rhai source of a function or a script"),
+    (":search", "WORDS", "list functions whose name or description contains all these words"),
+    (":vars", "", "list the variables and functions in scope"),
+    (":time", "[N] EXPR", "evaluate, N times if given, and show how long it took"),
+    (":plot", "EXPR", "draw numbers as a curve: an array, a tensor, a map of several"),
+    (":load", "FILE", "run a script and keep its variables and functions"),
+    (":reload", "", "read loaded files and modules again, for their functions, without running them"),
+    (":edit", "[NAME]", "edit the last input, or a function, in $VISUAL or $EDITOR, and evaluate the result"),
+    (":allow", "PATH", "let scripts read a file, or everything below a folder"),
+    (":save", "FILE", "save this session as a script"),
+    (":set", "NAME VALUE", "set the seed or the device from here on; alone, show both"),
+    (":clear", "", "clear the screen"),
+    (":quit", "", "leave the prompt; at a pause, stop the run"),
 ];
 
 /// The commands with what each is for.
@@ -97,7 +97,7 @@ fn needed<'a>(name: &str, rest: &'a str) -> Result<&'a str, Error> {
     let Some((_, what, about)) = CATALOG.iter().find(|(known, ..)| *known == name).filter(|_| rest.is_empty()) else {
         return Ok(rest);
     };
-    Err(Error::value(format!("{name} needs something: {name} {what}")).hint(*about))
+    Err(Error::value(format!("{name} needs an argument: {name} {what}")).hint(*about))
 }
 
 fn say(text: &str) {
@@ -106,13 +106,10 @@ fn say(text: &str) {
 
 fn overview() {
     let lines = CATALOG.iter().map(|(name, what, about)| (format!("{name} {what}"), about.to_string())).collect();
-    section(
-        "Expressions and statements are evaluated; `ans` or `_` is the last value, a `;` at the end is silent.",
-        lines,
-    )
-    .iter()
-    .for_each(|line| say(line));
-    say("Tab completes, Ctrl-R searches the history, Ctrl-C stops what runs, Ctrl-D leaves.");
+    section("Type an expression or a statement. `ans` or `_` is the last value; a `;` at the end hides it.", lines)
+        .iter()
+        .for_each(|line| say(line));
+    say("Tab completes, Ctrl-R searches the history, Ctrl-C interrupts, Ctrl-D leaves.");
 }
 
 fn help(repl: &Repl<'_, '_>, name: &str) -> Outcome {
@@ -152,7 +149,7 @@ fn help(repl: &Repl<'_, '_>, name: &str) -> Outcome {
 fn at_prompt(e: &Error) -> Error {
     match e.hint.as_deref() {
         Some(hint) if hint.starts_with("did you mean") => e.clone(),
-        _ => e.clone().hint(":search WORDS looks in descriptions as well"),
+        _ => e.clone().hint(":search WORDS searches descriptions too"),
     }
 }
 
@@ -176,7 +173,7 @@ fn search(repl: &Repl<'_, '_>, words: &str) {
         .map(|entry| (entry.path.clone(), entry.section.summary.clone()))
         .collect();
     match found.is_empty() {
-        true => say("nothing has all these words"),
+        true => say("nothing matches all these words"),
         false => section("", found).iter().skip(1).for_each(|line| say(line)),
     }
 }
@@ -189,7 +186,7 @@ fn variables(repl: &Repl<'_, '_>, width: usize) {
     });
     let rows: Vec<Vec<String>> = rows.chain(functions).collect();
     if rows.is_empty() {
-        say("nothing yet");
+        say("no variables or functions yet");
         return;
     }
     let head = ["name", "type", "value"].map(str::to_string).to_vec();
@@ -212,7 +209,7 @@ fn time(repl: &mut Repl<'_, '_>, text: &str, width: usize) -> Outcome {
     let (first, middle, last) = (took[0], took[took.len() / 2], took[took.len() - 1]);
     say(&match times {
         1 => duration(first),
-        n => format!("{} in the middle of {n}, {} to {}", duration(middle), duration(first), duration(last)),
+        n => format!("{} (median of {n}; {} to {})", duration(middle), duration(first), duration(last)),
     });
     Ok(())
 }
@@ -240,7 +237,7 @@ fn edit(repl: &mut Repl<'_, '_>, name: &str, width: usize) -> Outcome {
     files::editor::edit(&editor, &path)?;
     let edited = files::text(&path)?;
     if edited.trim() == text.trim() {
-        say("nothing has changed");
+        say("nothing changed");
         return Ok(());
     }
     say(edited.trim_end());
@@ -250,7 +247,7 @@ fn edit(repl: &mut Repl<'_, '_>, name: &str, width: usize) -> Outcome {
 fn allow(repl: &Repl<'_, '_>, path: &str) -> Outcome {
     let path = Path::new(path.trim_matches('"'));
     if !files::exists(path) {
-        return Err(Error::file(format!("there is nothing at {}", path.display())).into());
+        return Err(Error::file(format!("there is no file or folder {}", path.display())).into());
     }
     repl.session().access().allow(path);
     say(&format!("scripts may read {}", path.display()));
@@ -261,12 +258,12 @@ fn reload(repl: &mut Repl<'_, '_>) -> Outcome {
     let (read, wrong) = repl.reload();
     for e in &wrong {
         report(e, repl.loader());
-        crate::ui::out::note("what was there before stays in use");
+        crate::ui::out::note("the version read before is still in use");
     }
     if read.is_empty() && !wrong.is_empty() {
         return Ok(());
     }
-    say(&if read.is_empty() { "nothing has changed".to_string() } else { format!("read again: {}", read.join(", ")) });
+    say(&if read.is_empty() { "nothing changed".to_string() } else { format!("reloaded: {}", read.join(", ")) });
     Ok(())
 }
 
@@ -275,23 +272,23 @@ fn save(repl: &Repl<'_, '_>, name: &str, person: &dyn Person) -> Outcome {
     let path = Path::new(&name);
     let own = files::text(path).is_ok_and(|text| text.starts_with(SAVED));
     if files::exists(path) {
-        let what = if own { "an earlier session" } else { "no session of this prompt" };
-        match person.confirms(&format!("{name} exists already and is {what}: overwrite it?")) {
+        let what = if own { "an earlier session" } else { "not a saved session" };
+        match person.confirms(&format!("{name} already exists and is {what}: overwrite it?")) {
             Some(true) => {}
             // Nobody can be asked: what was saved from here before gives way, and nothing else.
             None if own => {}
             Some(false) => {
-                say("nothing was written");
+                say("nothing was saved");
                 return Ok(());
             }
             None => {
-                let e = Error::file(format!("{name} exists already"));
-                return Err(e.hint("choose another name, or remove it").into());
+                let e = Error::file(format!("{name} already exists"));
+                return Err(e.hint("choose another name, or remove the file").into());
             }
         }
     }
     files::write(path, repl.script())?;
-    say(&format!("{name} written; rhopo run {name} does it all again"));
+    say(&format!("saved {name}; rhopo run {name} repeats the session"));
     Ok(())
 }
 
@@ -302,8 +299,7 @@ fn set(repl: &Repl<'_, '_>, rest: &str) -> Outcome {
     match (name, value) {
         ("", _) => say(&format!("seed {}\ndevice {}", session.seed(), session.place())),
         ("seed", value) => {
-            let wrong =
-                || Error::value(format!("a seed is a whole number, 0 or more, found `{value}`")).hint(":set seed 3");
+            let wrong = || Error::value(format!("expected a seed of 0 or more, found `{value}`")).hint(":set seed 3");
             repl.set_seed(value.parse().map_err(|_| wrong())?);
         }
         ("device", value) => repl.set_device(value)?,

@@ -12,6 +12,7 @@ use crate::run::Launch;
 use crate::script::builder::HostBuilder;
 use crate::script::lang::loader::Loader;
 use crate::script::tools::repl_host::ReplHost;
+use crate::ui::completions;
 use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;
@@ -25,10 +26,10 @@ use terminal::Terminal;
 /// Options of `rhopo repl`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReplArgs {
-    /// A script to run first; its variables and functions stay
-    #[arg(value_name = "NAME|FILE")]
+    /// Script to run first; its variables and functions are kept
+    #[arg(value_name = "NAME|FILE", add = completions::scripts())]
     pub script: Option<String>,
-    /// Seed of all random numbers [default: a script's, else 0]
+    /// Seed of all random numbers [default: the script's own, or 0]
     #[arg(long)]
     pub seed: Option<u64>,
     #[command(flatten)]

@@ -20,7 +20,7 @@ pub fn lines(curves: &[(String, Vec<f64>)], width: usize) -> Result<Vec<String>,
     let all = points.iter().flat_map(|(_, points)| points);
     let (count, last) = all.clone().fold((0, 0.0_f32), |(n, last), (x, _)| (n + 1, last.max(*x)));
     if count == 0 {
-        return Err(Error::value("there is nothing to draw: no finite number"));
+        return Err(Error::value("there is nothing to draw: none of the numbers is finite"));
     }
     let (low, high) = all.fold((f32::MAX, f32::MIN), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
     let (low, high) = if high > low { (low, high) } else { (low - 0.5, high + 0.5) };
@@ -44,7 +44,7 @@ pub fn lines(curves: &[(String, Vec<f64>)], width: usize) -> Result<Vec<String>,
         lines.push(named.join("   "));
     }
     if curves.len() > MOST_CURVES {
-        lines.push(format!("{} more curves are not drawn", curves.len() - MOST_CURVES));
+        lines.push(format!("{} more curves are not shown", curves.len() - MOST_CURVES));
     }
     Ok(lines)
 }

@@ -67,7 +67,7 @@ impl Terminal {
 
     pub fn greet(&self) {
         if std::io::stdin().is_terminal() {
-            out::line(&format!("rhopo {}   :help shows what there is, Ctrl-D leaves", env!("CARGO_PKG_VERSION")));
+            out::line(&format!("rhopo {}   (:help for help, Ctrl-D to leave)", env!("CARGO_PKG_VERSION")));
         }
     }
 
@@ -78,7 +78,7 @@ impl Terminal {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Io(e)) if e.kind() == ErrorKind::InvalidData => {
-                    self.refuse(repl, Error::value("what came is no text (UTF-8)"));
+                    self.refuse(repl, Error::value("the input is not valid text (UTF-8)"));
                     // What a person types next may be text again; the rest of a file is not.
                     if std::io::stdin().is_terminal() {
                         continue;
@@ -87,8 +87,8 @@ impl Terminal {
                 }
                 Err(_) => {
                     if self.unfinished() && !std::io::stdin().is_terminal() {
-                        let e = Error::value("the input ends inside a bracket, a text or a comment");
-                        self.refuse(repl, e.hint("close it: what is not whole is not run"));
+                        let e = Error::value("the input ends inside a bracket, a string or a comment");
+                        self.refuse(repl, e.hint("close it: incomplete input is not run"));
                     }
                     break;
                 }
@@ -205,7 +205,7 @@ impl Frontend for Terminal {
             return Verdict::Step;
         }
         out::note(&format!(
-            "paused after step {}: the loop's variables are here; next [N] (one more step, or N), continue, stop",
+            "paused after step {}: look at the variables, or type next [N], continue or stop",
             repl.session().step()
         ));
         self.converse(repl, Place::Pause)

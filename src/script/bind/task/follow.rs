@@ -70,13 +70,13 @@ impl<T> Followed<T> {
                 *self.before.borrow_mut() = Some((old, step));
                 if edited {
                     let kept = self.keep(call, step, &text)?;
-                    call.session.reporter().note(&format!("step {step}: {} was read again{kept}", self.label));
+                    call.session.reporter().note(&format!("step {step}: reloaded {}{kept}", self.label));
                 }
                 Ok(())
             }
             Err(e) if is_interruption(&e) => Err(e),
             Err(e) => {
-                self.tell(call, &e, "goes on as it was");
+                self.tell(call, &e, "keeps its previous version");
                 self.show_good(loader);
                 Ok(())
             }
@@ -90,7 +90,7 @@ impl<T> Followed<T> {
         }
         let Some((before, _)) = self.before.borrow_mut().take() else { return false };
         *self.now.borrow_mut() = before;
-        self.tell(call, e, "goes back to what it was");
+        self.tell(call, e, "is back to its previous version");
         self.show_good(loader);
         true
     }

@@ -62,7 +62,7 @@ impl RewardSource {
                 Ok(Self::Function { functions, name: "reward", more: vec![judge] })
             }
             _ if files::is_folder(Path::new(text)) => Ok(Self::Model(model(session, text)?)),
-            _ => Err(Error::value(format!("the reward {text:?} is none"))
+            _ => Err(Error::value(format!("{text:?} is not a reward"))
                 .hint(
                     "a Rhai file with fn score(b), the folder of a model with a score head, a GGUF file, or exec:NAME",
                 )

@@ -59,7 +59,7 @@ impl Entry {
     /// It did not.
     pub fn check(&self, then: &BTreeMap<String, Mark>, changed: bool, later: bool) -> Result<()> {
         let differs = |what: String| {
-            Err(Error::value(format!("what stands before the loop came out differently than in the run: {what}"))
+            Err(Error::value(format!("the code before the loop gave a different result than in the run: {what}"))
                 .hint("continue with the same files, models and build of rhopo, or begin a new run"))
         };
         for (name, now) in &self.marks {
