@@ -39,6 +39,11 @@ pub fn lock(path: &Path) -> Result<Lock> {
     Ok(Lock { _file: file, path: path.to_path_buf() })
 }
 
+/// Whether another process, or this one, holds the lock that is the file at `path`. Where it cannot be known, none does.
+pub fn is_locked(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // A lock file that stays is taken over by the next process.

@@ -20,7 +20,7 @@ pub use failure::{unreadable, unwritable};
 pub use folder::{
     cache_folder, create_folder, entries, remove_file, remove_folder, rename_folder, replace_folder, temporary_folder,
 };
-pub use lock::{Lock, lock};
+pub use lock::{Lock, is_locked, lock};
 pub use path::{beside, exists, is_file, is_folder, is_link, is_plain, real, require_file};
 pub use read::{File, bytes, digest, digest_of, open, text};
 pub use write::{Log, replace, write};

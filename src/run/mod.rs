@@ -29,6 +29,7 @@ pub mod step_loop;
 pub mod heatmap;
 mod show;
 pub mod status;
+pub mod summary;
 mod suspect;
 pub mod thread;
 pub mod session;

@@ -7,6 +7,7 @@ use crate::ui::bench::{self, BenchArgs};
 use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
 use crate::ui::completions::{self, CompletionsArgs};
+use crate::ui::diff::{self, DiffArgs};
 use crate::ui::doc::{self, DocArgs};
 use crate::ui::fold::fold;
 use crate::ui::gpu::{self, GpuCommand};
@@ -16,6 +17,7 @@ use crate::ui::repl::{self, ReplArgs};
 use crate::ui::replay::{self, ReplayArgs};
 use crate::ui::resume;
 use crate::ui::run::{self, RunArgs};
+use crate::ui::runs::{self, RunsArgs};
 use crate::ui::terminal::{colours, report};
 use crate::ui::test::{self, TestArgs};
 use crate::ui::{examples, inspect, list, out};
@@ -38,7 +40,7 @@ const ENVIRONMENT: &str = "Environment:
   RHOPO_HISTORY=FILE    Where the prompt keeps its history
   RHOPO_CUDA=DIR[:DIR]  Where NVIDIA's libraries are (rhopo help gpu info)
   RHOPO_SIMD=portable|avx2|avx512
-                        Use narrower vectors: the same results, later";
+                        Use narrower vectors: the same results, more slowly";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -46,6 +48,10 @@ enum Command {
     Run(RunArgs),
     /// Recompute steps of a run and check that every number matches
     Replay(ReplayArgs),
+    /// List runs in a table, filtered and sorted
+    Runs(RunsArgs),
+    /// Show how two runs differ: arguments, settings, script and results
+    Diff(DiffArgs),
     /// Start an interactive prompt
     Repl(ReplArgs),
     /// List the available scripts, tasks and models
@@ -104,6 +110,8 @@ pub fn main() -> ExitCode {
         Command::Run(RunArgs { resume: Some(folder), .. }) => resume::resume(folder),
         Command::Run(args) => run::run(args),
         Command::Replay(args) => replay::replay(args),
+        Command::Runs(args) => runs::runs(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Repl(args) => repl::repl(args),
         Command::List => list::list(),
         Command::New(args) => new::new(&args),

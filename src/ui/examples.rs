@@ -18,6 +18,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("replay", &["rhopo replay runs/first", "rhopo replay runs/first --from 100 --steps 20"]),
+    (
+        "runs",
+        &[
+            "rhopo runs",
+            "rhopo runs --where 'clip > 0.1 && state == \"finished\"' --sort -eval",
+            "rhopo runs sweep --json",
+        ],
+    ),
+    ("diff", &["rhopo diff runs/first runs/second"]),
     ("repl", &["rhopo repl", "rhopo repl mine.rhai --seed 3"]),
     ("list", &["rhopo list"]),
     ("new", &["rhopo new mine", "rhopo new longer --from dapo", "rhopo new sums --task"]),
@@ -81,7 +90,7 @@ mod tests {
             for line in *lines {
                 // What a shell does with it: the words of the part that is rhopo's.
                 let own = line.split_once('#').map_or(*line, |(own, _)| own).replace(['(', ')'], " ");
-                let own = own.split(['|', '>']).next().unwrap_or_default();
+                let own = own.split(" | ").next().unwrap_or_default();
                 let words = shell_words::split(&own[own.find("rhopo").expect("it calls rhopo")..]).expect("words");
                 assert!(words.join(" ").starts_with(format!("rhopo {path}").trim()), "{path}: {line}");
                 let read = cli::command().try_get_matches_from(words);

@@ -12,6 +12,7 @@ mod help;
 mod left;
 mod live;
 mod repl;
+mod runs;
 mod simd;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod stand_in;

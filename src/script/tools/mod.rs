@@ -7,5 +7,6 @@ pub mod definitions;
 pub mod embed;
 mod embedded_value;
 pub mod pages;
+pub mod query;
 pub mod repl_host;
 pub mod testing;

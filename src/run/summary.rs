@@ -1,0 +1,176 @@
+//! A run as its folder tells it: how it was begun, how far it came, its last numbers, how it ended.
+//! Owns the reading alone; tables of runs are made in `ui/`.
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::run::status::{Ending, Status};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "config.json";
+const METRICS: &str = "metrics.jsonl";
+const SCRIPT: &str = "script.rhai";
+const LOCK: &str = "lock";
+/// Folders within folders that are searched for runs.
+const DEEPEST: usize = 4;
+/// What every line has that is no result.
+const CLOCKED: [&str; 2] = ["step", "seconds"];
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Finished,
+    Interrupted,
+    Failed,
+    /// Its process is still there.
+    Running,
+    /// Its process went without a word.
+    Killed,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Running => "running",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+/// What the folder of a run says.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    pub folder: PathBuf,
+    pub state: State,
+    /// The last step with numbers.
+    pub step: u64,
+    /// The last number of each name that was logged, in the order in which the names came up.
+    pub last: Vec<(String, f64)>,
+    /// The script as it was run.
+    pub text: String,
+    config: Map<String, Value>,
+}
+
+impl Summary {
+    /// # Errors
+    /// No run in the folder; files of it that cannot be read.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(CONFIG);
+        if !is_run(folder) {
+            return Err(Error::file(format!("there is no run in {}", folder.display()))
+                .hint(format!("the folder of a run holds {CONFIG} and {METRICS}")));
+        }
+        let config = serde_json::from_str(&files::text(&path)?);
+        let config = config.map_err(|e| Error::file(format!("{} cannot be read: {e}", path.display())))?;
+        let (step, last) = numbers(&folder.join(METRICS))?;
+        let script = folder.join(SCRIPT);
+        let text = if files::is_file(&script) { files::text(&script)? } else { String::new() };
+        Ok(Self { folder: folder.into(), state: state(folder)?, step, last, text, config })
+    }
+
+    /// What the folder itself is called.
+    pub fn name(&self) -> String {
+        let name = self.folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_else(|| self.folder.display().to_string())
+    }
+
+    pub fn script(&self) -> &str {
+        self.config.get("script").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub fn seed(&self) -> Option<u64> {
+        self.config.get("seed").and_then(Value::as_u64)
+    }
+
+    /// The hyper-parameters; the seed is told apart.
+    pub fn arguments(&self) -> Vec<(&str, &Value)> {
+        let all = self.config.get("args").and_then(Value::as_object).into_iter().flatten();
+        all.map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| *name != "seed").collect()
+    }
+
+    /// What else decides the numbers: device, threads, versions.
+    pub fn settings(&self) -> Vec<(String, Value)> {
+        let plain = ["seed", "device", "dtype", "threads", "token_budget"];
+        let plain = plain.iter().filter_map(|name| Some(((*name).to_string(), self.config.get(*name)?.clone())));
+        let versions = self.config.get("versions").and_then(Value::as_object).into_iter().flatten();
+        plain.chain(versions.map(|(name, value)| (format!("{name} version"), value.clone()))).collect()
+    }
+
+    /// Everything that may be asked of a run by name: `run`, `script`, `state`, `step`, `seed`, its hyper-parameters, and its
+    /// last numbers, where no hyper-parameter has the name.
+    pub fn values(&self) -> Map<String, Value> {
+        let mut values = Map::new();
+        let own = [
+            ("run", Value::from(self.name())),
+            ("script", self.script().into()),
+            ("state", self.state.name().into()),
+            ("step", self.step.into()),
+            ("seed", self.seed().into()),
+        ];
+        let arguments = self.arguments().into_iter().map(|(name, value)| (name.to_string(), value.clone()));
+        let last = self.last.iter().map(|(name, x)| (name.clone(), Value::from(*x)));
+        for (name, value) in own.into_iter().map(|(name, value)| (name.to_string(), value)).chain(arguments).chain(last)
+        {
+            values.entry(name).or_insert(value);
+        }
+        values
+    }
+}
+
+fn is_run(folder: &Path) -> bool {
+    files::is_file(&folder.join(CONFIG)) && files::is_file(&folder.join(METRICS))
+}
+
+fn state(folder: &Path) -> Result<State> {
+    Ok(match Status::read(folder)?.map(|status| status.status) {
+        Some(Ending::Finished) => State::Finished,
+        Some(Ending::Interrupted) => State::Interrupted,
+        Some(Ending::Failed) => State::Failed,
+        None if files::is_locked(&folder.join(LOCK)) => State::Running,
+        None => State::Killed,
+    })
+}
+
+/// The last step and the last numbers. A line that is still being written does not count.
+fn numbers(path: &Path) -> Result<(u64, Vec<(String, f64)>)> {
+    let (mut step, mut last) = (0, Vec::<(String, f64)>::new());
+    for line in files::text(path)?.lines() {
+        let Ok(line) = serde_json::from_str::<Map<String, Value>>(line) else { continue };
+        step = line.get("step").and_then(Value::as_u64).unwrap_or(step);
+        for (name, value) in line.iter().filter(|(name, _)| !CLOCKED.contains(&name.as_str())) {
+            let value = value.as_f64().unwrap_or(f64::NAN);
+            match last.iter_mut().find(|(known, _)| known == name) {
+                Some((_, old)) => *old = value,
+                None => last.push((name.clone(), value)),
+            }
+        }
+    }
+    Ok((step, last))
+}
+
+/// The folders of runs: the given one, or those below it, by name.
+///
+/// # Errors
+/// No such folder.
+pub fn below(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    search(path, DEEPEST, &mut found)?;
+    Ok(found)
+}
+
+fn search(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+    if is_run(path) {
+        found.push(path.to_path_buf());
+        return Ok(());
+    }
+    for entry in files::entries(path)? {
+        let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if depth > 0 && !hidden && files::is_folder(&entry) && !files::is_link(&entry) {
+            search(&entry, depth - 1, found)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! A question about a run: an expression of the language over names and their values, which is true or false.
+
+use crate::error::{Error, Result};
+use crate::script::lang::value::{describe, from_json};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
+use serde_json::{Map, Value};
+
+/// An expression, read once.
+pub struct Query {
+    engine: Engine,
+    expression: AST,
+    text: String,
+}
+
+impl Query {
+    /// # Errors
+    /// A text that is no expression.
+    pub fn new(text: &str) -> Result<Self> {
+        let engine = Engine::new();
+        let read = engine.compile_expression(text);
+        let expression = read.map_err(|e| {
+            Error::value(format!("`{text}` is not an expression: {}", e.err_type()))
+                .hint("for instance: clip > 0.1 && state == \"finished\"")
+        })?;
+        Ok(Self { engine, expression, text: text.to_string() })
+    }
+
+    /// Whether it is true of these values. A name of `known` that is not among them has no value, and compares with none.
+    ///
+    /// # Errors
+    /// A name that is not known; anything but true or false.
+    pub fn holds(&self, values: &Map<String, Value>, known: &[String]) -> Result<bool> {
+        let mut scope = Scope::new();
+        for name in known {
+            scope.push_dynamic(name.as_str(), values.get(name).map_or(Dynamic::UNIT, from_json));
+        }
+        let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &self.expression);
+        let value = value.map_err(|e| match *e {
+            EvalAltResult::ErrorVariableNotFound(ref name, _) => Error::unknown("name", name, known),
+            e => Error::value(format!("`{}` cannot be evaluated: {e}", self.text)),
+        })?;
+        let found = describe(&value);
+        value.as_bool().map_err(|_| Error::value(format!("`{}` must be true or false, found {found}", self.text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ask(text: &str) -> Result<bool> {
+        let values = json!({ "clip": 0.2, "script": "grpo", "step": 3, "keep": true });
+        let known = ["clip", "script", "step", "keep", "beta"].map(str::to_string);
+        Query::new(text)?.holds(values.as_object().expect("an object"), &known)
+    }
+
+    #[test]
+    fn expressions_are_about_a_runs_values() {
+        for text in ["clip > 0.1 && script == \"grpo\"", "step >= 3", "keep", "clip * 10 == step - 1", "clip == 0.2"] {
+            assert!(ask(text).expect(text), "{text}");
+        }
+        for text in ["clip > 1", "beta > 0.0", "beta == 0.1", "!keep"] {
+            assert!(!ask(text).expect(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_question_is_refused() {
+        assert_eq!(ask("clipp > 1").expect_err("a name").hint.as_deref(), Some("did you mean `clip`?"));
+        assert!(ask("clip + 1").expect_err("a number").what.contains("must be true or false"));
+        assert!(ask("clip >").expect_err("half").what.contains("is not an expression"));
+        assert!(ask("clip > 1; let x = 2").is_err(), "statements");
+    }
+}

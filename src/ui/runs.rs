@@ -1,0 +1,204 @@
+//! `rhopo runs`: the runs below a folder as a table, chosen and sorted by what is known of them.
+
+use crate::error::{Error, Result};
+use crate::run::Table;
+use crate::run::summary::{self, Summary};
+use crate::script::lang::loader::Loader;
+use crate::script::tools::query::Query;
+use crate::ui::terminal::report;
+use crate::ui::{out, table};
+use serde_json::{Map, Value};
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Numbers that the table ends with, where a run has them.
+const RESULTS: [&str; 2] = ["reward", "eval"];
+
+/// Options of `rhopo runs`.
+///
+/// The table shows hyper-parameters in which runs of the same script differ, and the last reward and eval. Expressions and
+/// --sort may use every hyper-parameter, the last value of everything that was logged, and run, script, state, step and seed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunsArgs {
+    /// Folder to search for runs
+    #[arg(value_name = "DIR", default_value = "runs", value_hint = clap::ValueHint::DirPath)]
+    pub folder: PathBuf,
+    /// Show only runs for which this is true, such as 'clip > 0.1 && state == "finished"'
+    #[arg(long = "where", value_name = "EXPR")]
+    pub condition: Option<String>,
+    /// Sort by this name, or by -NAME from the highest down [default: the folders' names]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// Print each run as a line of JSON, with all that is known of it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the table.
+pub(super) fn runs(args: &RunsArgs) -> ExitCode {
+    match print(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            report(&e.into(), &Loader::default());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(args: &RunsArgs) -> Result<()> {
+    let found = chosen(args, read(args)?)?;
+    if found.is_empty() {
+        out::note("no runs match");
+    }
+    let lines = if args.json { found.iter().map(|run| run.json()).collect() } else { table::lines(&shown(&found)) };
+    for line in lines {
+        // Nobody reads any further: there is nothing left to do.
+        if !out::line(&line) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A run with all that may be asked of it.
+struct Run {
+    summary: Summary,
+    values: Map<String, Value>,
+}
+
+impl Run {
+    /// Runs below one another are told apart by their paths below the folder that was searched.
+    fn new(summary: Summary, searched: &Path) -> Self {
+        let mut values = summary.values();
+        let below = summary.folder.strip_prefix(searched).unwrap_or(&summary.folder).display().to_string();
+        if !below.is_empty() {
+            values.insert("run".into(), below.into());
+        }
+        Self { summary, values }
+    }
+
+    fn json(&self) -> String {
+        let mut values = self.values.clone();
+        values.insert("dir".into(), self.summary.folder.display().to_string().into());
+        Value::Object(values).to_string()
+    }
+}
+
+/// All runs below the folder; of one that cannot be read it is told, and the others are shown.
+fn read(args: &RunsArgs) -> Result<Vec<Run>> {
+    let folders = summary::below(&args.folder)?;
+    if folders.is_empty() {
+        return Err(Error::file(format!("there are no runs in {}", args.folder.display()))
+            .hint("`rhopo run` puts them into ./runs unless --out says otherwise"));
+    }
+    let mut found = Vec::new();
+    for folder in folders {
+        match Summary::read(&folder) {
+            Ok(summary) => found.push(Run::new(summary, &args.folder)),
+            Err(e) => report(&e.into(), &Loader::default()),
+        }
+    }
+    Ok(found)
+}
+
+fn chosen(args: &RunsArgs, mut runs: Vec<Run>) -> Result<Vec<Run>> {
+    let mut known: Vec<String> = runs.iter().flat_map(|run| run.values.keys().cloned()).collect();
+    known.sort();
+    known.dedup();
+    if let Some(text) = &args.condition {
+        let query = Query::new(text)?;
+        let holds: Vec<bool> = runs.iter().map(|run| query.holds(&run.values, &known)).collect::<Result<_>>()?;
+        let mut holds = holds.into_iter();
+        runs.retain(|_| holds.next().unwrap_or(false));
+    }
+    if let Some(key) = &args.sort {
+        let (name, down) = key.strip_prefix('-').map_or((key.as_str(), false), |name| (name, true));
+        if !known.iter().any(|known| known == name) {
+            return Err(Error::unknown("name", name, &known));
+        }
+        runs.sort_by(|a, b| compare(a.values.get(name), b.values.get(name), down));
+    }
+    Ok(runs)
+}
+
+/// Numbers by size, anything else as text; what a run does not have comes last, whichever way it is sorted.
+fn compare(a: Option<&Value>, b: Option<&Value>, down: bool) -> Ordering {
+    let there = |value: Option<&Value>| value.is_some_and(|value| !value.is_null());
+    let (Some(x), Some(y)) = (a.filter(|_| there(a)), b.filter(|_| there(b))) else {
+        return there(b).cmp(&there(a));
+    };
+    let order = match (x.as_f64(), y.as_f64()) {
+        (Some(x), Some(y)) => x.total_cmp(&y),
+        _ => cell(Some(x)).cmp(&cell(Some(y))),
+    };
+    if down { order.reverse() } else { order }
+}
+
+fn shown(runs: &[Run]) -> Table {
+    let mut head: Vec<String> = ["run", "script", "state", "step", "seed"].map(str::to_string).to_vec();
+    head.extend(differing(runs));
+    let logged = |name: &str| runs.iter().any(|run| run.summary.last.iter().any(|(known, _)| known == name));
+    let results = RESULTS.iter().filter(|name| logged(name) && !head.iter().any(|known| known == *name));
+    head.extend(results.map(|name| (*name).to_string()).collect::<Vec<_>>());
+    let row = |run: &Run| head.iter().map(|name| cell(run.values.get(name))).collect();
+    Table { title: String::new(), rows: runs.iter().map(row).collect(), head: head.clone() }
+}
+
+/// Hyper-parameters in which two runs of one script differ.
+fn differing(runs: &[Run]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (i, run) in runs.iter().enumerate() {
+        let like = runs[..i].iter().filter(|other| other.summary.script() == run.summary.script());
+        for other in like {
+            let all = run.summary.arguments().into_iter().chain(other.summary.arguments());
+            for (name, _) in all {
+                if run.values.get(name) != other.values.get(name) && !names.iter().any(|known| known == name) {
+                    names.push(name.to_string());
+                }
+            }
+        }
+    }
+    names
+}
+
+/// A value as a cell: numbers with as many digits as tell runs apart.
+pub(super) fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.chars().map(|c| if c.is_control() { '�' } else { c }).collect(),
+        Some(Value::Number(number)) if number.is_f64() => number_text(number.as_f64().unwrap_or(f64::NAN)),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Five digits, and no zeros at the end: `0.2`, `0.00003`, `1.2346e-7`.
+fn number_text(x: f64) -> String {
+    let rounded: f64 = format!("{x:.4e}").parse().unwrap_or(x);
+    if rounded != 0.0 && !(1e-5..1e7).contains(&rounded.abs()) { format!("{rounded:e}") } else { format!("{rounded}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_short_and_exact_where_they_are_round() {
+        let cells = [json!(0.2), json!(3e-5), json!(1.23456789e-7), json!(0.66666666), json!(200), json!(1.0)];
+        let texts = cells.map(|x| cell(Some(&x)));
+        assert_eq!(texts, ["0.2", "0.00003", "1.2346e-7", "0.66667", "200", "1"]);
+        assert_eq!(cell(Some(&json!("a\u{1b}[31m"))), "a�[31m");
+    }
+
+    #[test]
+    fn what_a_run_lacks_comes_last_either_way() {
+        let (low, high, none) = (json!(1.5), json!(2), json!(null));
+        assert_eq!(compare(Some(&low), Some(&high), false), Ordering::Less);
+        assert_eq!(compare(Some(&low), Some(&high), true), Ordering::Greater);
+        for down in [false, true] {
+            assert_eq!(compare(Some(&low), Some(&none), down), Ordering::Less);
+            assert_eq!(compare(None, Some(&low), down), Ordering::Greater);
+        }
+    }
+}
