@@ -27,6 +27,9 @@ const FEW: usize = 20;
 const NAME: usize = 40;
 /// Room above and below the curves, as a share of the axis.
 const MARGIN: f64 = 0.06;
+/// Room for a name above the curves, and for all of them.
+const LEGEND: f64 = 0.12;
+const MOST_LEGEND: f64 = 0.5;
 const INKS: [RGBColor; MOST_CURVES] = [
     RGBColor(31, 89, 160),
     RGBColor(214, 110, 30),
@@ -41,23 +44,26 @@ const INKS: [RGBColor; MOST_CURVES] = [
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// The vertical axis: from 0 to 1, with room at both ends, and lines at these places.
-struct Axis(Vec<f64>);
+struct Axis {
+    places: Vec<f64>,
+    above: f64,
+}
 
 impl Ranged for Axis {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
     fn map(&self, place: &f64, limit: (i32, i32)) -> i32 {
-        let share = (place + MARGIN) / (1.0 + 2.0 * MARGIN);
+        let share = (place + MARGIN) / (MARGIN + 1.0 + self.above);
         limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
     }
 
     fn key_points<H: KeyPointHint>(&self, hint: H) -> Vec<f64> {
-        if hint.weight().allow_light_points() { Vec::new() } else { self.0.clone() }
+        if hint.weight().allow_light_points() { Vec::new() } else { self.places.clone() }
     }
 
     fn range(&self) -> Range<f64> {
-        -MARGIN..1.0 + MARGIN
+        -MARGIN..1.0 + self.above
     }
 }
 
@@ -109,12 +115,14 @@ fn draw(area: &Area<'_>, panel: &Panel) -> Result<()> {
         ticks.iter().min_by(near).map_or_else(String::new, |(_, text)| text.clone())
     };
     let places = ticks.iter().map(|(place, _)| *place).collect();
+    let named = curves.len() > 1;
+    let above = MARGIN + if named { (LEGEND * curves.len() as f64).min(MOST_LEGEND) } else { 0.0 };
     let mut chart = ChartBuilder::on(area)
         .caption(title(panel, beyond), ("sans-serif", 15))
         .margin(10)
         .x_label_area_size(34)
         .y_label_area_size(58)
-        .build_cartesian_2d(x0..x1, Axis(places))
+        .build_cartesian_2d(x0..x1, Axis { places, above })
         .map_err(failed)?;
     chart
         .configure_mesh()
@@ -137,12 +145,11 @@ fn draw(area: &Area<'_>, panel: &Panel) -> Result<()> {
             let beyond = part.iter().filter(|(_, y)| scale.is_beyond(*y)).map(|(x, y)| (*x, scale.place(*y)));
             chart.draw_series(beyond.map(|p| Circle::new(p, 4, ink.stroke_width(1)))).map_err(failed)?;
         }
-        let named = chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>()).map_err(failed)?;
-        named
-            .label(shortened(&curve.name))
+        let none = chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>()).map_err(failed)?;
+        none.label(shortened(&curve.name))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], ink.stroke_width(2)));
     }
-    if panel.curves.len() > 1 || !panel.title.contains(&panel.curves[0].name) {
+    if named {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
@@ -154,13 +161,17 @@ fn draw(area: &Area<'_>, panel: &Panel) -> Result<()> {
     Ok(())
 }
 
-/// The title, and what is not seen below it.
+/// The title, the name of the only curve, and what is not seen below.
 fn title(panel: &Panel, beyond: usize) -> String {
     let more = panel.curves.len().saturating_sub(MOST_CURVES);
     let more = if more > 0 { format!(" · {more} more") } else { String::new() };
     let values = if beyond == 1 { "value" } else { "values" };
     let beyond = if beyond > 0 { format!(" · {beyond} {values} beyond") } else { String::new() };
-    format!("{}{more}{beyond}", shortened(&panel.title))
+    let name = match &panel.curves[..] {
+        [only] if !panel.title.contains(&only.name) => format!(": {}", shortened(&only.name)),
+        _ => String::new(),
+    };
+    format!("{}{name}{more}{beyond}", shortened(&panel.title))
 }
 
 fn shortened(name: &str) -> String {

@@ -40,7 +40,10 @@ impl Scale {
         if high > low {
             return self;
         }
-        let room = if low == 0.0 { 1.0 } else { low.abs() / 2.0 };
+        if low == 0.0 {
+            return Self { low, high: 1.0 };
+        }
+        let room = low.abs() / 2.0;
         let bounded = |y: f64| y.clamp(-f64::MAX, f64::MAX);
         let wide = Self { low: bounded(low - room), high: bounded(high + room) };
         match (wide.high > wide.low, low > 0.0) {

@@ -108,6 +108,9 @@ impl Reporter for Progress {
     fn begin(&self, total: u64) {
         self.last.set(None);
         self.looping.set(true);
+        // Of the loop nothing is known yet, and an evaluation before it is over.
+        self.message.borrow_mut().clear();
+        self.bar.set_message("");
         if self.live {
             self.bar.set_length(total);
             self.bar.set_style(style());
@@ -310,6 +313,22 @@ mod tests {
     fn what_is_left_follows_the_speed_of_this_loop() {
         let status = Status { step: 30, total: 40, seconds: 5.0, done: 10, numbers: vec![] };
         assert_eq!(left(&status), 5.0);
+    }
+
+    #[test]
+    fn an_evaluation_before_the_loop_leaves_no_message_in_it() {
+        let progress = Progress::new(true, Arc::default());
+        progress.evaluating(true);
+        assert_eq!(progress.bar.message(), EVALUATING);
+        progress.evaluating(false);
+        progress.begin(3);
+        assert_eq!(progress.bar.message(), "");
+        let numbers = vec![("loss".to_string(), 0.5)];
+        progress.step(&Status { step: 1, total: 3, seconds: 1.0, done: 1, numbers });
+        progress.evaluating(true);
+        progress.evaluating(false);
+        assert_eq!(progress.bar.message(), "loss 0.500");
+        progress.end();
     }
 
     #[test]
