@@ -47,6 +47,8 @@ pub struct Comparison {
     /// What was compared, in words: a line each, the first of them the title.
     pub about: Vec<String>,
     pub objectives: Vec<Objective>,
+    /// Names of those whose loss ended in an error, which was shown.
+    pub failed: Vec<String>,
     /// log(p / p_old).
     pub ratio: Cells,
     pub mask: Cells,
@@ -353,7 +355,7 @@ mod tests {
         let objectives: Vec<Value> = (0..count).map(objective).collect();
         let found = json!({
             "about": ["a < b"], "objectives": objectives, "ratio": cells(0.1), "mask": cells(1.0),
-            "advantage": vec![1.0; rows],
+            "advantage": vec![1.0; rows], "failed": [],
         });
         Comparison::read(found).expect("a comparison")
     }

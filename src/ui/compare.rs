@@ -1,6 +1,7 @@
 //! `rhopo compare`: several objectives on one frozen batch. The comparison itself is a script
 //! (`script/tools/compare.rhai`), its picture is `run/comparison.rs`.
 
+use crate::error::Error;
 use crate::run::Launch;
 use crate::run::access::Access;
 use crate::script::builder::HostBuilder;
@@ -82,7 +83,12 @@ fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
     };
     found.write(&args.svg)?;
     out::line(&format!("\npicture: {}", args.svg.display()));
-    Ok(())
+    match found.failed.as_slice() {
+        [] => Ok(()),
+        failed => Err(Error::value(format!("not compared, for the error above: {}", failed.join(", ")))
+            .hint("a loss that reads hyper-parameters needs them declared: let cfg = args(#{ clip: 0.2 });")
+            .into()),
+    }
 }
 
 /// What the comparison may reach: what the command line names, and the scripts' own folders.

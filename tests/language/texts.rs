@@ -143,6 +143,18 @@ fn what_python_writes_gets_an_answer_that_names_rhais() {
         ("x = 3;", "declare it first: let x = …"),
         ("torch.zeros(3)", "functions have no prefix here"),
         ("\"%d\" % 3", "values go into a text between backquotes"),
+        ("let x = ones([2, 2]); x[0, 1]", "places follow one another: x[0][1]"),
+        ("let x = ones([2, 2]); x[0:1]", "a part of a list is list.extract(1..3)"),
+        ("let x = ones([2, 2]); x[..., -1]", "all cells of a last axis"),
+        ("let x = ones([2, 2]); x[0..1]", "x[i] is a row; gather"),
+        ("[1, 2, 3][0..2]", "a part of a list is list.extract(1..3)"),
+        ("ones([2, 2]).max(dim=-1)", "arguments have no names"),
+        ("!ones([2])", "conditions of tensors hold 0 and 1: write 1 - x"),
+        ("let x = ones([2]); x & x", "conditions of tensors hold 0 and 1: both are a * b"),
+        ("ones([2]).topk(1)", "write sort(x) or argsort(x)"),
+        ("with torch.no_grad():", "there is none: files close by themselves, and x.detach()"),
+        ("fn f() { clip_range } args(#{ clip_range: 0.2 }); f()", "a hyper-parameter is read as cfg.clip_range"),
+        ("help(sort)", "write :help name at the prompt"),
     ] {
         let e = eval(line).expect_err(line);
         let hint = e.hint.unwrap_or_default();

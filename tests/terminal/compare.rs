@@ -24,7 +24,8 @@ fn like_objectives_are_found_alike() {
         "fn loss(logp, b, cfg) { 2.0 * mean(seq_sum(logp * b.advantage, b.mask)) }\nlet cfg = args(#{ a: 1 });\n";
     fs::write(dir.path().join("against.rhai"), script).expect("written");
     let said = rhopo(dir.path(), &["compare", "reinforce", "against.rhai", "ppo_ptx"]);
-    assert_eq!(said.code, 0, "{}", said.err);
+    // The others are compared and drawn, and the exit status tells of the one that was not.
+    assert!(said.code == 1 && said.err.contains("not compared, for the error above: ppo_ptx"), "{}", said.err);
     // Twice the objective with the other sign.
     let cosines = ["reinforce", "against.rhai"].map(|name| numbers_of(&said.out, "cosines", name));
     assert_eq!(cosines, [[1.0, -1.0], [-1.0, 1.0]], "{}", said.out);
@@ -33,6 +34,19 @@ fn like_objectives_are_found_alike() {
     assert!(svg.contains(">1  reinforce<") && svg.contains(">2  against<"), "{svg}");
     let said = rhopo(dir.path(), &["compare", "ppo_ptx"]);
     assert!(said.code == 1 && said.err.contains("none of the objectives could be compared"), "{}", said.err);
+}
+
+#[test]
+fn a_loss_that_fails_is_told_in_words_and_by_the_exit_status() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let script = "fn loss(logp, b, cfg) { -mean(seq_sum(clip(logp, -cfg.clip, 0.0), b.mask)) }\n";
+    fs::write(dir.path().join("mine.rhai"), script).expect("written");
+    let said = rhopo(dir.path(), &["compare", "rloo", "mine.rhai"]);
+    assert_eq!(said.code, 1, "{}", said.out);
+    assert!(said.out.contains("mine.rhai: Property not found: clip") && !said.out.contains("#{"), "{}", said.out);
+    assert!(said.err.contains("needs them declared: let cfg = args(#{ clip: 0.2 });"), "{}", said.err);
+    fs::write(dir.path().join("mine.rhai"), format!("let cfg = args(#{{ clip: 0.2 }});\n{script}")).expect("written");
+    well(dir.path(), &["compare", "rloo", "mine.rhai"]);
 }
 
 #[test]

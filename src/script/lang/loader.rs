@@ -1,7 +1,7 @@
 //! Where scripts come from: a path, `./scripts`, those in the binary; and what `import` finds.
 //! Keeps the text of everything that was loaded, so that errors can show their lines.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::files;
 use crate::run::access::Access;
 use crate::script::lang::no_value;
@@ -160,11 +160,12 @@ impl Loader {
         if let Some((_, text)) = SCRIPTS.iter().find(|(known, _)| *known == bare) {
             return Ok(self.keep(format!("{bare}.rhai"), (*text).to_string()));
         }
-        if name.contains(['/', '\\']) {
+        let known: Vec<String> = list().iter().map(Source::stem).collect();
+        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        if name.contains(['/', '\\']) || (name.ends_with(".rhai") && nearest(bare, &names).is_none()) {
             let e = Error::file(format!("there is no {noun} {name}"));
             return Err(e.hint("a path is taken from the current folder; `rhopo list` shows the scripts known by name"));
         }
-        let known: Vec<String> = list().iter().map(Source::stem).collect();
         Err(Error::unknown(noun, bare, &known))
     }
 

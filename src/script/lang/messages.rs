@@ -9,6 +9,9 @@ use crate::script::lang::value::describe;
 use rhai::{Dynamic, EvalAltResult, ParseErrorType, Position};
 use std::collections::BTreeMap;
 
+/// How parts of a tensor are taken.
+const PARTS: &str = "x[i] is a row; gather(x, index, axis) picks along an axis, where(condition, a, b) by cells";
+
 /// What can be known about a script, for hints.
 pub struct Context<'a> {
     pub docs: &'a [Declaration],
@@ -65,7 +68,11 @@ pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'
         E::ErrorMismatchDataType(want, found, _) => mismatch(want, found),
         E::ErrorMismatchOutputType(want, found, _) => mismatch(want, found),
         E::ErrorDotExpr(text, _) => dot(text, context),
-        E::ErrorIndexingType(text, _) => Message::new(format!("cannot be indexed: {}", plain_types(text)), None),
+        E::ErrorIndexingType(text, _) => {
+            let text = plain_types(text);
+            let hint = text.starts_with("Tensor").then(|| PARTS.to_string());
+            Message::new(format!("cannot be indexed: {text}"), hint)
+        }
         E::ErrorFor(_) => Message::new("`for` needs something to go through, such as an array or `run.steps(n)`", None),
         E::ErrorAssignmentToConstant(name, _) => {
             Message::new(format!("`{name}` is a constant"), None).here("it cannot be changed")
@@ -145,6 +152,7 @@ fn variable(name: &str, at: Position, in_function: bool, label: &str, context: &
         true if declared("const").contains(&name) => {
             Some(format!("inside a function a constant is written `global::{name}`"))
         }
+        true if context.keys.iter().any(|key| key == name) => Some(format!("a hyper-parameter is read as cfg.{name}")),
         _ => did_you_mean(name, [declared("let"), declared("const")].concat())
             .or_else(|| python::variable(name))
             .or_else(|| is_assigned(name, at, &text).then(|| format!("declare it first: let {name} = …"))),
@@ -166,6 +174,10 @@ fn function(signature: &str, label: &str, context: &Context<'_>) -> Message {
     let types = plain_types(types.strip_suffix(')').unwrap_or(types));
     if !name.chars().any(|c| c.is_alphanumeric()) {
         let message = format!("`{name}` is not defined for ({types})");
+        if name == "!" && types == "Tensor" {
+            return Message::new(message, Some("conditions of tensors hold 0 and 1: write 1 - x".into()))
+                .here("of a tensor");
+        }
         return Message::new(message, operands(name, &types)).here("these do not go together");
     }
     let own = context.functions.iter().filter(|(known, _)| known == name).map(|(_, signature)| signature.clone());
@@ -202,6 +214,9 @@ fn operands(sign: &str, types: &str) -> Option<String> {
         },
         "+" | "-" | "*" | "/" | "**" if a == "array" || b == "array" => {
             "make a tensor of the numbers: tensor(list); `+` between two lists puts one behind the other"
+        }
+        "&" | "|" | "&&" | "||" if a == "Tensor" || b == "Tensor" => {
+            "conditions of tensors hold 0 and 1: both are a * b, one of them is max(a, b)"
         }
         _ => return None,
     };
@@ -247,7 +262,9 @@ fn mismatch(want: &str, found: &str) -> Message {
         true => format!("a value of type {want} was expected"),
         false => format!("a value of type {want} was expected, found {found}"),
     };
-    Message::new(message, None)
+    let hint =
+        (want == "int" && found.starts_with("Range")).then(|| "a part of a list is list.extract(1..3)".to_string());
+    Message::new(message, hint)
 }
 
 /// "did you mean `x`?", if one of `known` is near. A single letter is near to everything short, so it says nothing.

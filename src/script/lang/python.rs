@@ -4,7 +4,7 @@
 use crate::script::lang::lex::{self, Kind, Piece};
 
 /// Functions and methods that there are not, and what is written for them.
-const FUNCTIONS: [(&str, &str); 56] = [
+const FUNCTIONS: [(&str, &str); 66] = [
     ("clamp", "clip(x, lo, hi)"),
     ("pow", "x ** y"),
     ("float", "x.to_float() of an int, text.parse_float() of a text"),
@@ -46,7 +46,7 @@ const FUNCTIONS: [(&str, &str); 56] = [
     ("view", "x.reshape([-1, 1])"),
     ("unsqueeze", "x.reshape([-1, 1])"),
     ("squeeze", "x.reshape([-1])"),
-    ("flatten", "x.reshape([-1])"),
+    ("flatten", "x.reshape([-1]) of a tensor, a + b of the lists that a list holds"),
     ("permute", "x.transpose()"),
     ("cat", "concat([a, b], axis)"),
     ("mm", "matmul(a, b)"),
@@ -60,6 +60,16 @@ const FUNCTIONS: [(&str, &str); 56] = [
     ("ones_like", "ones(x.shape)"),
     ("masked_fill", "where(condition, value, x)"),
     ("masked_mean", "token_mean(x, mask), or seq_mean(x, mask)"),
+    ("topk", "sort(x) or argsort(x): the largest stand at the end"),
+    ("kthvalue", "sort(x.reshape([-1])).to_array()[k]"),
+    ("masked_select", "where(mask, x, 0); reductions take the mask themselves"),
+    ("nonzero", "where(condition, a, b)"),
+    ("logical_not", "1 - x: conditions of tensors hold 0 and 1"),
+    ("logical_and", "a * b: conditions of tensors hold 0 and 1"),
+    ("logical_or", "max(a, b): conditions of tensors hold 0 and 1"),
+    ("zero_grad", "nothing: opt.step(loss) begins without gradients"),
+    ("no_grad", "x.detach()"),
+    ("help", ":help name at the prompt, and `rhopo doc name` elsewhere"),
     ("backward", "opt.step(loss); grad(loss, x) gives a gradient alone"),
 ];
 
@@ -134,12 +144,18 @@ fn sign(this: &str, before: &str, pieces: &[Piece<'_>], here: usize) -> Option<&
         ("elif", _) | (_, "elif") => Some("it is written else if"),
         (_, "except" | "finally") => Some("it is written try { … } catch (e) { … }"),
         (_, "null") => Some("nothing is written ()"),
-        (_, "=") if opened_by(pieces, here) == Some("(") => {
+        (_, this) if this.starts_with('=') && !this.starts_with("==") && opened_by(pieces, here) == Some("(") => {
             Some("arguments have no names: options come in a map, f(x, #{ n: 4 }), others by their place")
         }
         (_, ":") if opened_by(pieces, here) == Some("{") => Some("a map is written #{ a: 1 }"),
-        (_, ":") if opened_by(pieces, here) == Some("[") => Some("a part is written list[1..3], a range of places"),
+        (_, ":") if opened_by(pieces, here) == Some("[") => {
+            Some("a part of a list is list.extract(1..3), of a text text[1..3]")
+        }
         (_, "for") if opened_by(pieces, here) == Some("[") => Some("it is written list.map(|x| …)"),
+        (_, this) if this.starts_with('.') && opened_by(pieces, here) == Some("[") => {
+            Some("all cells of a last axis are taken by gather(x, index, axis); x[i] is a row")
+        }
+        (_, ",") if opened_by(pieces, here) == Some("[") => Some("places follow one another: x[0][1]"),
         (_, ",") if pieces.first().is_some_and(|first| first.text == "let") => {
             Some("a statement declares one variable: let pair = f(); let a = pair[0];")
         }
@@ -160,7 +176,7 @@ fn first_word(word: &str) -> Option<&'static str> {
         "raise" => Some("it is written throw \"text\""),
         "assert" => Some("it is a function: assert(condition, \"text\")"),
         "from" => Some("a module is loaded with import \"std/reward\" as reward;"),
-        "with" => Some("there is none: files and models close by themselves"),
+        "with" => Some("there is none: files close by themselves, and x.detach() takes no gradient"),
         "print" => Some("it is a function: print(`a is ${a}`)"),
         "del" => Some("it is written map.remove(key), list.remove(at)"),
         _ => None,
