@@ -154,7 +154,8 @@ fn what_python_writes_gets_an_answer_that_names_rhais() {
         ("ones([2]).topk(1)", "write sort(x) or argsort(x)"),
         ("with torch.no_grad():", "there is none: files close by themselves, and x.detach()"),
         ("fn f() { clip_range } args(#{ clip_range: 0.2 }); f()", "a hyper-parameter is read as cfg.clip_range"),
-        ("help(sort)", "write :help name at the prompt"),
+        ("help(sort)", "it is a function: "),
+        ("help(\"sort\")", "write :help name at the prompt"),
     ] {
         let e = eval(line).expect_err(line);
         let hint = e.hint.unwrap_or_default();

@@ -155,9 +155,19 @@ fn variable(name: &str, at: Position, in_function: bool, label: &str, context: &
         true if context.keys.iter().any(|key| key == name) => Some(format!("a hyper-parameter is read as cfg.{name}")),
         _ => did_you_mean(name, [declared("let"), declared("const")].concat())
             .or_else(|| python::variable(name))
+            .or_else(|| named_function(name, context))
             .or_else(|| is_assigned(name, at, &text).then(|| format!("declare it first: let {name} = …"))),
     };
     Message::new(format!("there is no variable `{name}`"), hint).here("not known here")
+}
+
+/// Of a function's name where a value stands.
+fn named_function(name: &str, context: &Context<'_>) -> Option<String> {
+    let doc = context.docs.iter().find(|doc| doc.name == name)?;
+    Some(format!(
+        "it is a function: {}; `:help {name}` at the prompt, `rhopo doc {name}` elsewhere",
+        doc.signatures().join(", or ")
+    ))
 }
 
 /// Whether `=` stands behind the name at a place.
