@@ -9,7 +9,7 @@ use super::cut::{Cut, MC};
 pub use super::packed::{Columns, Mat, Packed};
 use super::packed::{KC, packed_panel, write};
 use super::quantised::{DEPTH, Matrix};
-use super::tile::{NR, Tile};
+use super::tile::{LINE, NR, Tile};
 use super::tiles::{Left, Tiles};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -254,15 +254,29 @@ impl Part<'_> {
         thread_local!(static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
         let mut memory = PANEL.take();
         let (depth, blocks) = (right.depth(), self.k.len().div_ceil(right.depth()));
-        for step in 0..blocks * columns.len() {
+        let at = |step: usize| {
             let (block, panel) = right.at(step, blocks, columns.len());
-            let (p0, panel) = (self.k.start + block * depth, columns.start + panel);
-            let kc = depth.min(self.k.end - p0);
-            let j0 = panel * NR;
+            let p0 = self.k.start + block * depth;
+            (p0..self.k.end.min(p0 + depth), columns.start + panel)
+        };
+        let steps = blocks * columns.len();
+        for step in 0..steps {
+            let (block, panel) = at(step);
+            let (p0, kc, j0) = (block.start, block.len(), panel * NR);
             let width = NR.min(n - j0);
-            let panel = right.panel(p0..p0 + kc, panel, &mut memory);
+            let panel = right.panel(block, panel, &mut memory);
+            // While this panel is multiplied, the next one is fetched: few rows would wait for every line of it.
+            let mut next: &[f32] = match right {
+                Right::Packed(b) if step + 1 < steps => {
+                    let (block, panel) = at(step + 1);
+                    b.panel(block.start, panel)
+                }
+                _ => &[],
+            };
             let mut i = rows.start;
             while i < rows.end {
+                let ahead = if next.is_empty() { std::ptr::null() } else { next.as_ptr() };
+                next = next.get(kc * LINE..).unwrap_or_default();
                 let height = left.height(rows.end - i);
                 let (tile, rs, cs) = left.tile(i, p0);
                 let (a, b) = (tile.as_ptr(), panel.as_ptr());
@@ -270,7 +284,7 @@ impl Part<'_> {
                 // or copied before), and `panel` as many rows.
                 unsafe {
                     let c = out.data.add(i * out.ldc + j0);
-                    Tile { a, rs, cs, b, k: kc, c, ldc: out.ldc }.run(height, width, zero && p0 == 0);
+                    Tile { a, rs, cs, b, k: kc, c, ldc: out.ldc, ahead }.run(height, width, zero && p0 == 0);
                 }
                 i += height;
             }

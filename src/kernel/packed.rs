@@ -3,14 +3,12 @@
 //! Owns packing; `gemm.rs` multiplies.
 
 use super::awake::each_block;
-use super::tile::NR;
+use super::tile::{LINE, NR};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Depth of one block: a packed panel of it (KC × NR floats) stays in the first-level cache.
 pub(super) const KC: usize = 256;
-/// Numbers of a cache line.
-const LINE: usize = 16;
 /// Numbers from which on packing is worth several threads.
 const PARALLEL: usize = 100_000;
 

@@ -9,6 +9,8 @@ use super::simd::{Level, level};
 pub const MR: usize = 12;
 /// Columns of a panel.
 pub const NR: usize = 32;
+/// Numbers of a cache line.
+pub const LINE: usize = 16;
 
 /// One tile: A element (i, p) at `a[i*rs + p*cs]`, B as a packed panel `[k, NR]`, C rows `ldc` apart.
 pub struct Tile {
@@ -19,6 +21,8 @@ pub struct Tile {
     pub k: usize,
     pub c: *mut f32,
     pub ldc: usize,
+    /// Memory that is wanted next, a cache line of it for each of the `k` steps; null where nothing is.
+    pub ahead: *const f32,
 }
 
 impl Tile {
@@ -66,7 +70,9 @@ impl Tile {
         }
         match level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => rows!(avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
+            Level::Avx512 if self.ahead.is_null() => rows!(avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => rows!(avx512_ahead: 1 2 3 4 5 6 7 8 9 10 11 12),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => rows!(avx2: 1 2 3 4 5 6 7 8 9 10 11 12),
             _ => rows!(portable: 1 2 3 4 5 6 7 8 9 10 11 12),
@@ -78,6 +84,27 @@ impl Tile {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
     unsafe fn avx512<const M: usize>(&self, c: *mut f32, ldc: usize, zero: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { self.avx512_part::<M, false>(c, ldc, zero) }
+    }
+
+    /// Fetches `ahead` meanwhile.
+    ///
+    /// # Safety
+    /// As `avx512`.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512_ahead<const M: usize>(&self, c: *mut f32, ldc: usize, zero: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { self.avx512_part::<M, true>(c, ldc, zero) }
+    }
+
+    /// # Safety
+    /// As `avx512`.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn avx512_part<const M: usize, const AHEAD: bool>(&self, c: *mut f32, ldc: usize, zero: bool) {
         use std::arch::x86_64::*;
         // SAFETY: every pointer stays inside what the caller promised.
         unsafe {
@@ -88,8 +115,12 @@ impl Tile {
                     row[1] = _mm512_loadu_ps(c.add(i * ldc + 16));
                 }
             }
-            let (mut a, mut b) = (self.a, self.b);
+            let (mut a, mut b, mut ahead) = (self.a, self.b, self.ahead);
             for _ in 0..self.k {
+                if AHEAD {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                    ahead = ahead.wrapping_add(LINE);
+                }
                 let b0 = _mm512_loadu_ps(b);
                 let b1 = _mm512_loadu_ps(b.add(16));
                 for (i, row) in acc.iter_mut().enumerate() {
