@@ -163,7 +163,7 @@ impl Prompts {
     /// # Errors
     /// Another form.
     pub fn from_value(value: &Value) -> Result<Self> {
-        let wrong = || Error::value("these are no stored prompts");
+        let wrong = || Error::value("these are not stored prompts");
         let prompt = |value: &Value| {
             let content = Content::read("a stored prompt", value[0].clone())?;
             Ok(Prompt { content, fields: value[1].as_object().ok_or_else(wrong)?.clone() })

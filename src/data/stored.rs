@@ -102,7 +102,7 @@ pub fn load(path: &Path, device: &Device) -> Result<Batch> {
     let shown = path.display();
     let bytes = files::bytes(path)?;
     let broken = |what: &dyn std::fmt::Display| {
-        Error::file(format!("{shown} is no stored batch: {what}")).hint("load_batch reads what b.save(path) wrote")
+        Error::file(format!("{shown} is not a stored batch: {what}")).hint("load_batch reads what b.save(path) wrote")
     };
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
     let head =
@@ -218,7 +218,7 @@ mod tests {
         for bytes in [&b"no tensors"[..], b"\x02\0\0\0\0\0\0\0{}", b""] {
             std::fs::write(&path, bytes).expect("written");
             let e = load(&path, &Device::Cpu).expect_err("refused");
-            assert!(e.what.contains("is no stored batch") && e.hint.is_some(), "{e:?}");
+            assert!(e.what.contains("is not a stored batch") && e.hint.is_some(), "{e:?}");
         }
         assert!(load(&dir.path().join("none"), &Device::Cpu).expect_err("refused").what.starts_with("cannot read"));
         assert!(save(&sampled(), &dir.path().join("none/b")).expect_err("refused").what.starts_with("cannot write"));

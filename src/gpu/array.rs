@@ -142,7 +142,7 @@ impl Array {
     pub fn dims2(&self) -> Result<(usize, usize)> {
         match self.dims[..] {
             [rows, columns] => Ok((rows, columns)),
-            _ => Err(Error::new(Kind::Internal, format!("{self:?} is no matrix"))),
+            _ => Err(Error::new(Kind::Internal, format!("{self:?} is not a matrix"))),
         }
     }
 

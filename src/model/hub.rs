@@ -39,7 +39,7 @@ pub fn is_id(text: &str) -> bool {
 /// A hub that cannot be reached or does not know the model; a model without safetensors.
 pub fn fetch(id: &str, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let id = Id::parse(id).ok_or_else(|| {
-        Error::new(Kind::Name, format!("{id:?} is no hub id")).hint("a hub id is owner/name, or owner/name@revision")
+        Error::new(Kind::Name, format!("{id:?} is not a hub id")).hint("a hub id is owner/name, or owner/name@revision")
     })?;
     let hub = Hub::from_env()?;
     let kept = hub.cached(&id.name, &id.revision);

@@ -13,7 +13,7 @@ pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<f64, D::Error> {
 }
 
 fn number<E: Error>(text: &str) -> Result<f64, E> {
-    text.parse().map_err(|_| E::custom(format!("{text:?} is no number")))
+    text.parse().map_err(|_| E::custom(format!("{text:?} is not a number")))
 }
 
 /// The same of one that may be missing.

@@ -56,7 +56,7 @@ impl Steps {
             .until
             .is_some_and(|until| session.step() >= until && steps.plan().is_some_and(|p| p.last > until))
         {
-            return Some(Err(Error::new(Kind::Interrupted, "the steps that were asked for are done")));
+            return Some(Err(Error::new(Kind::Interrupted, "all steps that were asked for are done")));
         }
         if steps.is_in_doubt() && session.reporter().wants_pause() {
             session.launched().interrupt.reset();

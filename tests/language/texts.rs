@@ -69,7 +69,7 @@ fn sorting_and_reversing_happen_in_place_and_return_the_list() {
 #[test]
 fn the_value_of_what_gives_nothing_is_refused_before_anything_runs() {
     let e = eval("print(1);\nlet a = [];\nlet b = a.push(1);").expect_err("nothing");
-    assert_eq!(e.message, "`push` gives nothing, and its value is used");
+    assert_eq!(e.message, "`push` returns nothing, but its value is used");
     assert_eq!((e.frames[0].line, e.frames[0].column), (3, 11));
     assert_eq!(e.hint.as_deref(), Some("push in a statement of its own, or write list + [item]"));
     holds("let a = []; a.push(1); a.insert(0, 2); a.append([3]); a == [2, 1, 3]");

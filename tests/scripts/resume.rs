@@ -422,7 +422,7 @@ fn what_cannot_be_stored_is_refused_by_name_and_line() {
     let shifted = "let run = open_run(#{});\nlet judge = load_model(\"tiny\", #{ head: \"score\" });\nlet other = judge;\n\
                    for step in run.steps(2) { other = judge.shifted(1.0); }\n";
     for (script, expected) in [
-        (nested, "stands in another loop (line 3)"),
+        (nested, "inside another loop (line 3)"),
         (made, "`other`: the loop has opened"),
         (shifted, "`other`: the loop has opened"),
     ] {

@@ -165,7 +165,7 @@ impl Dataset {
     /// # Errors
     /// Another form.
     pub fn from_value(value: &Value) -> Result<Self> {
-        let wrong = || Error::value("this is no stored data set");
+        let wrong = || Error::value("this is not a stored data set");
         let key: Option<[u32; 2]> = serde_json::from_value(value["key"].clone()).map_err(|_| wrong())?;
         let rows = value["rows"].as_array().ok_or_else(wrong)?.clone();
         let every_turn = value["every_turn"].as_bool().ok_or_else(wrong)?;

@@ -135,7 +135,7 @@ impl Table<'_> {
             let list = self.table.get(key).and_then(Value::as_array);
             let list = list.map(|list| list.iter().map(|v| v.as_f64().filter(|x| x.is_finite() && *x > 0.0)).collect());
             list.flatten().ok_or_else(|| {
-                Error::model(format!("config.json: {key} in {} is no list of positive numbers", self.name))
+                Error::model(format!("config.json: {key} in {} is not a list of positive numbers", self.name))
             })
         };
         let factors = numbers("short_factor")?;

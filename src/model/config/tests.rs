@@ -222,7 +222,11 @@ fn what_a_new_family_does_not_compute_is_refused_by_name() {
         ("gemma3", json!({"attn_logit_softcapping": 50.0}), "attn_logit_softcapping 50.0 is not supported"),
         ("gemma3", json!({"sliding_window": null}), "sliding_window null is not supported"),
         ("phi3", json!({"rope_parameters": short}), "short_factor has 1 numbers, expected one for each of 6 pairs"),
-        ("phi3", json!({"rope_parameters": {"rope_type": "longrope"}}), "short_factor in rope_parameters is no list"),
+        (
+            "phi3",
+            json!({"rope_parameters": {"rope_type": "longrope"}}),
+            "short_factor in rope_parameters is not a list",
+        ),
         ("olmo2", json!({"rope_parameters": {"rope_type": "yarn"}}), "rope_type in rope_parameters `yarn`"),
         ("smollm3", json!({"no_rope_layers": [1, 1]}), "no_rope_layers is [1,1], expected a list of 4"),
         ("granite", json!({"residual_multiplier": 0.0}), "residual_multiplier is 0, expected a positive number"),

@@ -196,7 +196,7 @@ fn byte_level(file: &File, ids: Map<String, Value>) -> Result<Value> {
     let merges = file.require("tokenizer.ggml.merges", file.texts("tokenizer.ggml.merges")?)?;
     let pair = |merge: &&str| {
         let parts = merge.split_once(' ').map(|(a, b)| json!([a, b]));
-        parts.ok_or_else(|| file.wrong(format!("the merge {merge:?} is no pair")).hint(BESIDE))
+        parts.ok_or_else(|| file.wrong(format!("the merge {merge:?} is not a pair")).hint(BESIDE))
     };
     let merges = merges.iter().map(pair).collect::<Result<Vec<_>>>()?;
     let bytes = |own_pattern: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": own_pattern});

@@ -46,8 +46,8 @@ impl Message {
 /// Rhai names a variable, or `argument #1 of function 'for_each'`.
 fn in_use(name: &str) -> Message {
     let message = match name.split('\'').nth(1) {
-        Some(function) => format!("a closure given to `{function}` uses the very value that it goes through"),
-        None => format!("`{name}` is in use while it is to be changed"),
+        Some(function) => format!("a closure given to `{function}` uses the value that it is going through"),
+        None => format!("`{name}` cannot be changed while it is in use"),
     };
     let hint = "a closure shares the variables that it captures: collect the changes in another variable";
     Message::new(message, Some(hint.into()))

@@ -35,7 +35,7 @@ pub fn used(ast: &AST) -> Option<(Error, Position)> {
         true
     });
     let ((name, way), pos) = found.into_iter().find(|((name, _), _)| !own.iter().any(|known| known == name))?;
-    Some((Error::value(format!("`{name}` gives nothing, and its value is used")).hint(*way), pos))
+    Some((Error::value(format!("`{name}` returns nothing, but its value is used")).hint(*way), pos))
 }
 
 /// Whether something is done with the value of the call at the end of a path. What stands last in a block may be what a

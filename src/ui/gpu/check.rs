@@ -73,7 +73,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<()> {
     }
     let count = |verdict: Verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let [holds, wrong, told] = [Verdict::Holds, Verdict::Wrong, Verdict::Told].map(count);
-    out::line(&format!("{}: {holds} right, {wrong} wrong, {told} measured", args.device));
+    out::line(&format!("{}: {holds} hold, {wrong} wrong, {told} measured", args.device));
     match wrong {
         0 => Ok(()),
         _ => Err(Error::new(Kind::Device, format!("{}: {wrong} of {} are wrong", gpu.name(), findings.len()))),

@@ -144,7 +144,7 @@ impl TaskFile {
             match options.get_mut(&name) {
                 Some(slot) => *slot = value,
                 None if known.is_empty() => {
-                    return Err(Error::value(format!("{} takes no option `{name}`", self.label()))
+                    return Err(Error::value(format!("{} has no option `{name}`", self.label()))
                         .hint("its function `options()` returns the names that it takes, with their defaults"));
                 }
                 None => return Err(Error::unknown(&format!("option of {}:", self.label()), &name, &known)),

@@ -14,7 +14,7 @@ pub type Curve = (String, Vec<f64>);
 /// A value without numbers.
 pub fn of(value: &Dynamic) -> Result<Vec<Curve>> {
     let wrong = || {
-        Error::value("there is no curve in this: expected numbers")
+        Error::value("there is nothing to draw: expected numbers")
             .hint("an array of numbers, a tensor, an array of arrays, or a map of names and these")
     };
     let number = |x: &Dynamic| x.as_float().or_else(|_| x.as_int().map(|i| i as f64)).map_err(|_| wrong());

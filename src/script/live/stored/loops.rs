@@ -52,7 +52,8 @@ impl Loops {
     /// It cannot.
     pub fn check(&self) -> Result<()> {
         if self.variables.is_empty() {
-            let e = Error::value("a checkpoint cannot hold a step loop that is not written as one");
+            let e =
+                Error::value("a checkpoint cannot hold a step loop that is not written as `for step in run.steps(n)`");
             return Err(e.hint("for step in run.steps(cfg.steps) { … }"));
         }
         if self.in_function {
@@ -62,7 +63,7 @@ impl Loops {
             .hint("put all into the body, or all into functions"));
         }
         let Some(line) = self.nested else { return Ok(()) };
-        Err(Error::value(format!("a checkpoint cannot hold a step loop that stands in another loop (line {line})"))
+        Err(Error::value(format!("a checkpoint cannot hold a step loop inside another loop (line {line})"))
             .hint("make it one loop over all steps: if (step - 1) % per_round == 0 { … } begins a round"))
     }
 }
