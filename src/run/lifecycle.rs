@@ -1,13 +1,14 @@
 //! A run within its session: opened once, written whatever happened, and at a prompt followed by the next.
 
 use crate::error::{Error, Result};
-use crate::run::checkpoint::Continued;
+use crate::run::checkpoint::{Continued, store};
 use crate::run::folder::{Folder, versions};
 use crate::run::handle::Run;
 use crate::run::report::Log;
 use crate::run::session::Session;
 use crate::run::status::{Ending, Status};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::rc::Rc;
 
 /// What is told goes into the log of this run, for as long as it is there.
@@ -100,12 +101,28 @@ impl Session {
         match written {
             // Steps that are only computed again go with their folder.
             Ok(()) if self.launched().until.is_some() => {}
-            Ok(()) => self.reporter().written(run.folder().path()),
+            Ok(()) => {
+                self.reporter().written(run.folder().path());
+                if status == Ending::Interrupted {
+                    self.tell_how_to_continue(run.folder().path());
+                }
+            }
             // The script's own error goes before this one, which would be lost.
             Err(e) if failed => self.reporter().note(&format!("{folder} is incomplete: {e}")),
             Err(e) => return Err(e),
         }
         Ok(())
+    }
+
+    /// Of a run that was asked to end: how far it came, and what continues it.
+    fn tell_how_to_continue(&self, folder: &Path) {
+        let last = self.step_loop().plan().map_or_else(String::new, |plan| format!(" of {}", plan.last));
+        let mut text = format!("interrupted at step {}{last}", self.step());
+        // Without a checkpoint there is nothing to continue from.
+        if let Some(newest) = store::steps(folder).ok().and_then(|steps| steps.first().copied()) {
+            text += &format!("; `rhopo run --resume {}` continues after step {newest}", folder.display());
+        }
+        self.reporter().note(&text);
     }
 
     /// Ends the run that is open so that another can begin, where that may be: at a prompt.

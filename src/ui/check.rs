@@ -47,7 +47,7 @@ pub fn check(args: CheckArgs) -> ExitCode {
             }
         }
         if count == 0 && !args.json {
-            out::note("nothing found");
+            out::note("no problems found");
         }
         u8::from(count > 0)
     })

@@ -210,6 +210,12 @@ fn ctrl_c_ends_the_step_and_runs_the_rest() {
     assert!(wait_for(|| fs::metadata(&metrics).is_ok_and(|m| m.len() > 0), Duration::from_secs(60)), "steps are made");
     interrupt(&child);
     assert_eq!(child.wait_with_output_or_kill(), "after the loop\nout\n");
+    let log = fs::read_to_string(dir.path().join("out/log.txt")).expect("a log");
+    let step = lines(&metrics).len();
+    assert!(
+        log.contains(&format!("interrupted at step {step} of 1000000; `rhopo run --resume out` continues")),
+        "{log}"
+    );
     assert_eq!(child.wait().expect("a status").code(), Some(130));
     assert!(dir.path().join("out/curves.svg").is_file());
     let steps = lines(&metrics);
@@ -319,7 +325,7 @@ fn scripts_may_begin_with_a_byte_order_mark() {
     );
     let asked: [(&[&str], &str); 4] = [
         (&["run", "own"], "3.5"),
-        (&["check", "own.rhai"], "nothing found"),
+        (&["check", "own.rhai"], "no problems found"),
         (&["test", "own.rhai"], "1 passed"),
         (&["test"], "1 passed"),
     ];
