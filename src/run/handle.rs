@@ -267,6 +267,13 @@ impl Run {
         self.drawn.set((Instant::now(), begun.elapsed()));
     }
 
+    /// The open step has failed and begins again.
+    pub fn repeat_step(&self) {
+        if let Some(metrics) = &mut *self.metrics.borrow_mut() {
+            metrics.repeat();
+        }
+    }
+
     /// The step of the open line.
     fn step(&self) -> u64 {
         self.metrics.borrow().as_ref().map_or(0, |metrics| metrics.current().step)

@@ -160,8 +160,18 @@ impl Metrics {
         &self.open
     }
 
+    /// The open step begins again: what it has logged is dropped.
+    pub fn repeat(&mut self) {
+        self.open.means.clear();
+    }
+
     /// Writes the open line, if it holds anything, and opens `step`.
     pub fn advance(&mut self, step: u64) -> Result<()> {
+        // A step that begins again has the line that is open.
+        if step == self.open.step { Ok(()) } else { self.write(step) }
+    }
+
+    fn write(&mut self, step: u64) -> Result<()> {
         let mut done = std::mem::replace(&mut self.open, Line { step, means: Vec::new() });
         if done.means.is_empty() {
             return Ok(());
@@ -175,7 +185,7 @@ impl Metrics {
 
     /// Writes what is open. Nothing more is expected, but later numbers would make a further line.
     pub fn finish(&mut self) -> Result<()> {
-        self.advance(self.open.step)
+        self.write(self.open.step)
     }
 
     /// The lines that are written.

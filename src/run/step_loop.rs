@@ -76,6 +76,8 @@ pub struct StepLoop {
     midway: Cell<Option<Midway>>,
     /// Loops are typed at a prompt.
     interactive: Cell<bool>,
+    /// The loop that was under way last was left in the middle of a step.
+    broken: Cell<bool>,
     interrupt: Interrupt,
 }
 
@@ -90,6 +92,7 @@ impl StepLoop {
             number: Cell::new(0),
             midway: Cell::new(None),
             interactive: Cell::new(false),
+            broken: Cell::new(false),
             interrupt,
         }
     }
@@ -190,6 +193,7 @@ impl StepLoop {
             return Err(Error::value("a step loop is already running")
                 .hint("a run counts its steps in one loop at a time: use a plain `for i in 0..n` inside it"));
         }
+        self.broken.set(false);
         self.number.set(self.number() + 1);
         let first = self.step() + 1;
         let mut plan = Plan { first, last: self.step() + n, from: first, started: Instant::now() };
@@ -269,7 +273,29 @@ impl StepLoop {
 
     /// → `Outside`, from wherever: the loop is over, by its end, `break` or an error.
     pub fn leave(&self) {
+        self.broken.set(matches!(self.phase(), Phase::In(_)));
         self.phase.set(Phase::Outside);
+    }
+
+    /// Whether the loop was left in the middle of a step, by `break` or an error, and nothing has come after it.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// What follows a loop that was left has begun.
+    pub fn follow(&self) {
+        self.broken.set(false);
+    }
+
+    /// The loop that was left in the middle of a step will be entered once more: it comes to that step again, and pauses
+    /// before it.
+    pub fn repeat_step(&self) {
+        let (true, Some(plan)) = (self.broken.take(), self.plan()) else { return };
+        let midway = Midway { number: self.number(), first: plan.first, step: self.step() - 1 };
+        self.number.set(midway.number - 1);
+        self.step.set(midway.step);
+        self.midway.set(Some(midway));
+        self.request_pause();
     }
 
     /// Steps count from 1 again: a further run begins.

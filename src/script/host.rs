@@ -102,11 +102,29 @@ impl Host {
         let ast = self.compile(source)?;
         self.state.warn(source, &ast);
         let ast = self.pauses.follow(&self.engine, source, ast);
-        let run = || self.engine.eval_ast_with_scope::<Dynamic>(&mut Scope::new(), &ast);
-        // A panic is a defect of ours; what the script did so far must still be written.
+        let mut scope = Scope::new();
+        let mut result = self.guard(|| Some(self.engine.eval_ast_with_scope(&mut scope, &ast)), &ast, source);
+        while let Some(Err(e)) = &result {
+            // A person who pauses may mend what has failed.
+            let e = e.clone();
+            match self.guard(|| self.pauses.again(&self.engine, &mut scope, &ast, &e), &ast, source) {
+                None => return Err(e),
+                went_on => result = went_on,
+            }
+        }
+        result.unwrap_or(Ok(Dynamic::UNIT))
+    }
+
+    /// A panic is a defect of ours; what the script did so far must still be written.
+    fn guard(
+        &self,
+        run: impl FnOnce() -> Option<std::result::Result<Dynamic, Box<EvalAltResult>>>,
+        ast: &AST,
+        source: &Source,
+    ) -> Option<std::result::Result<Dynamic, Diagnostic>> {
         match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(result) => result.map_err(|e| self.explain(&e, &ast, &source.label)),
-            Err(panic) => Err(Diagnostic::from(Error::panicked(panic.as_ref()))),
+            Ok(result) => result.map(|result| result.map_err(|e| self.explain(&e, ast, &source.label))),
+            Err(panic) => Some(Err(Diagnostic::from(Error::panicked(panic.as_ref())))),
         }
     }
 

@@ -68,8 +68,15 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
     let continued =
         Continued { folder: copy.path().into(), from: from.map(Rc::new), changed: Vec::new(), config: None };
     let resumed = Some(Resumed::new(continued, files::text(&args.run.join("script.rhai"))?)?);
-    let parsed =
-        RunArgs { out: None, checkpoint: Some(crate::run::checkpoint::Schedule::Never), ..resume::parse(&words)? };
+    // Nobody is to be asked, and no edit counts.
+    let parsed = RunArgs {
+        out: None,
+        checkpoint: Some(crate::run::checkpoint::Schedule::Never),
+        pause: false,
+        watch: false,
+        interactive: false,
+        ..resume::parse(&words)?
+    };
     let code = Prepared { args: parsed, words, resumed, until: Some(until) }.execute();
     if code != 0 {
         return Ok(code);

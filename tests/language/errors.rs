@@ -385,6 +385,11 @@ fn a_closure_that_changes_what_it_is_called_on() {
 }
 
 #[test]
+fn a_closure_that_reads_what_it_is_called_on() {
+    snapshot!(errors_of("let t = [1, 2];\nlet same = t.map(|x| x == t[0]);\n", &[]));
+}
+
+#[test]
 fn a_tensor_larger_than_memory() {
     snapshot!(errors_of("let x = ones([100000, 100000]);\n", &[]));
 }

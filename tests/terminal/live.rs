@@ -245,7 +245,7 @@ fn a_pause_gives_a_prompt_in_the_loop() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("own.rhai"), LOOP).expect("written");
     let mut t = Terminal::start(dir.path(), &["run", "own", "--pause", "--out", "out"]);
-    t.expect("after step 0> ", SOON);
+    t.expect("before step 1> ", SOON);
     t.answer("cfg.clip * 10.0 + 4000.0", "4002.0");
     t.answer("let mine = 4000; mine + step", "4001");
     t.answer("nothing", "there is no variable `nothing`");
@@ -275,7 +275,8 @@ fn ctrl_c_and_p_pause_between_steps() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(
         dir.path().join("own.rhai"),
-        LOOP.replace("steps: 5", "steps: 100000").replace("own(step) });", "own(step) }); sleep(0.05);"),
+        LOOP.replace("steps: 5", "steps: 100000")
+            .replace("let doubled = step * 2;", "let doubled = step * 2; sleep(0.05);"),
     )
     .expect("written");
     let mut t = Terminal::start(dir.path(), &["run", "own", "--out", "out"]);
@@ -286,6 +287,9 @@ fn ctrl_c_and_p_pause_between_steps() {
     t.press('p');
     t.expect("paused after step", SOON);
     t.answer("cfg.steps + 1", "100001");
+    t.answer("doubled / 2 + 1 == step", "true");
+    t.answer("fn own(x) { 7 }", "`own` is a function of the run, which keeps its own");
+    t.answer("fn helper(x) { x + 6000 } helper(5)", "6005");
     t.enter("continue");
     std::thread::sleep(Duration::from_millis(500));
     // Without the key the run ends as it always did.

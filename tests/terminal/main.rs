@@ -11,6 +11,7 @@ mod device_run;
 mod help;
 mod left;
 mod live;
+mod pause;
 mod repl;
 mod runs;
 mod simd;

@@ -2,6 +2,7 @@
 //! Owns no printing and no drawing of source lines (`render.rs`).
 
 use crate::error::{Error, Kind};
+use crate::script::lang::in_use;
 use crate::script::lang::loader::Loader;
 use crate::script::lang::messages::{self, Context};
 use crate::script::lang::operands;
@@ -60,6 +61,9 @@ impl Diagnostic {
             if token.read_lock::<Error>().is_some_and(|e| e.kind == Kind::Interrupted));
         let position = match root.error {
             EvalAltResult::ErrorParsing(_, at) if at.is_none() => end_of(root.label, context.loader),
+            e if in_use::method(e).is_some() => {
+                messages::held(e, root.label, context).map_or(e.position(), |held| held.at)
+            }
             other => other.position(),
         };
         let shapes = shapes_named(root.error, root.label, position, context);

@@ -1,6 +1,7 @@
 //! What Rhai's errors say in our words, with a hint on what to do.
 
 use crate::error::{Error, nearest};
+use crate::script::lang::in_use::{self, Held};
 use crate::script::lang::lex;
 use crate::script::lang::loader::Loader;
 use crate::script::lang::native::Declaration;
@@ -43,14 +44,28 @@ impl Message {
     }
 }
 
+/// The variable that a method holds while its closure uses it too.
+pub fn held(e: &EvalAltResult, label: &str, context: &Context<'_>) -> Option<Held> {
+    // Of what was typed the newest is running.
+    in_use::find(&context.loader.text(label)?, in_use::method(e)?, label == "prompt")
+}
+
 /// Rhai names a variable, or `argument #1 of function 'for_each'`.
-fn in_use(name: &str) -> Message {
-    let message = match name.split('\'').nth(1) {
-        Some(function) => format!("a closure given to `{function}` uses the value that it is going through"),
-        None => format!("`{name}` cannot be changed while it is in use"),
+fn used_twice(e: &EvalAltResult, name: &str, label: &str, context: &Context<'_>) -> Message {
+    let Some(method) = in_use::method(e) else {
+        let hint = "a closure shares the variables that it captures: collect the changes in another variable";
+        return Message::new(format!("`{name}` cannot be changed while it is in use"), Some(hint.into()));
     };
-    let hint = "a closure shares the variables that it captures: collect the changes in another variable";
-    Message::new(message, Some(hint.into()))
+    let held = held(e, label, context);
+    let what = match &held {
+        Some(held) => format!("`{}` is in use by `{method}`", held.variable),
+        None => format!("a closure given to `{method}` uses the value that it is going through"),
+    };
+    let receiver = held.map_or("list".to_string(), |held| held.receiver);
+    let hint = format!(
+        "take what the closure needs first, as in `let first = {receiver}[0];`, and collect changes in another variable"
+    );
+    Message::new(what, Some(hint))
 }
 
 /// Puts `e` in words; it happened in the script `label`, inside a function or not.
@@ -86,7 +101,7 @@ pub fn of(e: &EvalAltResult, in_function: bool, label: &str, context: &Context<'
             "functions call each other too deeply",
             Some("does a function call itself without an end?".into()),
         ),
-        E::ErrorDataRace(name, _) => in_use(name),
+        E::ErrorDataRace(name, _) => used_twice(e, name, label, context),
         E::ErrorDataTooLarge(kind, _) => Message::new(format!("{} grew too large", lower(kind)), None),
         other => Message::new(lower(&bare(other)), None),
     }

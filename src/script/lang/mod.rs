@@ -4,6 +4,7 @@
 pub mod diagnostics;
 pub mod functions;
 pub mod host_state;
+pub mod in_use;
 pub mod lex;
 pub mod library;
 pub mod limits;

@@ -13,8 +13,9 @@ use crate::script::lang::lex;
 use crate::script::lang::loader::{Source, compile};
 use crate::script::lang::render::render;
 use crate::script::lang::value::{describe, to_json};
+use crate::script::live::console::bounds;
 use rhai::{AST, Array, Dynamic, Engine, EvalContext, Map, NativeCallContext};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// The native function that stand-ins call; no script has a reason to.
@@ -33,8 +34,21 @@ pub struct HotReload {
     now: RefCell<Now>,
     /// What its functions see: an edit is on trial for the step at which it was taken over.
     newest: RefCell<Trial>,
-    /// Functions that were defined at a pause: they go before the file's.
-    said: RefCell<Option<rhai::Shared<rhai::Module>>>,
+    /// That step.
+    tried: Cell<u64>,
+    /// As the file has it, without what was defined at a pause.
+    file: RefCell<Environment>,
+    /// What became of functions that were defined at a pause and go before the file's.
+    said: Cell<Said>,
+}
+
+/// Functions that were defined at a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    InUse,
+    /// They failed in their first step.
+    Refused,
 }
 
 /// As the file was last read.
@@ -75,10 +89,11 @@ impl HotReload {
             Some(_) => args::overridden(session, functions::defaults(engine, source)?)?,
             None => Map::new(),
         };
-        let newest = RefCell::new(Trial::new(calls.read(engine, source)?));
+        let environment = calls.read(engine, source)?;
+        let (newest, file) = (RefCell::new(Trial::new(environment.clone())), RefCell::new(environment));
         let now = RefCell::new(Now { source: source.clone(), generation: 0, declared });
-        let (label, said) = (source.label.clone(), RefCell::default());
-        Ok(Some((Self { functions, variable, label, now, newest, said }, body)))
+        let (label, tried, said) = (source.label.clone(), Cell::new(0), Cell::new(Said::Nothing));
+        Ok(Some((Self { functions, variable, label, now, newest, tried, file, said }, body)))
     }
 
     /// Calls the newest text of a function.
@@ -91,36 +106,40 @@ impl HotReload {
         values: Array,
     ) -> Fallible<Dynamic> {
         let _level = calls.deeper(ctx)?;
-        let call = |environment: &Environment, values| {
-            calls.call(ctx, &self.with_said(environment), &self.label, name, values)
-        };
+        if with.session.step() > self.tried.get() {
+            self.newest.borrow_mut().settle();
+        }
+        let call = |environment: &Environment, values| calls.call(ctx, environment, &self.label, name, values);
         functions::call_on_trial(&self.newest, values, call, |e| {
-            let reporter = with.session.reporter();
+            let (reporter, step) = (with.session.reporter(), with.session.step());
             reporter.note(render(&with.explain(e, &AST::empty(), &self.label), &with.loader, false).trim_end());
-            reporter.note(&format!("step {}: {} is back to its previous version", with.session.step(), self.label));
+            if self.said.get() == Said::InUse {
+                self.said.set(Said::Refused);
+                // Whoever said it may say it better.
+                with.session.step_loop().request_pause();
+                reporter.note(&format!("step {step}: the functions are back to their previous versions"));
+                return;
+            }
+            reporter.note(&format!("step {step}: {} is back to its previous version", self.label));
         })
     }
 
-    /// What functions see, those that were said at a pause first.
-    fn with_said(&self, environment: &Environment) -> Environment {
-        match &*self.said.borrow() {
-            None => environment.clone(),
-            Some(said) => {
-                let mut with_said = (**environment).clone();
-                with_said.lib.push(said.clone());
-                Rc::new(with_said)
-            }
-        }
+    /// Functions of a prompt go before the file's, until the file is edited; they are on trial in the coming step.
+    pub fn override_by(&self, prompt: &AST, coming: u64) {
+        let mut with_said = (**self.file.borrow()).clone();
+        with_said.lib.push(prompt.shared_lib().clone());
+        self.newest.borrow_mut().edit(Rc::new(with_said));
+        self.tried.set(coming);
+        self.said.set(Said::InUse);
     }
 
-    /// Functions of a prompt go before the file's, until the file is edited.
-    pub fn override_by(&self, prompt: &AST) {
-        let known = |f: &rhai::ScriptFnMetadata<'_>| {
-            self.functions.iter().any(|(name, arguments)| f.name == name && f.params.len() == *arguments)
-        };
-        if prompt.iter_functions().any(|f| known(&f)) {
-            *self.said.borrow_mut() = Some(prompt.shared_lib().clone());
+    /// Whether functions of a prompt were turned down since this was asked last.
+    pub fn take_refused(&self) -> bool {
+        let refused = self.said.get() == Said::Refused;
+        if refused {
+            self.said.set(Said::Nothing);
         }
+        refused
     }
 
     /// Reads files again if one has changed. What is wrong with an edit is shown, and nothing changes then.
@@ -149,8 +168,10 @@ impl HotReload {
         let step = with.session.step() + 1;
         match self.read(context.engine(), calls, with, &source) {
             Ok((environment, declared)) => {
+                *self.file.borrow_mut() = environment.clone();
                 self.newest.borrow_mut().edit(environment);
-                *self.said.borrow_mut() = None;
+                self.tried.set(step);
+                self.said.set(Said::Nothing);
                 let changes = self.adopt(context, declared, &source);
                 self.renew_imports(context);
                 if source.text == old.text {
@@ -268,13 +289,13 @@ fn constants(text: &str) -> Vec<&str> {
 
 fn gone(environment: &Environment, name: &str, arguments: usize) -> Error {
     let now = environment.lib.iter().flat_map(|lib| lib.iter_script_fn_info()).find(|f| f.2 == name).map(|f| f.3);
-    let e = match now {
-        Some(now) => {
-            Error::value(format!("`{name}` took {arguments} arguments when the run began, and takes {now} now"))
-        }
-        None => Error::value(format!("`{name}` was removed, but the running script calls it")),
-    };
-    e.hint("the body of a running script stays as it was: give the function its old arguments, or start a new run")
+    now.map_or_else(
+        || {
+            Error::value(format!("`{name}` was removed, but the running script calls it"))
+                .hint("the body of a running script stays as it was: put the function back, or start a new run")
+        },
+        |now| bounds::other_arguments(name, arguments, now),
+    )
 }
 
 /// Keeps the text in the run folder, and says where.

@@ -6,15 +6,19 @@
 
 use crate::run::{Phase, Session, Verdict};
 use crate::script::bind::tracked::Tracked;
+use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::functions::{CallStack, Fallible};
 use crate::script::lang::host_state::HostState;
 use crate::script::lang::loader::{Loader, Source};
+use crate::script::lang::render::render;
+use crate::script::live::console::bounds::Bounds;
 use crate::script::live::console::{Console, Repl};
 use crate::script::live::evaluation::Evaluations;
 use crate::script::live::hot_reload::{CALL, HotReload};
 use crate::script::live::stored::StoredLoop;
 use rhai::{
-    AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, NativeCallContext, Position,
+    AST, Array, Caches, Dynamic, Engine, EvalAltResult, EvalContext, Expr, GlobalRuntimeState, ImmutableString, Module,
+    NativeCallContext, Position, Scope, Stmt, StmtBlock,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -22,7 +26,18 @@ use std::rc::Rc;
 
 /// Whoever talks to a person while a run pauses.
 pub trait Frontend {
-    fn talk(&self, repl: &mut Repl<'_, '_>) -> Verdict;
+    fn talk(&self, repl: &mut Repl<'_, '_>, occasion: Occasion) -> Verdict;
+}
+
+/// Why a run pauses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// It was asked for.
+    Asked,
+    /// What was said at the pause before has failed: the person is asked again, whatever they said of further steps.
+    Failed,
+    /// A step has failed whose loop cannot be entered again.
+    Left,
 }
 
 /// What waits for the next step.
@@ -35,6 +50,14 @@ pub struct PauseLoop {
     frontend: RefCell<Option<Rc<dyn Frontend>>>,
     pause: RefCell<Option<Pause>>,
     live: RefCell<Option<Rc<HotReload>>>,
+    /// What inputs at a pause must leave as it is.
+    bounds: RefCell<Option<Rc<Bounds>>>,
+    /// The step that was taken from a pause last.
+    taken: Cell<u64>,
+    /// What the loop's body saw then, without what was said.
+    body: RefCell<Option<GlobalRuntimeState>>,
+    /// A step that was taken from a pause has failed.
+    failed: Cell<bool>,
     /// How many variables there are outside of the loop's body.
     outside: Cell<usize>,
     /// Those of the body as they were when one was last read: they are gone when its end is reached.
@@ -44,9 +67,13 @@ pub struct PauseLoop {
 /// What stays from one pause to the next.
 struct Pause {
     console: Console,
-    global: rhai::GlobalRuntimeState,
+    global: GlobalRuntimeState,
     /// Variables that were made at the prompt.
     own: Vec<(String, Dynamic)>,
+    /// Functions as they were when the last pause began.
+    sound: AST,
+    /// The step before which it pauses, and how many inputs there were when it first did.
+    begun: (u64, usize),
 }
 
 impl PauseLoop {
@@ -60,6 +87,10 @@ impl PauseLoop {
             frontend: RefCell::default(),
             pause: RefCell::default(),
             live: RefCell::default(),
+            bounds: RefCell::default(),
+            taken: Cell::new(0),
+            body: RefCell::default(),
+            failed: Cell::new(false),
             outside: Cell::new(0),
             inside: RefCell::default(),
         })
@@ -85,7 +116,8 @@ impl PauseLoop {
                 Phase::Before(_) if own.stored.reaches(&context) => own.turn(context)?,
                 // Asked again by every loop around this one, until the step loop is over.
                 Phase::Leaving => return Err(leave_loop()),
-                Phase::In(_) if steps.wants_pause() => own.remember(&context),
+                Phase::In(_) if steps.wants_pause() || steps.ends() => own.remember(&context),
+                Phase::Outside if steps.is_broken() => steps.follow(),
                 _ => {}
             }
             Ok(None)
@@ -103,7 +135,9 @@ impl PauseLoop {
     /// Makes a script follow its file, if the session asked for that: its functions are looked up at every call.
     pub(in crate::script) fn follow(&self, engine: &Engine, source: &Source, ast: AST) -> AST {
         self.stored.read(&ast);
-        if !self.session.step_loop().attended() {
+        let attended = self.session.step_loop().attended();
+        *self.bounds.borrow_mut() = Some(Rc::new(Bounds::of(&ast, attended)));
+        if !attended {
             return ast;
         }
         match HotReload::begin(engine, &self.session, &self.calls, source, &ast) {
@@ -128,8 +162,13 @@ impl PauseLoop {
         }
         self.refresh(&mut context)?;
         if steps.pause() {
-            let verdict = self.talk(&mut context);
+            let step = self.session.step() + 1;
+            *self.body.borrow_mut() = Some(context.global_runtime_state().clone());
+            let occasion = if self.failed.take() { Occasion::Failed } else { Occasion::Asked };
+            let engine = context.engine();
+            let verdict = self.talk(engine, context.scope_mut(), occasion);
             steps.resume(verdict);
+            self.taken.set(step);
         }
         self.inside.borrow_mut().clear();
         if steps.phase() == Phase::Leaving {
@@ -193,18 +232,56 @@ impl PauseLoop {
         live.refresh(context, &self.calls, state)
     }
 
-    fn talk(&self, context: &mut EvalContext) -> Verdict {
+    /// A script has ended with an error. If that came in a step taken from a pause, its loop is entered again at that step,
+    /// before which the person finds the prompt; where it cannot be, they may look around once more, and nothing is returned.
+    pub(in crate::script) fn again(&self, engine: &Engine, scope: &mut Scope, ast: &AST, e: &Diagnostic) -> Again {
+        let (session, steps) = (&self.session, self.session.step_loop());
+        let step = session.step();
+        let (Some(state), Some(mut global)) = (self.state.get(), self.body.borrow().clone()) else { return None };
+        if e.interrupted || !steps.is_broken() || self.taken.get() != step || self.frontend.borrow().is_none() {
+            return None;
+        }
+        let reporter = session.reporter();
+        let Some(at) = self.stored.statement(steps.number()) else {
+            reporter.note(&format!("step {step} has failed, and its loop cannot be entered again: {}", e.message));
+            self.talk(engine, scope, Occasion::Left);
+            return None;
+        };
+        reporter.note(render(e, &state.loader, false).trim_end());
+        reporter.note(&format!(
+            "step {step} has failed and comes again; what it did before that stays: prompts it drew, weights it changed"
+        ));
+        if let Some(run) = session.run() {
+            run.repeat_step();
+        }
+        steps.repeat_step();
+        self.failed.set(true);
+        global.scope_level = 0;
+        state.begin();
+        Some(rest(engine, &mut global, scope, &ast.statements()[at..]))
+    }
+
+    fn talk(&self, engine: &Engine, scope: &mut Scope, occasion: Occasion) -> Verdict {
         let (Some(frontend), Some(state)) = (self.frontend.borrow().clone(), self.state.get()) else {
             return Verdict::Continue;
         };
-        let engine = context.engine();
+        let Some(global) = self.body.borrow().clone() else { return Verdict::Continue };
         let mut pause = self.pause.borrow_mut();
         let pause = pause.get_or_insert_with(|| Pause {
             console: Console::new(state.clone()),
-            global: context.global_runtime_state().clone(),
+            global,
             own: Vec::new(),
+            sound: AST::empty(),
+            begun: (0, 0),
         });
-        let scope = context.scope_mut();
+        let live = self.live.borrow().clone();
+        let refused = live.as_ref().is_some_and(|live| live.take_refused());
+        let occasion = if refused { Occasion::Failed } else { occasion };
+        let (bounds, step) = (self.bounds.borrow().clone(), self.session.step() + 1);
+        pause.console.bind(bounds.clone());
+        if pause.begun.0 != step {
+            pause.begun = (step, pause.console.taken());
+        }
         let before = scope.len();
         let inside = self.inside.borrow();
         let gone =
@@ -214,8 +291,14 @@ impl PauseLoop {
         }
         drop(inside);
         let mut repl = Repl { engine, global: &mut pause.global, scope, console: &mut pause.console };
+        if refused {
+            repl.take_back(pause.sound.clone());
+            let sound: Vec<String> = pause.sound.iter_functions().map(|f| f.name.to_string()).collect();
+            state.origins.borrow_mut().retain(|name, _| sound.contains(name));
+        }
+        pause.sound = repl.console.functions();
         self.session.reporter().hold();
-        let verdict = frontend.talk(&mut repl);
+        let verdict = frontend.talk(&mut repl, occasion);
         self.session.reporter().go_on();
         // The script finds its variables by their distance from the end: what was made at the prompt goes aside.
         // Newest first, as Rhai lists them.
@@ -225,11 +308,45 @@ impl PauseLoop {
         // What the loop made comes again with its next step.
         pause.own.retain(|(name, _)| !self.inside.borrow().contains_key(name));
         scope.rewind(before);
-        if let Some(live) = &*self.live.borrow() {
-            live.override_by(&pause.console.functions());
+        if bounds.is_some_and(|bounds| bounds.take_defined())
+            && let Some(live) = live
+        {
+            live.override_by(&pause.console.functions(), step);
         }
+        self.write_down(step, &pause.console.changes_since(pause.begun.1));
         verdict
     }
+
+    /// Keeps what was said before a step in the run folder, and says where.
+    fn write_down(&self, step: u64, changes: &str) {
+        let Some(run) = self.session.run().filter(|_| !changes.is_empty()) else { return };
+        let name = format!("pause-{step}.rhai");
+        let text = format!("//! Said at the pause before step {step}.\n{changes}");
+        self.session.reporter().note(&match run.folder().write(&name, &text) {
+            Ok(()) => format!("step {step}: what was said is kept ({name} in the run folder)"),
+            Err(e) => format!("what was said is not kept: {e}"),
+        });
+    }
+}
+
+/// What became of a script that went on after an error; nothing where it did not.
+type Again = Option<Fallible<Dynamic>>;
+
+/// Runs what is left of a script's body.
+// Rhai marks the call as volatile by calling it deprecated; its version is pinned by the lock file.
+#[allow(deprecated)]
+fn rest(engine: &Engine, global: &mut GlobalRuntimeState, scope: &mut Scope, body: &[Stmt]) -> Fallible<Dynamic> {
+    let mut caches = Caches::new();
+    for statement in body {
+        let block = Expr::Stmt(StmtBlock::new([statement.clone()], Position::NONE, Position::NONE).into());
+        let mut context = EvalContext::new(engine, global, &mut caches, scope, None);
+        match context.eval_expression_tree_raw(&(&block).into(), false).map_err(|e| *e) {
+            Ok(_) => {}
+            Err(EvalAltResult::Return(value, _) | EvalAltResult::Exit(value, _)) => return Ok(value),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(Dynamic::UNIT)
 }
 
 /// Leaves the innermost loop.

@@ -20,6 +20,9 @@ pub enum Done {
     Leave,
 }
 
+/// What follows the name of a file that is not to be run.
+const FUNCTIONS: &str = "functions";
+
 type Outcome = Result<(), Diagnostic>;
 
 /// Name, what follows it, what it does.
@@ -30,7 +33,7 @@ const CATALOG: [(&str, &str, &str); 14] = [
     (":vars", "", "list the variables and functions in scope"),
     (":time", "[N] EXPR", "evaluate, N times if given, and show how long it took"),
     (":plot", "EXPR", "draw numbers as a curve: an array, a tensor, a map of several"),
-    (":load", "FILE", "run a script and keep its variables and functions"),
+    (":load", "FILE [functions]", "run a script and keep its variables and functions, or keep its functions only"),
     (":reload", "", "read loaded files and modules again, for their functions, without running them"),
     (":edit", "[NAME]", "edit the last input, or a function, in $VISUAL or $EDITOR, and evaluate the result"),
     (":allow", "PATH", "let scripts read a file, or everything below a folder"),
@@ -70,7 +73,7 @@ pub fn run(repl: &mut Repl<'_, '_>, line: &str, person: &dyn Person) -> Result<D
             let curves = repl.curves(needed(":plot", rest)?)?;
             plot::lines(&curves, width)?.iter().for_each(|line| say(line));
         }
-        ":load" => repl.load(needed(":load", rest)?)?,
+        ":load" => load(repl, needed(":load", rest)?, person)?,
         ":reload" => reload(repl)?,
         ":edit" => edit(repl, rest, width)?,
         ":allow" => allow(repl, needed(":allow", rest)?)?,
@@ -199,12 +202,9 @@ fn time(repl: &mut Repl<'_, '_>, text: &str, width: usize) -> Outcome {
     // `:time 2 * x` is an expression, not a count.
     let begins = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || "_\"`#([".contains(c));
     let (times, text): (usize, &str) = repeated.filter(|(n, rest)| *n > 0 && begins(rest)).unwrap_or((1, text));
-    let answer = repl.eval(text, width)?;
+    let (answer, took) = repl.timed(text, times, width)?;
     answer.value.iter().for_each(draw::draw);
-    let mut took = vec![answer.took.as_secs_f64()];
-    for _ in 1..times {
-        took.push(repl.again(text, width)?.as_secs_f64());
-    }
+    let mut took: Vec<f64> = took.iter().map(std::time::Duration::as_secs_f64).collect();
     took.sort_by(f64::total_cmp);
     let (first, middle, last) = (took[0], took[took.len() / 2], took[took.len() - 1]);
     say(&match times {
@@ -252,6 +252,28 @@ fn allow(repl: &Repl<'_, '_>, path: &str) -> Outcome {
     repl.session().access().allow(path);
     say(&format!("scripts may read {}", path.display()));
     Ok(())
+}
+
+/// A script that opens a run would train: that is asked first.
+fn load(repl: &mut Repl<'_, '_>, rest: &str, person: &dyn Person) -> Outcome {
+    if let Some(name) = rest.strip_suffix(FUNCTIONS).filter(|name| name.ends_with(char::is_whitespace)) {
+        return repl.load_functions(name.trim());
+    }
+    if !repl.opens_run(rest)? {
+        return repl.load(rest);
+    }
+    match person.confirms(&format!("{rest} opens a run, and its steps would begin here: run it?")) {
+        Some(true) => repl.load(rest),
+        Some(false) => {
+            say(&format!("nothing was run; `:load {rest} {FUNCTIONS}` takes its functions alone"));
+            Ok(())
+        }
+        None => {
+            let e = Error::value(format!("{rest} opens a run, and its steps would begin here"));
+            let ways = format!(":load {rest} {FUNCTIONS} takes its functions alone; rhopo run {rest} -i runs it first");
+            Err(e.hint(ways).into())
+        }
+    }
 }
 
 fn reload(repl: &mut Repl<'_, '_>) -> Outcome {

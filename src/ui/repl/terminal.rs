@@ -9,7 +9,7 @@ use crate::files::{self, history};
 use crate::run::Verdict;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::live::console::Repl;
-use crate::script::live::pause_loop::Frontend;
+use crate::script::live::pause_loop::{Frontend, Occasion};
 use crate::ui::out;
 use crate::ui::terminal::{colours, report};
 use rustyline::config::{BellStyle, CompletionType, Config};
@@ -116,7 +116,10 @@ impl Terminal {
     fn read(&self, repl: &Repl<'_, '_>, place: Place) -> Result<String, ReadlineError> {
         let label = match place {
             Place::Session => "rhopo> ".to_string(),
-            Place::Pause => format!("after step {}> ", repl.session().step()),
+            Place::Pause => match repl.session().step() {
+                0 => "before step 1> ".to_string(),
+                done => format!("after step {done}> "),
+            },
         };
         let mut editor = self.editor.borrow_mut();
         let editor = match &mut *editor {
@@ -199,15 +202,19 @@ fn steps(input: &str) -> Option<u64> {
 }
 
 impl Frontend for Terminal {
-    fn talk(&self, repl: &mut Repl<'_, '_>) -> Verdict {
-        if self.passing.get() > 0 {
+    fn talk(&self, repl: &mut Repl<'_, '_>, occasion: Occasion) -> Verdict {
+        if occasion == Occasion::Asked && self.passing.get() > 0 {
             self.passing.set(self.passing.get() - 1);
             return Verdict::Step;
         }
-        out::note(&format!(
-            "paused after step {}: look at the variables, or type next [N], continue or stop",
-            repl.session().step()
-        ));
+        self.passing.set(0);
+        let done = repl.session().step();
+        let next = format!("look at the variables, or type next [N] (runs step {}), continue or stop", done + 1);
+        out::note(&match (occasion, done) {
+            (Occasion::Left, _) => "look at the variables, save what you need (run.save), and stop".to_string(),
+            (_, 0) => format!("paused before step 1: {next}"),
+            (_, done) => format!("paused after step {done}, before step {}: {next}", done + 1),
+        });
         self.converse(repl, Place::Pause)
     }
 }

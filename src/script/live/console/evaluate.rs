@@ -1,5 +1,6 @@
 //! Evaluating an input, statement by statement, in the variables that are in reach; taking over its functions.
 
+use super::bounds::may_change;
 use super::{Explained, Input, LABEL, LAST, Repl};
 use crate::error::Error;
 use crate::files;
@@ -25,10 +26,18 @@ impl Repl<'_, '_> {
             session.set_program(Program { name: "session".into(), label: LABEL.into(), text: whole.text });
             session.forget_arguments();
         }
-        let ast = self.compile(&source)?;
+        let ast = self.engine_compile(&source)?;
+        let bounds = self.console.bounds.clone();
+        bounds.as_ref().map_or(Ok(()), |bounds| bounds.check(&ast))?;
+        self.adopt(&ast, LABEL);
         self.console.state.warn(&source, &ast);
         let (access, typed) = (session.access().clone(), paths(&text));
-        let value = match access.allowing(&typed, || self.run(&ast, LABEL)) {
+        let before = bounds.as_ref().and_then(|bounds| bounds.hyper_parameters(self.scope));
+        let ran = access.allowing(&typed, || self.run(&ast, LABEL));
+        if let (Some(bounds), Some(before)) = (bounds, before) {
+            bounds.hold(self.scope, before)?;
+        }
+        let value = match ran {
             Ok(value) => value,
             Err((done, e)) => {
                 // A loop that was interrupted has done something too, and is part of the session.
@@ -44,11 +53,27 @@ impl Repl<'_, '_> {
             || text.clone(),
             |rest| format!("{}{}", &text[..last], text[text.len() - rest..].trim_start()),
         );
-        self.console.inputs.push(Input { text, value_at: has_value.then_some(last) });
+        self.console.inputs.push(Input { text, value_at: has_value.then_some(last), changes: may_change(&ast) });
         if has_value {
             self.scope.set_or_push(LAST, value.clone());
         }
         Ok(value)
+    }
+
+    /// Runs a file between two steps of a script, as if it were typed.
+    pub(super) fn load_at_pause(&mut self, source: &Source) -> Explained<()> {
+        let ast = self.engine_compile(source)?;
+        let bounds = self.console.bounds.clone();
+        bounds.as_ref().map_or(Ok(()), |bounds| bounds.check(&ast))?;
+        self.adopt(&ast, &source.label);
+        let before = bounds.as_ref().and_then(|bounds| bounds.hyper_parameters(self.scope));
+        let ran = self.run(&ast, &source.label);
+        if let (Some(bounds), Some(before)) = (bounds, before) {
+            bounds.hold(self.scope, before)?;
+        }
+        let _ = ran.map_err(|(_, e)| e)?;
+        self.console.inputs.push(Input { text: source.text.clone(), value_at: None, changes: true });
+        Ok(())
     }
 
     /// Of an input that failed, the statements before that: what they did stays.
@@ -59,7 +84,7 @@ impl Repl<'_, '_> {
         }
         let end = starts.get(done).copied().unwrap_or(text.len());
         if !text[..end].trim().is_empty() {
-            self.console.inputs.push(Input { text: text[..end].to_string(), value_at: None });
+            self.console.inputs.push(Input { text: text[..end].to_string(), value_at: None, changes: may_change(ast) });
         }
     }
 
@@ -94,6 +119,14 @@ impl Repl<'_, '_> {
         self.console.defined = self.console.defined.merge(&ast.clone_functions_only());
         self.global.lib.retain(|lib| !Rc::ptr_eq(lib, &before));
         self.global.lib.push(self.console.defined.shared_lib().clone());
+    }
+
+    /// The functions of the prompt are these again.
+    pub(in crate::script) fn take_back(&mut self, functions: AST) {
+        let before = self.console.defined.shared_lib().clone();
+        self.global.lib.retain(|lib| !Rc::ptr_eq(lib, &before));
+        self.global.lib.push(functions.shared_lib().clone());
+        self.console.defined = functions;
     }
 
     /// Runs the statements one by one; of an error also how many went well before it.

@@ -3,6 +3,7 @@
 //!
 //! Owns what was said and defined; who reads lines and draws answers is `ui/repl/`.
 
+pub mod bounds;
 pub mod complete;
 pub mod curves;
 mod evaluate;
@@ -18,9 +19,10 @@ use crate::script::lang::host_state::HostState;
 use crate::script::lang::lex;
 use crate::script::lang::loader::{Loader, Source};
 use crate::script::lang::reference::{self, Entry};
+use bounds::Bounds;
 use complete::Variable;
 use curves::Curve;
-use rhai::{AST, Engine, GlobalRuntimeState, Scope};
+use rhai::{AST, Dynamic, Engine, GlobalRuntimeState, Scope};
 use show::Shown;
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -41,6 +43,8 @@ struct Input {
     text: String,
     /// Where the last statement begins, if it gave a value.
     value_at: Option<usize>,
+    /// Whether it may have changed something.
+    changes: bool,
 }
 
 /// A file whose functions are in use.
@@ -60,6 +64,8 @@ pub struct Console {
     defined: AST,
     files: Vec<Loaded>,
     entries: OnceCell<Vec<Entry>>,
+    /// What inputs must leave as it is, between two steps of a script.
+    bounds: Option<Rc<Bounds>>,
 }
 
 /// What came of an input.
@@ -73,7 +79,7 @@ pub struct Answer {
 impl Console {
     pub fn new(state: Rc<HostState>) -> Self {
         let (text, inputs, files) = (String::new(), Vec::new(), Vec::new());
-        Self { state, text, inputs, defined: AST::empty(), files, entries: OnceCell::new() }
+        Self { state, text, inputs, defined: AST::empty(), files, entries: OnceCell::new(), bounds: None }
     }
 
     fn loader(&self) -> &Rc<Loader> {
@@ -88,6 +94,31 @@ impl Console {
     fn session(&self) -> &Rc<Session> {
         &self.state.session
     }
+
+    /// Inputs stay within these bounds from here on.
+    pub(in crate::script) fn bind(&mut self, bounds: Option<Rc<Bounds>>) {
+        self.bounds = bounds;
+    }
+
+    /// How many inputs were taken.
+    pub(in crate::script) fn taken(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// What was said after the first `from` inputs and may have changed something, as text.
+    pub(in crate::script) fn changes_since(&self, from: usize) -> String {
+        let said = self.inputs.iter().skip(from).filter(|input| input.changes);
+        said.map(|input| closed(input.text.trim()) + "\n").collect()
+    }
+}
+
+/// An input with its end: the next one may follow.
+fn closed(text: &str) -> String {
+    if text.is_empty() || lex::ends_silently(text) || lex::ends_in_function(text) {
+        return text.to_string();
+    }
+    // A comment at the end would swallow it.
+    format!("{text}{}", if lex::ends_in_comment(text) { "\n;" } else { ";" })
 }
 
 /// Where inputs are evaluated: a console, and the variables that are in reach.
@@ -122,16 +153,48 @@ impl Repl<'_, '_> {
         Ok(Answer { value, took })
     }
 
-    /// How long an input takes that was evaluated before: no part of the session a second time.
+    /// Evaluates an input several times: the first answer, and how long each took. It is part of the session once. No
+    /// time knows the value of the one before, which would keep what was computed for it.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn again(&mut self, text: &str, width: usize) -> Explained<Duration> {
+    pub fn timed(&mut self, text: &str, times: usize, width: usize) -> Explained<(Answer, Vec<Duration>)> {
+        let before = self.scope.get_value::<Dynamic>(LAST);
+        let first = self.eval(text, width)?;
+        let mut took = vec![first.took];
         let (inputs, said) = (self.console.inputs.len(), self.console.text.len());
-        let answer = self.eval(text, width);
-        self.console.inputs.truncate(inputs);
-        self.console.text.truncate(said);
-        Ok(answer?.took)
+        while took.len() < times {
+            if self.scope.contains(LAST) {
+                self.scope.set_or_push(LAST, before.clone().unwrap_or(Dynamic::UNIT));
+            }
+            let answer = self.eval(text, width);
+            self.console.inputs.truncate(inputs);
+            self.console.text.truncate(said);
+            took.push(answer?.took);
+        }
+        Ok((first, took))
+    }
+
+    /// Takes the functions of a script, with its imports and constants, and runs no other line.
+    ///
+    /// # Errors
+    /// Those of the script.
+    pub fn load_functions(&mut self, name: &str) -> Explained<()> {
+        let source = self.loader().find(name)?;
+        self.reload_file(&Loaded { source: source.clone(), name: name.to_string() })?;
+        let declares = |line: &&str| ["import ", "const "].iter().any(|begin| line.starts_with(begin));
+        let functions = lex::functions(&source.text).into_iter().map(|(_, text)| text);
+        let text = source.text.lines().filter(declares).chain(functions).collect::<Vec<_>>().join("\n");
+        self.console.inputs.push(Input { text, value_at: None, changes: true });
+        Ok(())
+    }
+
+    /// Whether a script opens a run: to load it would train.
+    ///
+    /// # Errors
+    /// There is no such script.
+    pub fn opens_run(&self, name: &str) -> Result<bool> {
+        Ok(lex::mentions(&self.loader().find(name)?.text, "open_run"))
     }
 
     /// What was evaluated last.
@@ -145,13 +208,16 @@ impl Repl<'_, '_> {
     /// Those of the script; what it defined before stays.
     pub fn load(&mut self, name: &str) -> Explained<()> {
         let source = self.loader().find(name)?;
+        if self.console.bounds.is_some() {
+            return self.load_at_pause(&source);
+        }
         let session = self.session().clone();
         let before = session.program();
         session.set_program(Program { name: source.stem(), label: source.label.clone(), text: source.text.clone() });
         session.forget_arguments();
         let ran = self.compile(&source).and_then(|ast| self.run(&ast, &source.label).map_err(|(_, e)| e));
         if ran.is_ok() {
-            self.console.inputs.push(Input { text: source.text.clone(), value_at: None });
+            self.console.inputs.push(Input { text: source.text.clone(), value_at: None, changes: true });
         }
         let closed = session.finish_run(ran.is_err());
         session.set_program(before);
@@ -184,6 +250,7 @@ impl Repl<'_, '_> {
     fn reload_file(&mut self, file: &Loaded) -> Explained<Source> {
         let source = self.loader().find(&file.name)?;
         let ast = self.engine_compile(&source)?;
+        self.console.bounds.as_ref().map_or(Ok(()), |bounds| bounds.check(&ast))?;
         self.run_only(&ast, &source.label)?;
         self.adopt(&ast, &source.label);
         self.console.files.retain(|other| other.name != file.name);
@@ -253,12 +320,7 @@ impl Repl<'_, '_> {
             let text = lex::without_functions(&text, |name| {
                 inputs[i + 1..].iter().any(|later| lex::functions(&later.text).iter().any(|(known, _)| known == name))
             });
-            let text = text.trim();
-            script += text;
-            if !text.is_empty() && !lex::ends_silently(text) && !lex::ends_in_function(text) {
-                // A comment at the end would swallow it.
-                script += if lex::ends_in_comment(text) { "\n;" } else { ";" };
-            }
+            script += &closed(text.trim());
             script += "\n";
         }
         script

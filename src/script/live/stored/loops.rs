@@ -12,6 +12,8 @@ pub(super) struct Loops {
     in_function: bool,
     /// The line of a loop that stands in another one.
     nested: Option<usize>,
+    /// Which statements of the body are step loops.
+    statements: Vec<usize>,
 }
 
 impl Loops {
@@ -29,6 +31,8 @@ impl Loops {
             }
             true
         });
+        let counts = |(_, s): &(usize, &Stmt)| matches!(s, Stmt::For(parts, _) if counts_steps(&parts.2.expr));
+        loops.statements = ast.statements().iter().enumerate().filter(counts).map(|(at, _)| at).collect();
         let mut all = 0;
         ast.walk(&mut |path: &[ASTNode]| {
             all += usize::from(
@@ -44,6 +48,12 @@ impl Loops {
     /// of the step reads does.
     pub fn reaches(&self, deep: usize) -> bool {
         deep == 0 || self.variables.is_empty()
+    }
+
+    /// Which statement of the body is the `number`th step loop, from 1; none where loops stand in other statements as well.
+    pub fn statement(&self, number: u64) -> Option<usize> {
+        let plain = !self.in_function && self.statements.len() == self.variables.len();
+        self.statements.get(usize::try_from(number).ok()?.checked_sub(1)?).copied().filter(|_| plain)
     }
 
     /// Whether a loop of the script's body can go on in another process.
@@ -96,6 +106,7 @@ mod tests {
     fn one_after_the_other_can_be_stored() {
         let loops = of("for i in run.steps(3) { for x in 0..2 { f(x); } }\nfor step in run.steps(cfg.n) { }");
         assert_eq!(loops.variables, ["i", "step"]);
+        assert_eq!([0, 1, 2, 3].map(|number| loops.statement(number)), [None, Some(0), Some(1), None]);
         loops.check().expect("none stands in another");
     }
 

@@ -61,6 +61,11 @@ impl StoredLoop {
         self.loops.borrow().reaches(context.global_runtime_state().level)
     }
 
+    /// Which statement of the script's body is its `number`th step loop.
+    pub fn statement(&self, number: u64) -> Option<usize> {
+        self.loops.borrow().statement(number)
+    }
+
     /// The loop begins: remembers what the prologue has made, by which a continued run knows its own.
     ///
     /// # Errors
