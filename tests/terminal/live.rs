@@ -129,32 +129,35 @@ fn an_edited_clip_range_and_an_edited_loss_take_effect_at_the_next_step() {
     assert!(!fs::read_to_string(dir.join("said")).expect("a log").contains("beta 0"), "it is set to 0.5");
 }
 
+/// Puts a whole file in the place of another: the run may read at any moment, also one that is only just begun.
+fn put(dir: &Path, name: &str, text: &str) {
+    fs::write(dir.join("new"), text).and_then(|()| fs::rename(dir.join("new"), dir.join(name))).expect("written");
+}
+
 #[test]
 fn modules_and_other_scripts_follow_as_well() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    fs::write(dir.join("part.rhai"), "fn number() { 1 }\n").expect("written");
-    fs::write(dir.join("other.rhai"), "import \"part\" as part;\nfn twice() { 2 * part::number() }\n")
-        .expect("written");
+    put(dir, "part.rhai", "fn number() { 1 }\n");
+    put(dir, "other.rhai", "import \"part\" as part;\nfn twice() { 2 * part::number() }\n");
     let text = "import \"part\" as part;\nlet cfg = args(#{ steps: 100000 });\nlet run = open_run(cfg);\n\
                 let other = script(\"other\");\nfn own() { part::number() }\n\
                 for step in run.steps(cfg.steps) {\n    run.log(#{ own: own(), body: part::number(), other: other.call(\"twice\", []) });\n    \
                 sleep(0.02);\n}\n";
-    fs::write(dir.join("own.rhai"), text).expect("written");
+    put(dir, "own.rhai", text);
     let _running = start(dir, &[]);
     metric(dir, |line| line["own"] == 1.0 && line["other"] == 2.0);
-    fs::write(dir.join("part.rhai"), "fn number() { 10 }\n").expect("written");
+    put(dir, "part.rhai", "fn number() { 10 }\n");
     metric(dir, |line| line["own"] == 10.0 && line["body"] == 10.0 && line["other"] == 20.0);
     let alive = last_step(dir);
-    fs::write(dir.join("part.rhai"), "fn number() { 10 \n").expect("written");
+    put(dir, "part.rhai", "fn number() { 10 \n");
     said(dir, "own.rhai keeps its previous version");
     metric(dir, |line| line["step"].as_u64() > Some(alive + 3));
     // A function that another script's caller needs is gone: the one that was there stays.
-    fs::write(dir.join("other.rhai"), "fn thrice() { 3 }\n").expect("written");
+    put(dir, "other.rhai", "fn thrice() { 3 }\n");
     said(dir, "its functions stay as they were");
-    fs::write(dir.join("other.rhai"), "import \"part\" as part;\nfn twice() { 2 * part::number() }\n")
-        .expect("written");
-    fs::write(dir.join("part.rhai"), "fn number() { 7 }\n").expect("written");
+    put(dir, "other.rhai", "import \"part\" as part;\nfn twice() { 2 * part::number() }\n");
+    put(dir, "part.rhai", "fn number() { 7 }\n");
     metric(dir, |line| line["own"] == 7.0 && line["other"] == 14.0);
 }
 
