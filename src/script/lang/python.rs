@@ -230,7 +230,7 @@ mod tests {
             ("let s = 'hello';", 9, "double quotes"),
             ("let x = 3 if true else 4;", 11, "if condition"),
             ("for i in range(3):", 18, "braces"),
-            ("let x = [1,2,3][0:2];", 18, "list[1..3]"),
+            ("let x = [1,2,3][0:2];", 18, "list.extract(1..3)"),
             ("let f = lambda x: x + 1;", 16, "|x| x + 1"),
         ] {
             let said = syntax(line, column).unwrap_or_default();
