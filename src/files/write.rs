@@ -72,7 +72,7 @@ impl Drop for Part {
     }
 }
 
-/// A file that grows line by line.
+/// A file that grows line by line, or record by record.
 #[derive(Debug)]
 pub struct Log {
     file: fs::File,
@@ -116,6 +116,14 @@ impl Log {
     /// # Errors
     /// A write that fails.
     pub fn line(&mut self, text: &str) -> Result<()> {
-        self.file.write_all(format!("{text}\n").as_bytes()).map_err(|e| unwritable(&self.path, &e))
+        self.add(format!("{text}\n").as_bytes())
+    }
+
+    /// Adds bytes, as `line` adds a line.
+    ///
+    /// # Errors
+    /// A write that fails.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| unwritable(&self.path, &e))
     }
 }

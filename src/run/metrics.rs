@@ -1,8 +1,9 @@
 //! One line of numbers per step: merging, averaging, and `metrics.jsonl`.
-//! Owns no meaning of the names (`names.rs`).
+//! Owns no meaning of the names (`names.rs`), and not the bytes of the event file beside it (`events.rs`).
 
 use crate::error::{Error, Result};
 use crate::files::{self, Log};
+use crate::run::events::{self, Events};
 use crate::run::exact;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -97,12 +98,17 @@ pub struct MetricsState {
     /// Of these bytes.
     pub hash: String,
     pub open: Line,
+    /// Bytes of the event file; older checkpoints do not say.
+    #[serde(default)]
+    pub events: Option<u64>,
 }
 
 /// The metrics of a run, written to disk line by line.
 #[derive(Debug)]
 pub struct Metrics {
     log: Log,
+    /// The same numbers for TensorBoard.
+    events: Events,
     path: PathBuf,
     started: Instant,
     open: Line,
@@ -110,16 +116,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Creates the file; step 0 is open.
+    /// Creates the file, and the event file beside it; step 0 is open.
     pub fn create(path: &Path) -> Result<Self> {
-        let (log, path) = (Log::create(path)?, path.to_path_buf());
-        Ok(Self { log, path, started: Instant::now(), open: Line::default(), closed: Vec::new() })
+        let (log, events) = (Log::create(path)?, Events::create(&path.with_file_name(events::FILE), 0.0)?);
+        let path = path.to_path_buf();
+        Ok(Self { log, events, path, started: Instant::now(), open: Line::default(), closed: Vec::new() })
     }
 
     /// Goes on where a checkpoint was written, `seconds` into the run: what the file holds beyond that goes.
     ///
     /// # Errors
-    /// A file that does not begin as the checkpoint has it.
+    /// A file that does not begin as the checkpoint has it; one that cannot be written.
     pub fn resume(path: &Path, state: &MetricsState, seconds: f64) -> Result<Self> {
         let changed = || {
             Error::file(format!("{} is not as the run left it", path.display()))
@@ -130,10 +137,11 @@ impl Metrics {
         }
         let text = files::text(path)?;
         let lines = text.get(..state.bytes as usize).ok_or_else(changed)?.lines();
-        let closed = lines.map(Line::read).collect::<Option<_>>().ok_or_else(changed)?;
+        let closed = lines.map(Line::read).collect::<Option<Vec<_>>>().ok_or_else(changed)?;
         let log = Log::resume(path, state.bytes)?;
+        let events = Events::resume(&path.with_file_name(events::FILE), state.events, seconds, &closed)?;
         let started = Instant::now().checked_sub(Duration::from_secs_f64(seconds)).unwrap_or_else(Instant::now);
-        Ok(Self { log, path: path.to_path_buf(), started, open: state.open.clone(), closed })
+        Ok(Self { log, events, path: path.to_path_buf(), started, open: state.open.clone(), closed })
     }
 
     /// What a checkpoint keeps.
@@ -142,7 +150,7 @@ impl Metrics {
     /// A file that cannot be read.
     pub fn state(&self) -> Result<MetricsState> {
         let (bytes, hash) = files::digest(&self.path)?;
-        Ok(MetricsState { bytes, hash, open: self.open.clone() })
+        Ok(MetricsState { bytes, hash, open: self.open.clone(), events: Some(self.events.bytes()?) })
     }
 
     /// Seconds since the run began, those of earlier processes among them.
@@ -179,8 +187,9 @@ impl Metrics {
         let seconds = (self.seconds() * 1e3).round() / 1e3;
         let text = done.to_json(seconds).to_string();
         done.add("seconds", seconds);
+        let written = self.log.line(&text).and_then(|()| self.events.line(&done));
         self.closed.push(done);
-        self.log.line(&text)
+        written
     }
 
     /// Writes what is open. Nothing more is expected, but later numbers would make a further line.

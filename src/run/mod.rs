@@ -12,6 +12,7 @@ pub mod interrupt;
 pub mod meter;
 pub mod metrics;
 pub mod names;
+pub mod events;
 mod exact;
 pub mod options;
 mod record;

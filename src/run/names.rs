@@ -1,8 +1,10 @@
 //! The names of metrics: what each number of `metrics.jsonl` is, who writes it, where it is drawn, and whether a run that
-//! is repeated comes to the same. Curves, the progress line, the reference and whatever compares runs read this table.
+//! is repeated comes to the same. Curves, the progress line, the reference, TensorBoard's tags and whatever compares runs
+//! read this table.
 //!
 //! Scripts may log any other name. Nothing is known of those: they are drawn by themselves, and are compared.
 
+use crate::run::EVAL;
 use std::fmt::Write;
 
 /// Who writes a number.
@@ -149,6 +151,17 @@ pub fn is_exact(name: &str) -> bool {
     find(name).is_none_or(|known| known.exact)
 }
 
+/// The tag of a name in the event file. TensorBoard groups tags by what comes before a `/`: those of the table that have no
+/// group of their own are of training, or of what a clock or the machine says.
+pub fn tag(name: &str) -> String {
+    match find(name) {
+        Some(known) if name != EVAL && !name.contains('/') => {
+            format!("{}/{name}", if known.exact { "train" } else { "perf" })
+        }
+        _ => name.to_string(),
+    }
+}
+
 /// What the table has in the place of a former name.
 pub fn in_place_of(name: &str) -> Option<&'static str> {
     FORMER.iter().find(|(former, _)| *former == name).map(|(_, now)| *now)
@@ -188,7 +201,10 @@ pub fn page() -> String {
              `step`, `seconds` and `sampled` belong to the line; what else `run.show` and the run write, they write unless the\n\
              script logs that name itself, and where there is such a number: no `truncated` where nothing was sampled, no `lr`\n\
              where no optimizer stepped. Evaluations count in none of the `seconds/…`, nor in `truncated`. A name that comes again\n\
-             within a step is averaged.\n";
+             within a step is averaged.\n\n\
+             The run's event file for TensorBoard holds the same numbers as 32-bit floats. There the names of this table have\n\
+             `train/` before them, and those with a star `perf/`; `eval`, names that hold a `/`, and a script's own names are\n\
+             as they are.\n";
     page
 }
 
@@ -221,6 +237,19 @@ mod tests {
         ];
         assert_eq!(inexact, expected);
         assert!(is_exact("a name of one's own"));
+    }
+
+    #[test]
+    fn tags_are_grouped_and_no_two_names_share_one() {
+        let expected = [("loss", "train/loss"), ("sampled", "train/sampled"), ("peak_bytes", "perf/peak_bytes")];
+        let kept = ["eval", "seconds/sample", "peak_bytes/device", "reward/format", "mine"];
+        for (name, expected) in expected.into_iter().chain(kept.map(|name| (name, name))) {
+            assert_eq!(tag(name), expected);
+        }
+        let mut tags: Vec<String> = TABLE.iter().map(|known| tag(known.name)).collect();
+        tags.sort();
+        tags.dedup();
+        assert_eq!(tags.len(), TABLE.len());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod common;
 mod degenerate;
 #[cfg(feature = "emulate")]
 mod device;
+mod events;
 mod keeping;
 mod lora_script;
 mod offline;
