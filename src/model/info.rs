@@ -15,6 +15,8 @@ pub struct ModelInfo {
     pub id: u64,
     /// What the user called it: a built-in name, a folder, a file, or a hub id.
     pub name: String,
+    /// The hub id of the model that it was made from, where that is known.
+    pub base: Option<String>,
     /// As its file spells it: `Qwen2ForCausalLM`, `llama`.
     pub architecture: String,
     pub head: Head,

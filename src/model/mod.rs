@@ -3,6 +3,7 @@
 //! Owns no files (`open` reads them, `save` writes them) and no computation on rows: `decoder` runs one, `engine`
 //! decides how.
 
+mod base;
 pub mod builtin;
 pub mod chat;
 pub mod config;
@@ -82,6 +83,7 @@ impl std::ops::Deref for Model {
 /// What a model is made of.
 struct Parts {
     name: String,
+    base: Option<String>,
     config: Config,
     adapter: Option<Adapter>,
     tokenizer: Option<Arc<Tokenizer>>,
@@ -104,7 +106,7 @@ impl Parts {
     }
 
     fn with(self, arena: Option<Arena>) -> Model {
-        let Parts { name, config, adapter, tokenizer, chat, files, parameters, place, compute } = self;
+        let Parts { name, base, config, adapter, tokenizer, chat, files, parameters, place, compute } = self;
         let count = |parameters: &[Parameter], trained: bool| {
             parameters.iter().filter(|p| p.trains || !trained).map(|p| p.value.len()).sum()
         };
@@ -112,6 +114,7 @@ impl Parts {
         let info = ModelInfo {
             id: ModelInfo::fresh_id(),
             name,
+            base,
             architecture: config.architecture.clone(),
             head: config.head,
             tokenizer,
@@ -146,6 +149,7 @@ impl Model {
     fn parts(&self, parameters: Vec<Parameter>, adapter: Option<Adapter>) -> Parts {
         Parts {
             name: self.name.clone(),
+            base: self.base.clone(),
             config: self.config.clone(),
             adapter,
             tokenizer: self.tokenizer.clone(),

@@ -9,7 +9,7 @@ use super::source::Source;
 use super::weights::{Naming, Wanted};
 use super::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG, ChatTemplate, Config, Files, GENERATION, Head, Model,
-    Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, init, special, weights,
+    Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, base, init, special, weights,
 };
 use crate::error::{Error, Result};
 use crate::files;
@@ -223,8 +223,15 @@ impl Checkpoint {
         if let Some(adapter) = &mut adapter {
             add_adapter(&mut parameters, adapter, &config, &heads, options)?;
         }
+        let base = match (&self.weights, &options.adaptation) {
+            // Random weights come from nowhere.
+            _ if options.random => None,
+            (Some(Source::Folder(dir)), Adaptation::Stored(adapter)) => base::of(&name, &[dir, adapter]),
+            (Some(Source::Folder(dir)), _) => base::of(&name, &[dir]),
+            _ => None,
+        };
         let (files, place, compute) = (Arc::new(self.files), place.clone(), options.compute);
-        Parts { name, config, adapter, tokenizer, chat, files, parameters, place, compute }.build()
+        Parts { name, base, config, adapter, tokenizer, chat, files, parameters, place, compute }.build()
     }
 }
 

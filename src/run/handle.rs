@@ -5,6 +5,7 @@ use crate::engine::{Engine, ModelHandle};
 use crate::error::{Error, Result};
 use crate::files::{self, Lock};
 use crate::model::SaveDtype;
+use crate::run::card;
 use crate::run::checkpoint::state::{Best, RunState};
 use crate::run::folder::Folder;
 use crate::run::metrics::{Metrics, MetricsState};
@@ -14,6 +15,7 @@ use crate::run::record::{Record, plain};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(super) const CONFIG: &str = "config.json";
@@ -166,13 +168,31 @@ impl Run {
     /// A folder that cannot be written.
     pub(super) fn keep(&self, engine: &dyn Engine, name: &str, value: f64, model: &ModelHandle) -> Result<()> {
         let step = self.step();
+        let best = Best { name: name.into(), value, step };
         let [folder, about] = BEST;
-        self.folder.replace(folder, |dir| {
+        let card = self.card(model, Some(&best));
+        self.replace(folder, card, |dir| {
             engine.save(model, dir, SaveDtype::F32)?;
             files::write(&dir.join(about), format!("{:#}\n", json!({ "name": name, "value": value, "step": step })))
         })?;
-        *self.best.borrow_mut() = Some(Best { name: name.into(), value, step });
+        *self.best.borrow_mut() = Some(best);
         Ok(())
+    }
+
+    /// What the card of a model says that is saved now.
+    fn card(&self, model: &ModelHandle, best: Option<&Best>) -> Option<String> {
+        card::text(self.folder.path(), model, self.metrics.borrow().as_ref()?, best)
+    }
+
+    /// Fills the folder of a model through `fill` and puts its card beside the weights; a README.md of somebody's own stays.
+    fn replace(&self, name: &str, card: Option<String>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let whole = self.folder.file(name);
+        let filled = self.folder.replace(name, |dir| {
+            fill(dir)?;
+            let text = card::own(&whole)?.or(card.map(String::into_bytes));
+            text.map_or(Ok(()), |text| files::write(&dir.join(card::FILE), text))
+        });
+        filled.map(drop)
     }
 
     pub fn folder(&self) -> &Folder {
@@ -207,7 +227,7 @@ impl Run {
         }
     }
 
-    /// Writes the model into `model/`, whole or not at all.
+    /// Writes the model into `model/`, with its card, whole or not at all.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -215,7 +235,7 @@ impl Run {
         if self.metrics.borrow().is_none() {
             return Ok(());
         }
-        self.folder.replace("model", |dir| engine.save(model, dir, dtype))?;
+        self.replace("model", self.card(model, None), |dir| engine.save(model, dir, dtype))?;
         self.saved.set(true);
         Ok(())
     }
@@ -325,7 +345,8 @@ impl Run {
             return self.save(engine, model, SaveDtype::F32);
         }
         for (name, model) in trained {
-            self.folder.replace(&format!("model-{name}"), |dir| engine.save(model, dir, SaveDtype::F32))?;
+            let save = |dir: &Path| engine.save(model, dir, SaveDtype::F32);
+            self.replace(&format!("model-{name}"), self.card(model, None), save)?;
         }
         Ok(())
     }

@@ -35,3 +35,19 @@ fn numbers_of_the_script_stand_before_the_runs_own() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains(r#""lr":0.25,"sampled":3.0"#), "{text}");
 }
+
+#[test]
+fn a_readme_of_somebodys_own_stays_and_a_card_does_not() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = Folder::create(Some(&dir.path().join("run")), "x").expect("new");
+    let run = Run::create(folder, &json!({}), "").expect("begun");
+    let readme = run.folder().file("model").join(card::FILE);
+    let save = |text: &str| run.replace("model", Some(text.into()), |_| Ok(())).expect("written");
+    let there = || std::fs::read_to_string(&readme).expect("a file");
+    save(&format!("{}\none", card::MARK));
+    save(&format!("{}\ntwo", card::MARK));
+    assert!(there().ends_with("two"), "{}", there());
+    std::fs::write(&readme, b"mine\xff").expect("written");
+    save(&format!("{}\nthree", card::MARK));
+    assert_eq!(std::fs::read(&readme).expect("a file"), b"mine\xff");
+}

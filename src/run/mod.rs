@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod bench;
+mod card;
 pub mod checkpoint;
 pub mod check;
 pub mod comparison;
@@ -16,6 +17,7 @@ pub mod events;
 mod exact;
 pub mod options;
 mod record;
+mod quote;
 pub mod samples;
 pub mod folder;
 pub mod gpu_bench;

@@ -81,6 +81,37 @@ fn a_complete_snapshot_needs_no_network() {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
 }
 
+/// A folder of that name goes before the hub: what was made from it names no model of the hub.
+#[test]
+fn the_card_of_a_model_from_the_hub_names_it() {
+    let home = cache("qwen2", &[]);
+    let script = "let cfg = args(#{ model: \"\" });\nlet run = open_run(cfg);\nrun.save(load_model(cfg.model));\n";
+    fs::write(home.path().join("saves.rhai"), script).expect("written");
+    let card = |id: &str, out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
+        command
+            .env_remove("HF_HUB_CACHE")
+            .env("HF_HOME", home.path())
+            .env("HF_HUB_OFFLINE", "1")
+            .current_dir(home.path());
+        command.args(["run", "saves.rhai", "--device", "cpu", "--out", out, "--set", &format!("model={id}")]);
+        let run = command.output().expect("rhopo starts");
+        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+        fs::read_to_string(home.path().join(out).join("model/README.md")).expect("a card")
+    };
+    for (id, out) in [("some/model", "main"), ("some/model@main", "revision")] {
+        assert!(
+            card(id, out).starts_with("---\nbase_model: \"some/model\"\n"),
+            "{}",
+            card(id, &format!("{out}-again"))
+        );
+    }
+    fs::create_dir(home.path().join("some")).expect("made");
+    fs::rename(home.path().join("main/model"), home.path().join("some/model")).expect("renamed");
+    fs::remove_file(home.path().join("some/model/README.md")).expect("removed");
+    assert!(!card("some/model", "folder").contains("base_model"));
+}
+
 #[test]
 fn a_snapshot_without_a_tokenizer_serves_where_the_hub_is_out_of_reach() {
     let home = cache("qwen2", &["tokenizer.json"]);

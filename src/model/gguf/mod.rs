@@ -59,6 +59,7 @@ impl Frozen {
         let info = ModelInfo {
             id: ModelInfo::fresh_id(),
             name: path.display().to_string(),
+            base: None,
             architecture: architecture.name.to_string(),
             head: Head::Lm,
             tokenizer: Some(Arc::new(tokenizer)),
