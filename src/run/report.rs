@@ -30,13 +30,13 @@ pub struct Table {
 
 /// Implemented by whatever shows a run.
 pub trait Reporter {
-    /// A step loop begins; `total` is its last step.
-    fn begin(&self, total: u64);
+    /// A step loop begins, whose last step this is.
+    fn begin(&self, _: u64) {}
     /// A step is done.
-    fn step(&self, status: &Status);
+    fn step(&self, _: &Status) {}
     /// The step loop is over.
-    fn end(&self);
-    fn table(&self, table: &Table);
+    fn end(&self) {}
+    fn table(&self, _: &Table) {}
     /// A run has been opened, which goes on whether anybody reads its output or not; it keeps what is told.
     fn opened(&self, _: Log) {}
     /// The run has ended, and everything is in its folder.
@@ -63,10 +63,6 @@ pub trait Reporter {
 pub struct Silent;
 
 impl Reporter for Silent {
-    fn begin(&self, _: u64) {}
-    fn step(&self, _: &Status) {}
-    fn end(&self) {}
-    fn table(&self, _: &Table) {}
     fn note(&self, _: &str) {}
     fn print(&self, _: &str) {}
 }

@@ -1,5 +1,6 @@
 //! `rhopo doc`: the functions that scripts can call, one of them, or all as pages.
 
+use crate::error;
 use crate::files;
 use crate::run::names;
 use crate::script::builder::HostBuilder;
@@ -40,7 +41,7 @@ pub fn doc(args: DocArgs) -> ExitCode {
 
 /// `rhopo definitions`: writes what editors read.
 pub fn definitions(folder: PathBuf) -> ExitCode {
-    on_engine_thread(move || code(save(&folder, definitions::files(&entries()))))
+    on_engine_thread(move || code(write_pages(&folder, definitions::files(&entries())).map_err(Into::into)))
 }
 
 fn code(done: Result<(), Diagnostic>) -> u8 {
@@ -81,10 +82,11 @@ fn list() -> Result<(), Diagnostic> {
 }
 
 fn write(folder: &Path) -> Result<(), Diagnostic> {
-    save(folder, pages::pages(&entries())?)
+    Ok(write_pages(folder, pages::pages(&entries())?)?)
 }
 
-fn save(folder: &Path, pages: Vec<(String, String)>) -> Result<(), Diagnostic> {
+/// Writes pages, by file name and text, into a folder, and says where.
+pub(super) fn write_pages(folder: &Path, pages: Vec<(String, String)>) -> error::Result<()> {
     files::create_folder(folder)?;
     for (name, text) in pages {
         let path = folder.join(name);

@@ -1,14 +1,14 @@
 //! `rhopo man`: pages of the manual, made of the same declaration as the command line.
 
 use crate::error::{Error, Kind, Result};
-use crate::files;
 use crate::script::lang::loader::Loader;
+use crate::ui::doc::write_pages;
 use crate::ui::out;
 use crate::ui::terminal::report;
 use clap::Command;
 use clap_mangen::Man;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Options of `rhopo man`.
@@ -22,7 +22,7 @@ pub struct ManArgs {
 /// Prints the page of the program, or writes the pages of all commands.
 pub(super) fn man(args: &ManArgs, command: Command) -> ExitCode {
     let done = pages(command).and_then(|pages| match &args.folder {
-        Some(folder) => write(folder, pages),
+        Some(folder) => write_pages(folder, pages),
         None => {
             out::line(pages.first().map_or("", |(_, text)| text.trim_end()));
             Ok(())
@@ -30,16 +30,6 @@ pub(super) fn man(args: &ManArgs, command: Command) -> ExitCode {
     });
     done.inspect_err(|e| report(&e.clone().into(), &Loader::default()))
         .map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
-}
-
-fn write(folder: &Path, pages: Vec<(String, String)>) -> Result<()> {
-    files::create_folder(folder)?;
-    for (name, text) in pages {
-        let path = folder.join(name);
-        files::write(&path, text)?;
-        out::line(&path.display().to_string());
-    }
-    Ok(())
 }
 
 /// File names and texts, the program's own page first.

@@ -3,7 +3,7 @@
 
 use crate::error::{self, Error};
 use crate::run::access::Access;
-use crate::run::report::{Reporter, Silent, Status, Table};
+use crate::run::report::{Reporter, Silent};
 use crate::run::thread::on_large_stack;
 use crate::run::{Launch, device};
 use crate::script::builder::HostBuilder;
@@ -148,10 +148,6 @@ impl fmt::Debug for Runtime {
 struct Printing(Print);
 
 impl Reporter for Printing {
-    fn begin(&self, _: u64) {}
-    fn step(&self, _: &Status) {}
-    fn end(&self) {}
-    fn table(&self, _: &Table) {}
     fn note(&self, _: &str) {}
     fn print(&self, text: &str) {
         (self.0)(text);

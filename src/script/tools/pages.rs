@@ -2,7 +2,7 @@
 //! it.
 
 use crate::files;
-use crate::run::report::{Reporter, Status, Table};
+use crate::run::report::Reporter;
 use crate::run::{Launch, names};
 use crate::script::builder::HostBuilder;
 use crate::script::lang::diagnostics::Diagnostic;
@@ -110,10 +110,6 @@ struct Printed {
 }
 
 impl Reporter for Printed {
-    fn begin(&self, _: u64) {}
-    fn step(&self, _: &Status) {}
-    fn end(&self) {}
-    fn table(&self, _: &Table) {}
     fn note(&self, _: &str) {}
     fn print(&self, text: &str) {
         *self.text.borrow_mut() += &format!("{text}\n");
