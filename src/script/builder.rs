@@ -84,7 +84,7 @@ impl HostBuilder {
 /// `eval` is a name for a metric here, not a way to run text: Rhai reserves the word, so its token is renamed.
 // Rhai marks the hook as volatile by calling it deprecated; its version is pinned by the lock file.
 #[allow(deprecated)]
-fn free_words(engine: &mut Engine) {
+pub(crate) fn free_words(engine: &mut Engine) {
     engine.on_parse_token(|token, _, _| match token {
         Token::Reserved(word) if word.as_str() == KEYWORD_EVAL => Token::Identifier(word),
         token => token,

@@ -176,3 +176,63 @@ fn a_promise_that_is_not_known_is_told() {
     // Below the header it is a comment as any other.
     assert_eq!(told(&script("\n//! On-policy: policy gradient")), []);
 }
+
+/// A script around a head, the body of its loss and what its loop does first; all of them are honest.
+fn honest(head: &str, loss: &str, begin: &str) -> String {
+    format!(
+        "{head}\nlet cfg = args(#{{ steps: 1, clip: 0.2 }});\nfn loss(logp, b, cfg) {{ {loss} }}\n\
+         let run = open_run(cfg);\nlet policy = load_model(\"tiny\");\nlet opt = adamw(policy, #{{ lr: 1e-4 }});\n\
+         for step in run.steps(cfg.steps) {{\nlet b = sample(policy, [\"1+1=\"], #{{ n: 2, max_tokens: 2 }});\n\
+         b.advantage = [cfg.clip, 0.1];\n{begin}\nopt.step(loss(logprob(policy, b), b, cfg));\n}}\n"
+    )
+}
+
+#[test]
+fn honest_scripts_are_left_in_peace() {
+    let plain = "-seq_mean(logp * b.advantage, b.mask)";
+    for (head, loss, begin) in [
+        ("", plain, ""),
+        ("fn mul(by) { this * by }", "-seq_mean(logp.mul(2.0) * b.advantage, b.mask)", ""),
+        ("", "-seq_mean(logp * b.adv_a, b.mask)", "for n in [\"a\"] { b[`adv_${n}`] = [0.1, 0.2]; }"),
+        (
+            "",
+            "let e = if \"extra\" in b.columns() { b.extra } else { 1.0 }; -seq_mean(logp * e * b.advantage, b.mask)",
+            "",
+        ),
+        ("", plain, "cfg.total = cfg.steps * 2; print(cfg.total);"),
+        ("", plain, "{ let cfg = #{ y: 2 }; print(cfg.y); }"),
+        ("fn other(cfg) { cfg.other }", plain, "print(other(#{ other: 1 }));"),
+    ] {
+        let text = honest(head, loss, begin);
+        assert_eq!(told(&text), [], "{text}");
+    }
+}
+
+#[test]
+fn hyper_parameters_may_come_of_what_stands_before_them() {
+    let rest = "fn loss(logp, b, cfg) { -cfg.k * seq_mean(logp * b.advantage, b.mask) }\nprint(cfg.k);";
+    for head in [
+        "let k = 1.0; let cfg = args(#{ k: k });",
+        "const K = 1.0; let cfg = args(#{ k: K });",
+        "let d = #{ k: 1.0 }; let cfg = args(d);",
+        "import \"std/schedule\" as s; let cfg = args(#{ k: 1.0 + s::linear(1, 2) });",
+        "print(1); let a = 2.0; if a > 1.0 { print(a); } let k = a; let cfg = args(#{ k: k });",
+    ] {
+        assert_eq!(told(&format!("{head}\n{rest}")), [], "{head}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_or_not_the_same_again_is_told_as_that() {
+    let of = |loss: &str| told(&format!("fn loss(logp, b, cfg) {{ {loss} }}\nlet x = 1; print(x);"));
+    for (loss, words) in [
+        (
+            "-seq_mean(logp * b.advantage, b.mask) + mean(log(b.advantage - b.advantage))",
+            "is not finite on random rows",
+        ),
+        ("-seq_mean(logp * b.advantage, b.mask) + rand([1]).item()", "is another one when it is computed again"),
+    ] {
+        let found = of(loss);
+        assert!(found.len() == 1 && found[0].1.contains(words), "{loss}: {found:?}");
+    }
+}

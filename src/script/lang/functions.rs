@@ -5,7 +5,8 @@ use crate::error::{Error, Kind};
 use crate::script::lang::limits::CALL_LEVELS;
 use crate::script::lang::loader::{Source, compile};
 use rhai::{
-    AST, Array, Dynamic, Engine, EvalAltResult, Expr, FnPtr, GlobalRuntimeState, Map, NativeCallContext, Position, Stmt,
+    AST, ASTNode, Array, Dynamic, Engine, EvalAltResult, Expr, FnPtr, GlobalRuntimeState, Map, NativeCallContext,
+    Position, Stmt,
 };
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -229,24 +230,50 @@ fn stmt_is_constant(stmt: &Stmt) -> bool {
 
 /// The variable that a script's hyper-parameters are in, and the map that it gives to `args`.
 pub fn hyper_parameters(ast: &AST) -> Option<(String, Expr)> {
-    ast.statements().iter().find_map(|statement| match statement {
+    declared(ast).map(|(_, name, map)| (name, map))
+}
+
+/// The same, and the number of the statement.
+fn declared(ast: &AST) -> Option<(usize, String, Expr)> {
+    ast.statements().iter().enumerate().find_map(|(i, statement)| match statement {
         Stmt::Var(var, ..) => match &var.1 {
-            Expr::FnCall(call, _) if call.name == ARGS => Some((var.0.name.to_string(), call.args.first()?.clone())),
+            Expr::FnCall(call, _) if call.name == ARGS => Some((i, var.0.name.to_string(), call.args.first()?.clone())),
             _ => None,
         },
         _ => None,
     })
 }
 
-/// The map that a script gives to `args`, evaluated where nothing else of the script is.
+/// Whether a map needs what stands before it: a variable, or a function of a module.
+fn needs_others(alone: &AST) -> bool {
+    let mut needs = false;
+    alone.walk(&mut |path: &[ASTNode]| {
+        needs |= match path.last() {
+            Some(ASTNode::Expr(Expr::Variable(..))) => true,
+            Some(ASTNode::Expr(Expr::FnCall(call, _))) => !call.namespace.is_empty(),
+            _ => false,
+        };
+        !needs
+    });
+    needs
+}
+
+/// The map that a script gives to `args`, evaluated where nothing else of the script is but the declarations and imports
+/// before it, if it needs them.
 pub fn defaults(engine: &Engine, source: &Source) -> Fallible<Map> {
     let in_file = |e| EvalAltResult::ErrorInModule(source.label.clone(), e, Position::NONE);
     let ast = compile(engine, source).map_err(in_file)?;
-    let (_, map) = hyper_parameters(&ast).ok_or_else(|| {
+    let (at, _, map) = declared(&ast).ok_or_else(|| {
         Error::value(format!("{} declares no hyper-parameters", source.label))
             .hint("a script declares them in one statement: let cfg = args(#{ … });")
     })?;
-    let alone = AST::new(vec![Stmt::Expr(map.into())], ast.shared_lib().clone());
+    let mut alone = AST::new(vec![Stmt::Expr(map.into())], ast.shared_lib().clone());
+    if needs_others(&alone) {
+        // Nothing else adds variables, which are found by their places.
+        let before = ast.statements()[..at].iter().filter(|s| matches!(s, Stmt::Var(..) | Stmt::Import(..)));
+        let all = before.chain(alone.statements()).cloned().collect::<Vec<_>>();
+        alone = AST::new(all, ast.shared_lib().clone());
+    }
     engine.eval_ast::<Map>(&alone).map_err(|e| in_file(e).into())
 }
 

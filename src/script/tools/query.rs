@@ -1,6 +1,7 @@
 //! A question about a run: an expression of the language over names and their values, which is true or false.
 
 use crate::error::{Error, Result};
+use crate::script::builder::free_words;
 use crate::script::lang::value::{describe, from_json};
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
 use serde_json::{Map, Value};
@@ -16,7 +17,8 @@ impl Query {
     /// # Errors
     /// A text that is no expression.
     pub fn new(text: &str) -> Result<Self> {
-        let engine = Engine::new();
+        let mut engine = Engine::new();
+        free_words(&mut engine);
         let read = engine.compile_expression(text);
         let expression = read.map_err(|e| {
             Error::value(format!("`{text}` is not an expression: {}", e.err_type()))
@@ -25,14 +27,16 @@ impl Query {
         Ok(Self { engine, expression, text: text.to_string() })
     }
 
-    /// Whether it is true of these values. A name of `known` that is not among them has no value, and compares with none.
+    /// Whether it is true of these values; a `/` in a name is written `_`. A name of `known` that is not among them has no value, and compares with none.
     ///
     /// # Errors
     /// A name that is not known; anything but true or false.
     pub fn holds(&self, values: &Map<String, Value>, known: &[String]) -> Result<bool> {
         let mut scope = Scope::new();
         for name in known {
-            scope.push_dynamic(name.as_str(), values.get(name).map_or(Dynamic::UNIT, from_json));
+            // `seconds/sample` would be a quotient.
+            let variable = name.replace('/', "_");
+            scope.push_dynamic(variable, values.get(name).map_or(Dynamic::UNIT, from_json));
         }
         let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &self.expression);
         let value = value.map_err(|e| match *e {
@@ -50,14 +54,23 @@ mod tests {
     use serde_json::json;
 
     fn ask(text: &str) -> Result<bool> {
-        let values = json!({ "clip": 0.2, "script": "grpo", "step": 3, "keep": true });
-        let known = ["clip", "script", "step", "keep", "beta"].map(str::to_string);
+        let values =
+            json!({ "clip": 0.2, "script": "grpo", "step": 3, "keep": true, "eval": 0.7, "seconds/sample": 0.5 });
+        let known = ["clip", "script", "step", "keep", "beta", "eval", "seconds/sample"].map(str::to_string);
         Query::new(text)?.holds(values.as_object().expect("an object"), &known)
     }
 
     #[test]
     fn expressions_are_about_a_runs_values() {
-        for text in ["clip > 0.1 && script == \"grpo\"", "step >= 3", "keep", "clip * 10 == step - 1", "clip == 0.2"] {
+        for text in [
+            "clip > 0.1 && script == \"grpo\"",
+            "step >= 3",
+            "keep",
+            "clip * 10 == step - 1",
+            "clip == 0.2",
+            "eval > 0.6",
+            "seconds_sample < 1",
+        ] {
             assert!(ask(text).expect(text), "{text}");
         }
         for text in ["clip > 1", "beta > 0.0", "beta == 0.1", "!keep"] {

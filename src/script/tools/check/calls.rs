@@ -70,6 +70,11 @@ fn examine(
         };
         return finding(format!("there is no function `{name}`"), hint);
     };
+    // The object of a method that the script has itself is `this`, and no argument.
+    let is_own = |f: rhai::ScriptFnMetadata| f.name == call.name.as_str() && f.params.len() == given;
+    if own == 1 && ast.iter_functions().any(is_own) {
+        return None;
+    }
     if !takes.contains(&(given + own)) {
         let takes: Vec<String> = takes.iter().filter_map(|n| n.checked_sub(own)).map(|n| n.to_string()).collect();
         let signature = host.docs().iter().find(|doc| doc.path() == name).map(|doc| doc.signatures().join(" or "));

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 pub const FILL: &str = include_str!("columns.rhai");
 /// What a batch has beside columns.
 const PROPERTIES: [&str; 1] = ["rows"];
+/// The method that lists them.
+const COLUMNS: &str = "columns";
 /// How Rhai begins the names of closures.
 const CLOSURE: &str = "anon$";
 
@@ -54,6 +56,29 @@ pub fn set(ast: &AST) -> BTreeSet<String> {
         true
     });
     set
+}
+
+/// Whether a script sets columns by names that only show when it runs: `b[name] = …`.
+pub fn sets_by_name(ast: &AST) -> bool {
+    let mut found = false;
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let [.., ASTNode::Stmt(Stmt::Assignment(assignment))] = path {
+            found |= matches!(&assignment.1.lhs, Expr::Index(..)) && read_off(&assignment.1.lhs).is_none();
+        }
+        !found
+    });
+    found
+}
+
+/// The texts of a script that looks which columns there are, as in `"extra" in b.columns()`: it may ask for any of them.
+pub fn asked_for(ast: &AST) -> BTreeSet<String> {
+    let (mut found, mut asks) = (BTreeSet::new(), false);
+    expressions(ast, &mut |expr| match expr {
+        Expr::StringConstant(text, _) => drop(found.insert(text.to_string())),
+        Expr::MethodCall(call, _) => asks |= call.name == COLUMNS,
+        _ => {}
+    });
+    if asks { found } else { BTreeSet::new() }
 }
 
 /// The columns that `loss` reads, itself or through what it calls.

@@ -38,7 +38,8 @@ pub fn findings(host: &Host, source: &Source, ast: &AST) -> Vec<Finding> {
     let read = columns::read(ast, &batch);
     let mut set = columns::set(ast);
     imported(host, source, ast).iter().for_each(|module| set.extend(columns::set(module)));
-    let trains = facts::trains(ast);
+    set.extend(columns::asked_for(ast));
+    let trains = facts::trains(ast) && !columns::sets_by_name(ast);
     let known: Vec<&str> = NATIVE.into_iter().chain(set.iter().map(String::as_str)).collect();
     let missing = read.iter().filter(|(name, _)| trains && !known.contains(&name.as_str()));
     let missing: Vec<Finding> = missing
@@ -112,6 +113,14 @@ fn worded(code: &str, label: &str, place: Position) -> Finding {
         "gradient" => (
             "the loss has no gradient with respect to `logp`",
             "is logp used, and not detached? Columns of a batch are data: what is computed from them alone has no gradient",
+        ),
+        "finite" => (
+            "the loss, or its gradient, is not finite on random rows",
+            "what is divided by, or what is log, sqrt or exp taken of?",
+        ),
+        "repeat" => (
+            "the loss is another one when it is computed again on the same rows",
+            "a loss is a function of its arguments: draw random numbers in the loop, and give them to it as a column",
         ),
         "mask" => (
             "the loss depends on cells outside the mask",
