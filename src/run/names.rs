@@ -66,15 +66,9 @@ pub const TABLE: &[Name] = &[
     name("reward_std", REWARD, "reward", "standard deviation of the rewards of the batch that is shown")
         .by(Writer::Show),
     name("eval", "evaluation on held-out prompts", "reward", "mean reward of answers to held-out prompts"),
-    name(
-        "kl_ref",
-        DIVERGENCE,
-        "nats per token",
-        "divergence of the policy from the reference, mostly the first policy",
-    )
-    .told(),
-    name("approx_kl", DIVERGENCE, "nats per token", "divergence of the policy from the one that sampled the batch")
+    name("kl_ref", DIVERGENCE, "nats per token", "KL(policy ‖ reference), the reference being mostly the first policy")
         .told(),
+    name("approx_kl", DIVERGENCE, "nats per token", "KL(policy that sampled the batch ‖ policy)").told(),
     name("loss", LOSS, "", "the objective, mean over the updates of the step").told(),
     name("value_loss", LOSS, "", "the critic's loss, mean over the updates of the step"),
     name("right", SHARES, "share", "of the pairs of the step, those whose preferred answer is ahead").told(),
@@ -125,7 +119,7 @@ pub const TABLE: &[Name] = &[
         "sampled",
         "tokens sampled so far",
         "tokens",
-        "by the policy since the run began: what methods are compared by",
+        "by sample since the run began, whatever the model: what methods are compared by",
     )
     .by(Writer::Line),
     Name { exact: false, ..name("seconds", "seconds so far", "seconds", "since the run began").by(Writer::Line) },
