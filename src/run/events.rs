@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::files::{self, Log};
-use crate::run::metrics::Line;
+use crate::run::line::Line;
 use crate::run::names;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -5,13 +5,11 @@ use crate::engine::ModelHandle;
 use crate::error::{Error, Kind, Result};
 use crate::run::checkpoint::state::RunState;
 use crate::run::handle::{CONFIG, Run};
+use crate::run::names::EVAL;
 use crate::run::session::Session;
 use crate::run::status::Status;
 use crate::run::step_loop::{Midway, Phase};
 use serde_json::Value;
-
-/// The name under which evaluations are logged.
-pub const EVAL: &str = "eval";
 
 impl Session {
     /// Whether anything is to be done before the step that the loop has come to.

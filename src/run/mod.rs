@@ -28,6 +28,7 @@ pub mod evaluate;
 pub mod handle;
 mod keeping;
 mod launch;
+mod line;
 pub mod step_loop;
 pub mod heatmap;
 mod show;
@@ -41,8 +42,8 @@ pub mod machine;
 pub mod steps;
 
 pub use handle::Run;
-pub use keeping::EVAL;
 pub use launch::Launch;
+pub use names::EVAL;
 pub use report::{Log, Reporter, Silent, Status, Table};
 pub use session::{Session, Stream};
 pub use step_loop::{Phase, StepLoop, Verdict};

@@ -4,8 +4,10 @@
 //!
 //! Scripts may log any other name. Nothing is known of those: they are drawn by themselves, and are compared.
 
-use crate::run::EVAL;
 use std::fmt::Write;
+
+/// The name under which evaluations are logged.
+pub const EVAL: &str = "eval";
 
 /// Who writes a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Which curves stand together: those of one group of the table of names, then the script's own, each by itself or with
 //! those that begin alike before a `/`. Owns no drawing (`plot.rs`).
 
-use crate::run::metrics::Line;
+use crate::run::line::Line;
 use crate::run::names;
 use std::collections::BTreeMap;
 

@@ -1,7 +1,5 @@
 //! `rhopo doc`: the functions that scripts can call, one of them, or all as pages.
 
-use crate::error;
-use crate::files;
 use crate::run::names;
 use crate::script::builder::HostBuilder;
 use crate::script::lang::diagnostics::Diagnostic;
@@ -10,6 +8,7 @@ use crate::script::lang::reference;
 use crate::script::tools::definitions;
 use crate::script::tools::pages;
 use crate::ui::list::section;
+use crate::ui::pages::write_pages;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
 use crate::ui::{completions, out};
@@ -83,15 +82,4 @@ fn list() -> Result<(), Diagnostic> {
 
 fn write(folder: &Path) -> Result<(), Diagnostic> {
     Ok(write_pages(folder, pages::pages(&entries())?)?)
-}
-
-/// Writes pages, by file name and text, into a folder, and says where.
-pub(super) fn write_pages(folder: &Path, pages: Vec<(String, String)>) -> error::Result<()> {
-    files::create_folder(folder)?;
-    for (name, text) in pages {
-        let path = folder.join(name);
-        files::write(&path, text)?;
-        out::line(&path.display().to_string());
-    }
-    Ok(())
 }

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::script::lang::loader::Loader;
-use crate::ui::doc::write_pages;
 use crate::ui::out;
+use crate::ui::pages::write_pages;
 use crate::ui::terminal::report;
 use clap::Command;
 use clap_mangen::Man;

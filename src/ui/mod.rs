@@ -16,6 +16,7 @@ mod list;
 mod man;
 mod new;
 pub(crate) mod out;
+mod pages;
 mod progress;
 mod repl;
 mod replay;
