@@ -19,9 +19,10 @@
 //!     -mean(min(ratio * a, clip(ratio, 1 - cfg.clip, 1 + cfg.clip) * a))
 //! ";
 //! let loss = Runtime::new().set("clip", 0.1).run(script)?;
-//! assert!((loss.number().unwrap() + 0.0706).abs() < 1e-3);
+//! let loss = loss.number().expect("the script ends with a number");
+//! assert!((loss + 0.0706).abs() < 1e-3);
 //!
-//! let error = Runtime::new().run("sigmiod(1.0)").unwrap_err();
+//! let error = Runtime::new().run("sigmiod(1.0)").expect_err("a misspelt function");
 //! assert_eq!(error.hint(), Some("did you mean `sigmoid`?"));
 //! # Ok::<(), rhopo::ScriptError>(())
 //! ```

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::files;
 use crate::model::{Head, ModelInfo};
 use crate::run::checkpoint::state::Best;
+use crate::run::folder::{CONFIG, SCRIPT};
 use crate::run::metrics::Metrics;
 use crate::run::names::{self, Writer};
 use crate::run::quote::{markdown, shell, yaml};
@@ -14,8 +15,6 @@ use serde_json::Value;
 use std::path::Path;
 
 pub const FILE: &str = "README.md";
-const CONFIG: &str = "config.json";
-const SCRIPT: &str = "script.rhai";
 /// By this a card is known that may be written again.
 pub const MARK: &str =
     "<!-- Written by rhopo, and again whenever the run saves the model. Without this line the file stays. -->";

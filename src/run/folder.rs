@@ -7,6 +7,13 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// What a run's folder holds, wherever it is read again.
+pub const CONFIG: &str = "config.json";
+pub const SCRIPT: &str = "script.rhai";
+pub const METRICS: &str = "metrics.jsonl";
+/// Held by the process that writes into the folder.
+pub const LOCK: &str = "lock";
+
 /// A folder that belongs to one run.
 #[derive(Debug, Clone)]
 pub struct Folder {

@@ -7,7 +7,7 @@ use crate::files::{self, Lock};
 use crate::model::SaveDtype;
 use crate::run::card;
 use crate::run::checkpoint::state::{Best, RunState};
-use crate::run::folder::Folder;
+use crate::run::folder::{CONFIG, Folder, LOCK, METRICS, SCRIPT};
 use crate::run::metrics::{Metrics, MetricsState};
 use crate::run::names;
 use crate::run::plot;
@@ -18,14 +18,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(super) const CONFIG: &str = "config.json";
-const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples.jsonl";
 const LOG: &str = "log.txt";
 /// The curves are drawn again at most so often, and take at most this share of the time.
 const REDRAWN: Duration = Duration::from_secs(5);
 const DRAWING: u32 = 200;
-const LOCK: &str = "lock";
 /// Evaluations within a loop are told of at most so often.
 const READABLE: Duration = Duration::from_secs(1);
 /// The best model, and beside its weights what it is the best of.
@@ -62,7 +59,7 @@ impl Run {
     pub fn create(folder: Folder, config: &Value, script: &str) -> Result<Self> {
         let lock = Some(files::lock(&folder.file(LOCK))?);
         folder.write(CONFIG, &format!("{config:#}\n"))?;
-        folder.write("script.rhai", script)?;
+        folder.write(SCRIPT, script)?;
         let metrics = RefCell::new(Some(Metrics::create(&folder.file(METRICS))?));
         Ok(Self { _lock: lock, metrics, ..Self::open(folder) })
     }

@@ -4,7 +4,8 @@
 use crate::engine::ModelHandle;
 use crate::error::{Error, Kind, Result};
 use crate::run::checkpoint::state::RunState;
-use crate::run::handle::{CONFIG, Run};
+use crate::run::folder::CONFIG;
+use crate::run::handle::Run;
 use crate::run::names::EVAL;
 use crate::run::session::Session;
 use crate::run::status::Status;

@@ -3,14 +3,11 @@
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::run::folder::{CONFIG, LOCK, METRICS, SCRIPT};
 use crate::run::status::{Ending, Status};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-const CONFIG: &str = "config.json";
-const METRICS: &str = "metrics.jsonl";
-const SCRIPT: &str = "script.rhai";
-const LOCK: &str = "lock";
 /// Folders within folders that are searched for runs.
 const DEEPEST: usize = 4;
 /// What every line has that is no result.

@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::run::checkpoint::{Continued, store};
+use crate::run::folder::METRICS;
 use crate::run::names;
 use crate::script::lang::loader::Loader;
 use crate::ui::out;
@@ -15,8 +16,6 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
-
-const METRICS: &str = "metrics.jsonl";
 
 /// Options of `rhopo replay`.
 #[derive(Debug, Clone, clap::Args)]

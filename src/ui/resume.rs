@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::run::checkpoint::{Continued, store};
+use crate::run::folder::{CONFIG, SCRIPT};
 use crate::run::status::{Ending, Status};
 use crate::script::lang::loader::Loader;
 use crate::ui::out;
@@ -15,8 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-const CONFIG: &str = "config.json";
-const SCRIPT: &str = "script.rhai";
 /// Of the command line's words: where it began, and what is left of it.
 const RESUME: &str = "--resume";
 
