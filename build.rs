@@ -21,7 +21,8 @@ mod embed {
     pub fn texts() {
         println!("cargo:rerun-if-changed=src/gpu/list.rs");
         println!("cargo:rerun-if-changed=src/gpu/kernels");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gpu/kernels");
+        let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("Cargo sets CARGO_MANIFEST_DIR"))
+            .join("src/gpu/kernels");
         let files = LIST.iter().map(|(file, _)| (file.to_string(), folder.join(file).with_extension("cu")));
         let entries = fs::read_dir(&folder).expect("the kernels' folder").map(|entry| entry.expect("an entry").path());
         let mut headers: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "cuh")).collect();
