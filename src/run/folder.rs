@@ -11,6 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const CONFIG: &str = "config.json";
 pub const SCRIPT: &str = "script.rhai";
 pub const METRICS: &str = "metrics.jsonl";
+/// How it ended.
+pub const STATUS: &str = "status.json";
 /// Held by the process that writes into the folder.
 pub const LOCK: &str = "lock";
 

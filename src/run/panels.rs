@@ -25,6 +25,7 @@ pub fn of(lines: &[Line]) -> Vec<Panel> {
     let mut panels: Vec<Panel> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut curves = curves(lines);
+    curves.retain(|curve| curve.points.iter().any(|(_, y)| y.is_finite()));
     let known = |curve: &Curve| names::TABLE.iter().position(|known| known.name == curve.name);
     curves.sort_by_key(|curve| known(curve).unwrap_or(names::TABLE.len()));
     for curve in curves {
@@ -48,8 +49,8 @@ pub fn of(lines: &[Line]) -> Vec<Panel> {
     panels
 }
 
-/// Names in the order in which they were first logged.
-fn curves(lines: &[Line]) -> Vec<Curve> {
+/// All numbers by their names, in the order in which these were first logged.
+pub fn curves(lines: &[Line]) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for line in lines {
@@ -61,7 +62,6 @@ fn curves(lines: &[Line]) -> Vec<Curve> {
             curves[place].points.push((line.step as f64, value));
         }
     }
-    curves.retain(|curve| curve.points.iter().any(|(_, y)| y.is_finite()));
     curves
 }
 

@@ -3,11 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::run::folder::Folder;
+use crate::run::folder::{Folder, STATUS};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-const FILE: &str = "status.json";
 
 /// How a run has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +29,8 @@ impl Status {
     /// # Errors
     /// A folder that cannot be written.
     pub fn write(self, folder: &Folder) -> Result<()> {
-        let text = serde_json::to_string(&self).map_err(|e| Error::file(format!("{FILE}: {e}")))?;
-        folder.write(FILE, &format!("{text}\n"))
+        let text = serde_json::to_string(&self).map_err(|e| Error::file(format!("{STATUS}: {e}")))?;
+        folder.write(STATUS, &format!("{text}\n"))
     }
 
     /// The run goes on.
@@ -40,7 +38,7 @@ impl Status {
     /// # Errors
     /// A file that cannot be removed.
     pub fn clear(folder: &Folder) -> Result<()> {
-        let path = folder.file(FILE);
+        let path = folder.file(STATUS);
         if files::exists(&path) { files::remove_file(&path) } else { Ok(()) }
     }
 
@@ -49,7 +47,7 @@ impl Status {
     /// # Errors
     /// A file that is none of these.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(FILE);
+        let path = folder.join(STATUS);
         if !files::exists(&path) {
             return Ok(None);
         }

@@ -1,17 +1,24 @@
 //! A run as its folder tells it: how it was begun, how far it came, its last numbers, how it ended.
-//! Owns the reading alone; tables of runs are made in `ui/`.
+//! Owns the reading alone; tables of runs are made in `ui/`, and what scripts see of a run in `script/bind/`.
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::run::folder::{CONFIG, LOCK, METRICS, SCRIPT};
+use crate::run::folder::{CONFIG, LOCK, METRICS, SCRIPT, STATUS};
+use crate::run::line::Line;
+use crate::run::panels::{self, Curve};
 use crate::run::status::{Ending, Status};
+use crate::tensor::memory;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
+/// What is read of a run's folder.
+pub const FILES: [&str; 5] = [CONFIG, METRICS, SCRIPT, STATUS, LOCK];
 /// Folders within folders that are searched for runs.
 const DEEPEST: usize = 4;
 /// What every line has that is no result.
 const CLOCKED: [&str; 2] = ["step", "seconds"];
+/// How many times as much memory the numbers take as their text.
+const LARGER: u64 = 6;
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +122,19 @@ impl Summary {
         }
         values
     }
+}
+
+/// The numbers of a run over its steps, by the names under which they were logged. A line that is still being written does
+/// not count.
+///
+/// # Errors
+/// Metrics that cannot be read, or that are more than the memory holds.
+pub fn curves(folder: &Path) -> Result<Vec<Curve>> {
+    let file = files::open(&folder.join(METRICS))?;
+    memory::room(LARGER * file.size())?;
+    let text = file.text()?;
+    let lines: Vec<Line> = text.lines().filter_map(Line::read).collect();
+    Ok(panels::curves(&lines))
 }
 
 fn is_run(folder: &Path) -> bool {

@@ -15,6 +15,7 @@ pub mod engine;
 pub mod frozen;
 pub mod language;
 mod likelihood;
+pub mod load_run;
 pub mod maps;
 pub mod model;
 pub mod patterns;
@@ -55,6 +56,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
     patterns::register(reg.page(include_str!("pages/patterns.md")));
     reg.page(include_str!("pages/runs.md"));
     run::register(reg, tracked);
+    load_run::register(reg);
     args::register(reg);
     plot::register(reg);
     script::register(reg, session, loader, calls);

@@ -1,7 +1,7 @@
 //! Evaluations that the command line asks for while a run goes on, and the best model by them.
 //! Owns what is evaluated, by what the script has tracked; when is `run`'s.
 
-use crate::run::evaluate::Evaluation;
+use crate::run::evaluate::{Evaluation, Sampling};
 use crate::run::{EVAL, Session, Stream};
 use crate::script::bind::task::TaskHandle;
 use crate::script::bind::tracked::Tracked;
@@ -61,9 +61,10 @@ impl Evaluations {
         let options = session.run_options();
         let (task, policy) = (self.tracked.task::<TaskHandle>()?, self.tracked.policy()?);
         let n = options.eval_n.unwrap_or(EVALUATED);
-        let evaluation = Evaluation { n, max_tokens: options.max_tokens, key: session.key(Stream::Evaluate) };
+        let (max_tokens, key) = (options.max_tokens, session.key(Stream::Evaluate));
+        let evaluation = Evaluation { n, max_tokens, key, sampling: Sampling::default() };
         let context = &NativeCallContext::new_with_all_fields(engine, "evaluate", None, global, Position::NONE);
-        let value = task.evaluate(&Call { function: "evaluate", session, context }, &policy, &evaluation)?;
+        let value = task.evaluate(&Call { function: "evaluate", session, context }, &policy, &evaluation)?.mean;
         run.log(EVAL, value);
         session.tell_evaluation(&run, value);
         Ok(())

@@ -17,7 +17,7 @@ use crate::data::{Batch, Demo, Pair, Task, User};
 use crate::engine::ModelHandle;
 use crate::error::Result;
 use crate::run::Stream;
-use crate::run::evaluate::{self, Evaluation};
+use crate::run::evaluate::{self, Evaluation, Outcome, Sampling};
 use crate::script::lang::functions::CallStack;
 use crate::script::lang::loader::Loader;
 use crate::script::lang::native::{Call, Fallible, Handle, IntoScript, Options, Registry, Typed, options};
@@ -91,13 +91,13 @@ impl TaskHandle {
         self.0.rows.as_ref().map(Rows::digest)
     }
 
-    /// The mean reward of a model on held-out prompts.
+    /// The rewards of a model on held-out prompts.
     ///
     /// # Errors
     /// Those of the task and of sampling.
-    pub fn evaluate(&self, call: &Call<'_>, model: &ModelHandle, evaluation: &Evaluation) -> Fallible<f64> {
+    pub fn evaluate(&self, call: &Call<'_>, model: &ModelHandle, evaluation: &Evaluation) -> Fallible<Outcome> {
         let session = call.session;
-        session.apart(|| self.ask(call, |task| evaluate::mean_reward(session.engine(), task, model, evaluation)))
+        session.apart(|| self.ask(call, |task| evaluate::evaluate(session.engine(), task, model, evaluation)))
     }
 }
 
@@ -191,9 +191,14 @@ pub fn register(reg: &mut Registry, loader: &Rc<Loader>, calls: &CallStack, trac
         "evaluate",
         ["model", "options"],
         |call: &Call, task: &mut TaskHandle, model: ModelHandle, Options(options): Options<Evaluating>| {
-            let Evaluating { n, max_tokens } = options;
-            let evaluation = Evaluation { n, max_tokens, key: call.session.key(Stream::Evaluate) };
-            task.evaluate(call, &model, &evaluation)
+            task.evaluate(call, &model, &options.with(call)).map(|outcome| outcome.mean)
+        },
+    );
+    reg.function(
+        "evaluation",
+        ["model", "options"],
+        |call: &Call, task: &mut TaskHandle, model: ModelHandle, Options(options): Options<Evaluating>| {
+            task.evaluate(call, &model, &options.with(call))
         },
     );
 }
@@ -328,5 +333,32 @@ options! {
         n: usize = 256,
         /// of an answer, or of one turn of it; task.max_tokens unless given
         max_tokens: Option<usize>,
+        /// answers to each prompt
+        samples: usize = 1,
+        /// divides the logits
+        temperature: f64 = 1.0,
+        /// only the most probable tokens that together hold this share
+        top_p: Option<f64>,
+        /// the most probable token each time
+        greedy: bool = false,
+    }
+}
+
+impl Evaluating {
+    fn with(self, call: &Call<'_>) -> Evaluation {
+        let Self { n, max_tokens, samples, temperature, top_p, greedy } = self;
+        let sampling = Sampling { samples, temperature, top_p, greedy };
+        Evaluation { n, max_tokens, key: call.session.key(Stream::Evaluate), sampling }
+    }
+}
+
+impl Typed for Outcome {
+    const TYPE: &'static str = "#{ mean: float, se: float, pass: float }";
+}
+
+impl IntoScript for Outcome {
+    fn write(self) -> Dynamic {
+        let Self { mean, se, pass } = self;
+        Map::from([("mean".into(), mean.into()), ("se".into(), se.into()), ("pass".into(), pass.into())]).into()
     }
 }
