@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::files;
 use crate::model::{Head, ModelInfo};
 use crate::run::checkpoint::state::Best;
+use crate::run::edit::{self, Edit};
 use crate::run::folder::{CONFIG, SCRIPT};
 use crate::run::metrics::Metrics;
 use crate::run::names::{self, Writer};
@@ -26,7 +27,9 @@ pub fn text(folder: &Path, model: &ModelInfo, metrics: &Metrics, best: Option<&B
     let [config, script] = [CONFIG, SCRIPT].map(|name| folder.join(name));
     let config: Value = serde_json::from_str(&files::text(&config).ok()?).ok()?;
     let (header, hash) = (header(&files::text(&script).ok()?), files::digest(&script).ok()?.1);
-    let run = Began { config, header, hash, edits: edits(folder) };
+    let told: Vec<Edit> = metrics.edits().cloned().collect();
+    let edits = edit::edits(&told).into_iter().filter(|edit| !edit.is_undone()).map(|edit| edit.file).collect();
+    let run = Began { config, header, hash, edits };
     let parts = [
         run.front(model),
         format!("{MARK}\n"),
@@ -56,19 +59,6 @@ pub fn own(folder: &Path) -> Result<Option<Vec<u8>>> {
 fn header(script: &str) -> Option<String> {
     let line = script.lines().next()?.strip_prefix("//!")?.trim();
     (!line.is_empty()).then(|| line.to_string())
-}
-
-/// What `--watch` and `--pause` have left in the folder, in the order of its steps.
-fn edits(folder: &Path) -> Vec<String> {
-    let step = |name: &str| -> Option<u64> {
-        let rest = name.strip_prefix("script-").or_else(|| name.strip_prefix("pause-"))?;
-        rest.strip_suffix(".rhai")?.parse().ok()
-    };
-    let names = files::entries(folder).unwrap_or_default().into_iter();
-    let names = names.filter_map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-    let mut edits: Vec<_> = names.filter_map(|name| Some((step(&name)?, name))).collect();
-    edits.sort();
-    edits.into_iter().map(|(_, name)| name).collect()
 }
 
 /// How the run began, as its folder has it.
@@ -302,15 +292,6 @@ mod tests {
         for none in ["", "//!", "let x = 1;\n//! later", "// a comment"] {
             assert_eq!(header(none), None, "{none:?}");
         }
-    }
-
-    #[test]
-    fn edits_are_in_the_order_of_steps() {
-        let dir = tempfile::tempdir().expect("a folder");
-        for name in ["script.rhai", "script-12.rhai", "pause-4.rhai", "script-x.rhai", "pause-1.txt", "pause-40.rhai"] {
-            std::fs::write(dir.path().join(name), "").expect("written");
-        }
-        assert_eq!(edits(dir.path()), ["pause-4.rhai", "script-12.rhai", "pause-40.rhai"]);
     }
 
     #[test]

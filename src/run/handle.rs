@@ -7,19 +7,24 @@ use crate::files::{self, Lock};
 use crate::model::SaveDtype;
 use crate::run::card;
 use crate::run::checkpoint::state::{Best, RunState};
+use crate::run::edit::{self, Edit};
 use crate::run::folder::{CONFIG, Folder, LOCK, METRICS, SCRIPT};
+use crate::run::line::Line;
 use crate::run::metrics::{Metrics, MetricsState};
 use crate::run::names;
+use crate::run::page;
 use crate::run::plot;
 use crate::run::record::{Record, plain};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const SAMPLES: &str = "samples.jsonl";
 const LOG: &str = "log.txt";
+const CURVES: &str = "curves.svg";
 /// The curves are drawn again at most so often, and take at most this share of the time.
 const REDRAWN: Duration = Duration::from_secs(5);
 const DRAWING: u32 = 200;
@@ -203,6 +208,19 @@ impl Run {
         }
     }
 
+    /// Adds an edit to the metrics.
+    ///
+    /// # Errors
+    /// Metrics that cannot be written.
+    pub(super) fn record(&self, edit: Edit) -> Result<()> {
+        self.metrics.borrow_mut().as_mut().map_or(Ok(()), |metrics| metrics.edited(edit))
+    }
+
+    /// What was edited since the run began.
+    pub(super) fn edits(&self) -> Vec<Edit> {
+        self.metrics.borrow().as_ref().map(|metrics| metrics.edits().cloned().collect()).unwrap_or_default()
+    }
+
     /// What the current step has logged under this name so far.
     pub fn number(&self, name: &str) -> Option<f64> {
         self.metrics.borrow().as_ref()?.current().get(name)
@@ -272,15 +290,15 @@ impl Run {
         Ok(())
     }
 
-    /// Draws the curves while the run goes on, rarely enough that it costs next to nothing.
+    /// Draws the curves and writes the report while the run goes on, rarely enough that it costs next to nothing.
     fn redraw(&self) {
         let (last, took) = self.drawn.get();
         if last.elapsed() < REDRAWN.max(took * DRAWING) {
             return;
         }
         let begun = Instant::now();
-        // A picture that fails now is told of when the run ends, if it fails again.
-        let _ = self.draw();
+        // What fails now is told of when the run ends, if it fails again.
+        let _ = self.draw().and_then(|()| self.report());
         self.drawn.set((Instant::now(), begun.elapsed()));
     }
 
@@ -329,9 +347,25 @@ impl Run {
     /// # Errors
     /// A file that cannot be written.
     pub fn draw(&self) -> Result<()> {
+        self.shown(|lines, edits| plot::write(lines, &edit::marks(edits), &self.folder.file(CURVES)).map(drop))
+    }
+
+    /// Writes the run on one page.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn report(&self) -> Result<()> {
+        let folder = self.folder.path();
+        self.shown(|lines, edits| page::write(page::Source { folder, lines, edits }, &folder.join(page::FILE)))
+    }
+
+    /// Does what shows the numbers, in which no defect of ours may end a run.
+    fn shown(&self, show: impl FnOnce(&[Line], &[Edit]) -> Result<()>) -> Result<()> {
         let metrics = self.metrics.borrow();
         let Some(metrics) = &*metrics else { return Ok(()) };
-        plot::write(metrics, &self.folder.file("curves.svg")).map(drop)
+        let edits: Vec<Edit> = metrics.edits().cloned().collect();
+        let done = catch_unwind(AssertUnwindSafe(|| show(metrics.lines(), &edits)));
+        done.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))
     }
 
     /// The only trainable model goes where `save` would have put it; several go side by side, by their names.

@@ -3,7 +3,9 @@
 
 use crate::engine::ModelHandle;
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::run::checkpoint::state::RunState;
+use crate::run::computer;
 use crate::run::folder::CONFIG;
 use crate::run::handle::Run;
 use crate::run::names::EVAL;
@@ -121,7 +123,18 @@ impl Session {
     pub(super) fn go_on_in(&self, run: &Run) -> Result<()> {
         Status::clear(run.folder())?;
         let config = self.launched().continued.as_ref().and_then(|continued| continued.config.as_ref());
-        config.map_or(Ok(()), |config| run.folder().write(CONFIG, config))
+        config.map_or(Ok(()), |config| run.folder().write(CONFIG, config))?;
+        if self.launched().until.is_some() {
+            // A copy, of which nothing is left.
+            return Ok(());
+        }
+        let path = run.folder().file(CONFIG);
+        let read = serde_json::from_str(&files::text(&path)?);
+        let mut config = read.map_err(|e| Error::file(format!("{} cannot be read: {e}", path.display())))?;
+        match computer::note(&mut config, &computer::describe(&self.place()), self.step()) {
+            true => run.folder().write(CONFIG, &format!("{config:#}\n")),
+            false => Ok(()),
+        }
     }
 
     /// A loop that was to go on has no step left.

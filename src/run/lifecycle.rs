@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::run::checkpoint::{Continued, store};
+use crate::run::computer;
 use crate::run::folder::{Folder, versions};
 use crate::run::handle::Run;
 use crate::run::report::Log;
@@ -46,6 +47,7 @@ impl Session {
             "threads": launch.threads,
             "command": launch.command,
             "versions": versions(),
+            computer::MACHINE: computer::describe(&self.place()),
         });
         let run = Rc::new(Run::create(Folder::create(launch.out.as_deref(), name)?, &config, &program.text)?);
         self.set_run(run.clone());
@@ -96,6 +98,11 @@ impl Session {
         }
         if let Some(why) = run.unlogged() {
             self.reporter().note(&format!("the log is not whole: {why}"));
+        }
+        if self.launched().until.is_none()
+            && let Err(e) = run.report()
+        {
+            self.reporter().note(&format!("the report could not be written: {e}"));
         }
         let folder = run.folder().path().display();
         match written {

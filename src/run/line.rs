@@ -63,8 +63,7 @@ impl Line {
     }
 
     /// What `to_json` has written: the numbers of a line that is over.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        let object: Map<String, Value> = serde_json::from_str(text).ok()?;
+    pub(super) fn of(object: &Map<String, Value>) -> Option<Self> {
         let mut line = Self { step: object.get("step")?.as_u64()?, means: Vec::new() };
         for (name, value) in object.iter().filter(|(name, _)| *name != "step") {
             line.add(name, value.as_f64().unwrap_or(f64::NAN));

@@ -3,7 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::files::{self, Log};
+use crate::run::edit::Edit;
 use crate::run::events::{self, Events};
+use crate::run::history::History;
 use crate::run::line::Line;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,10 @@ pub struct Metrics {
     started: Instant,
     open: Line,
     closed: Vec<Line>,
+    /// Edits of the step under way and of those before it.
+    edits: Vec<Edit>,
+    /// Edits that take effect at a step which has not begun.
+    coming: Vec<Edit>,
 }
 
 impl Metrics {
@@ -40,7 +46,16 @@ impl Metrics {
     pub fn create(path: &Path) -> Result<Self> {
         let (log, events) = (Log::create(path)?, Events::create(&path.with_file_name(events::FILE), 0.0)?);
         let path = path.to_path_buf();
-        Ok(Self { log, events, path, started: Instant::now(), open: Line::default(), closed: Vec::new() })
+        Ok(Self {
+            log,
+            events,
+            path,
+            started: Instant::now(),
+            open: Line::default(),
+            closed: Vec::new(),
+            edits: Vec::new(),
+            coming: Vec::new(),
+        })
     }
 
     /// Goes on where a checkpoint was written, `seconds` into the run: what the file holds beyond that goes.
@@ -56,12 +71,13 @@ impl Metrics {
             return Err(changed());
         }
         let text = files::text(path)?;
-        let lines = text.get(..state.bytes as usize).ok_or_else(changed)?.lines();
-        let closed = lines.map(Line::read).collect::<Option<Vec<_>>>().ok_or_else(changed)?;
+        let kept = text.get(..state.bytes as usize).ok_or_else(changed)?;
+        let History { lines: closed, edits } = History::whole(kept).ok_or_else(changed)?;
         let log = Log::resume(path, state.bytes)?;
         let events = Events::resume(&path.with_file_name(events::FILE), state.events, seconds, &closed)?;
         let started = Instant::now().checked_sub(Duration::from_secs_f64(seconds)).unwrap_or_else(Instant::now);
-        Ok(Self { log, events, path: path.to_path_buf(), started, open: state.open.clone(), closed })
+        let (path, open, coming) = (path.to_path_buf(), state.open.clone(), Vec::new());
+        Ok(Self { log, events, path, started, open, closed, edits, coming })
     }
 
     /// What a checkpoint keeps.
@@ -88,6 +104,35 @@ impl Metrics {
         &self.open
     }
 
+    /// Adds an edit: a line of its own, before that of its step. It is written when the step has begun.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn edited(&mut self, edit: Edit) -> Result<()> {
+        self.coming.push(edit);
+        self.tell_edits(self.open.step)
+    }
+
+    /// What was edited so far; of a coming step as well.
+    pub fn edits(&self) -> impl Iterator<Item = &Edit> {
+        self.edits.iter().chain(&self.coming)
+    }
+
+    /// Writes the edits that take effect up to `step`. One that is told again, as its step comes again, has its line.
+    fn tell_edits(&mut self, step: u64) -> Result<()> {
+        let (now, coming) = std::mem::take(&mut self.coming).into_iter().partition(|edit| edit.step <= step);
+        self.coming = coming;
+        let now: Vec<Edit> = now;
+        for edit in now {
+            let last = self.edits.iter().rev().find(|known| known.file == edit.file);
+            if last != Some(&edit) {
+                self.log.line(&edit.to_json().to_string())?;
+                self.edits.push(edit);
+            }
+        }
+        Ok(())
+    }
+
     /// The open step begins again: what it has logged is dropped.
     pub fn repeat(&mut self) {
         self.open.means.clear();
@@ -96,7 +141,10 @@ impl Metrics {
     /// Writes the open line, if it holds anything, and opens `step`.
     pub fn advance(&mut self, step: u64) -> Result<()> {
         // A step that begins again has the line that is open.
-        if step == self.open.step { Ok(()) } else { self.write(step) }
+        if step != self.open.step {
+            self.write(step)?;
+        }
+        self.tell_edits(step)
     }
 
     fn write(&mut self, step: u64) -> Result<()> {
@@ -114,7 +162,9 @@ impl Metrics {
 
     /// Writes what is open. Nothing more is expected, but later numbers would make a further line.
     pub fn finish(&mut self) -> Result<()> {
-        self.write(self.open.step)
+        self.write(self.open.step)?;
+        // Of a loop that was left at a pause, the step does not come.
+        self.tell_edits(u64::MAX)
     }
 
     /// The lines that are written.

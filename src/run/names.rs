@@ -198,6 +198,8 @@ pub fn page() -> String {
              script logs that name itself, and where there is such a number: no `truncated` where nothing was sampled, no `lr`\n\
              where no optimizer stepped. Evaluations count in none of the `seconds/…`, nor in `truncated`. A name that comes again\n\
              within a step is averaged.\n\n\
+             A line with a text under `event` holds no numbers: it says what was edited from that step on\n\
+             ([long runs](../guide/long-runs.md#on-the-disk)).\n\n\
              The run's event file for TensorBoard holds the same numbers as 32-bit floats. There the names of this table have\n\
              `train/` before them, and those with a star `perf/`; `eval`, names that hold a `/`, and a script's own names are\n\
              as they are.\n";

@@ -3,8 +3,10 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::run::metrics::Metrics;
+use crate::run::edit::Mark;
+use crate::run::line::Line;
 use crate::run::panels::{self, Curve, Panel};
+use crate::run::quote::visible;
 use crate::run::scale::Scale;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
@@ -25,6 +27,14 @@ const MOST_POINTS: usize = 800;
 const FEW: usize = 20;
 /// Letters of a name.
 const NAME: usize = 40;
+/// Between the labels of two marks, so that both can be read.
+const LABEL: i32 = 36;
+/// Between the lines of two marks: closer ones could not be told apart.
+const APART: i32 = 2;
+/// The ink of marks alone, by which their lines are found again to be dashed.
+const MARKED: RGBColor = RGBColor(120, 120, 120);
+const SOLID: &str = "stroke=\"#787878\"";
+const DASHED: &str = "stroke=\"#787878\" stroke-dasharray=\"4\"";
 /// Room above and below the curves, as a share of the axis.
 const MARGIN: f64 = 0.06;
 /// Room for a name above the curves, and for all of them.
@@ -40,6 +50,10 @@ const INKS: [RGBColor; MOST_CURVES] = [
     RGBColor(40, 150, 160),
     RGBColor(110, 110, 110),
 ];
+
+/// The same inks on a dark page.
+const DARK: [&str; MOST_CURVES] =
+    ["#6aa5ee", "#f0954f", "#74c587", "#cf8bd0", "#c2a586", "#f27f9d", "#5fc6d2", "#b0b6bd"];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -71,9 +85,9 @@ impl Ranged for Axis {
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write(metrics: &Metrics, path: &Path) -> Result<bool> {
-    let panels = panels::of(metrics.lines());
-    if panels.iter().flat_map(|panel| &panel.curves).all(|curve| curve.name == "seconds") {
+pub fn write(lines: &[Line], marks: &[Mark], path: &Path) -> Result<bool> {
+    let panels = panels::of(lines);
+    if says_nothing(&panels) {
         return Ok(false);
     }
     let drawn = &panels[..panels.len().min(MOST_PANELS)];
@@ -91,7 +105,7 @@ pub fn write(metrics: &Metrics, path: &Path) -> Result<bool> {
     area.fill(&WHITE).map_err(failed)?;
     let (all, below) = area.split_vertically(size.1);
     for (area, panel) in all.split_evenly((rows, columns)).iter().zip(drawn) {
-        draw(area, panel)?;
+        draw(area, panel, marks)?;
     }
     if left_out > 0 {
         let text = format!("{left_out} more panels are not drawn");
@@ -99,14 +113,66 @@ pub fn write(metrics: &Metrics, path: &Path) -> Result<bool> {
     }
     area.present().map_err(failed)?;
     drop((all, below, area));
-    files::write(path, svg)?;
+    files::write(path, dashed(&svg))?;
     Ok(true)
 }
 
-fn draw(area: &Area<'_>, panel: &Panel) -> Result<()> {
+/// Every panel as a picture of its own, and how many are not drawn.
+///
+/// # Errors
+/// Numbers that cannot be drawn.
+pub fn pictures(lines: &[Line], marks: &[Mark]) -> Result<(Vec<String>, usize)> {
+    let panels = panels::of(lines);
+    if says_nothing(&panels) {
+        return Ok((Vec::new(), 0));
+    }
+    let picture = |panel: &Panel| {
+        let mut svg = String::new();
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
+        area.fill(&WHITE).map_err(failed)?;
+        draw(&area, panel, marks)?;
+        area.present().map_err(failed)?;
+        drop(area);
+        Ok(dashed(&svg))
+    };
+    let pictures = panels.iter().take(MOST_PANELS).map(picture).collect::<Result<_>>()?;
+    Ok((pictures, panels.len().saturating_sub(MOST_PANELS)))
+}
+
+/// Gives the lines of marks their dashes, which the library draws one by one. No text holds such an attribute: there its
+/// quotes are escaped.
+fn dashed(svg: &str) -> String {
+    svg.replace(SOLID, DASHED)
+}
+
+/// Rules that draw the pictures within `inside` on a dark page where the reader has one.
+pub fn dark_style(inside: &str) -> String {
+    let ink = |color: &RGBColor| format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
+    let rule = |attribute: &str, from: &str, to: &str| {
+        format!("  {inside} [{attribute}=\"{from}\"] {{ {attribute}: {to}; }}\n")
+    };
+    let plain = [("fill", "#FFFFFF", "#1b1e23"), ("fill", "#000000", "#dfe3e8"), ("stroke", "#000000", "#98a1ac")];
+    let plain = plain.into_iter().chain([
+        ("stroke", "#E4E4E4", "#30353c"),
+        ("stroke", "#787878", "#98a1ac"),
+        ("fill", "#787878", "#98a1ac"),
+    ]);
+    let mut rules: String = plain.map(|(attribute, from, to)| rule(attribute, from, to)).collect();
+    for (from, to) in INKS.iter().zip(DARK) {
+        rules.extend(["stroke", "fill"].map(|attribute| rule(attribute, &ink(from), to)));
+    }
+    format!("@media (prefers-color-scheme: dark) {{\n{rules}}}\n")
+}
+
+fn says_nothing(panels: &[Panel]) -> bool {
+    panels.iter().flat_map(|panel| &panel.curves).all(|curve| curve.name == "seconds")
+}
+
+fn draw(area: &Area<'_>, panel: &Panel, marks: &[Mark]) -> Result<()> {
     let curves = &panel.curves[..panel.curves.len().min(MOST_CURVES)];
     let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(_, y)| y.is_finite());
-    let (x0, x1) = range(points().map(|p| p.0));
+    // An edit of the step under way has no number yet.
+    let (x0, x1) = range(points().map(|p| p.0).chain(marks.iter().map(|mark| mark.step as f64)));
     let scale = Scale::of(points().map(|p| p.1));
     let beyond = points().filter(|(_, y)| scale.is_beyond(*y)).count();
     let ticks = scale.ticks();
@@ -135,6 +201,21 @@ fn draw(area: &Area<'_>, panel: &Panel) -> Result<()> {
         .bold_line_style(RGBColor(228, 228, 228))
         .draw()
         .map_err(failed)?;
+    let (mut drawn, mut labelled) = (i32::MIN, i32::MIN);
+    for mark in marks {
+        let ends = [(mark.step as f64, -MARGIN), (mark.step as f64, 1.0 + above)];
+        let at = chart.backend_coord(&ends[0]).0;
+        if at < drawn.saturating_add(APART) {
+            continue;
+        }
+        drawn = at;
+        chart.draw_series(LineSeries::new(ends, MARKED.stroke_width(1))).map_err(failed)?;
+        if at >= labelled.saturating_add(LABEL) {
+            labelled = at;
+            let text = Text::new(mark.label.clone(), (3, -10), ("sans-serif", 10).into_font().color(&MARKED));
+            chart.draw_series([EmptyElement::at(ends[0]) + text]).map_err(failed)?;
+        }
+    }
     for (curve, ink) in curves.iter().zip(INKS) {
         for part in parts(curve) {
             let placed = || part.iter().map(|(x, y)| (*x, scale.place(*y)));
@@ -175,22 +256,26 @@ fn title(panel: &Panel, beyond: usize) -> String {
 }
 
 fn shortened(name: &str) -> String {
-    let shown: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(NAME).collect();
+    let shown: String = name.chars().take(NAME).collect();
+    let shown = visible(&shown).replace(['\n', '\t'], " ");
     if name.chars().nth(NAME).is_some() { shown + "…" } else { shown }
 }
 
 /// The stretches of a curve between values that are not finite.
 fn parts(curve: &Curve) -> Vec<Vec<(f64, f64)>> {
-    let stretches = curve.points.split(|(_, y)| !y.is_finite()).filter(|part| !part.is_empty());
-    stretches.map(thinned).collect()
+    let points = thinned(&curve.points);
+    let stretches = points.split(|(_, y)| !y.is_finite()).filter(|part| !part.is_empty());
+    stretches.map(<[_]>::to_vec).collect()
 }
 
-/// The smallest and the largest of every few points, where there are too many.
+/// The smallest and the largest of every few points, where there are too many. A gap among them that is shorter is closed.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= MOST_POINTS {
         return points.to_vec();
     }
     let ends = |few: &[(f64, f64)]| -> Vec<(f64, f64)> {
+        let finite: Vec<(f64, f64)> = few.iter().filter(|(_, y)| y.is_finite()).copied().collect();
+        let few = if finite.is_empty() { &few[..1] } else { &finite[..] };
         let by = |pick: fn(&f64, &f64) -> bool| {
             (1..few.len()).fold(0, |i, j| if pick(&few[j].1, &few[i].1) { j } else { i })
         };
@@ -214,6 +299,7 @@ fn failed(e: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::metrics::Metrics;
 
     fn drawn(fill: impl FnOnce(&mut Metrics)) -> Option<String> {
         let dir = tempfile::tempdir().expect("a folder");
@@ -221,7 +307,7 @@ mod tests {
         fill(&mut metrics);
         metrics.finish().expect("written");
         let path = dir.path().join("curves.svg");
-        write(&metrics, &path).expect("drawn").then(|| std::fs::read_to_string(path).expect("an SVG"))
+        write(metrics.lines(), &[], &path).expect("drawn").then(|| std::fs::read_to_string(path).expect("an SVG"))
     }
 
     #[test]
@@ -248,7 +334,43 @@ mod tests {
     fn a_name_of_ones_own_is_drawn_and_is_no_markup() {
         let svg = drawn(|m| m.log("<script>alert(1)</script>\u{1b}[31m", 1.0)).expect("a point");
         assert!(!svg.contains("<script") && svg.contains("&lt;script&gt;alert(1)"), "{svg}");
-        assert!(!svg.contains('\u{1b}'));
+        assert!(!svg.contains('\u{1b}') && svg.contains("\\x1b[31m"), "{svg}");
+    }
+
+    #[test]
+    fn every_panel_has_a_dashed_line_where_something_was_edited() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut metrics = Metrics::create(&dir.path().join("metrics.jsonl")).expect("a file");
+        for step in 1..=9 {
+            metrics.advance(step).expect("step");
+            metrics.log("reward", step as f64);
+            metrics.log("mine", step as f64);
+        }
+        metrics.finish().expect("written");
+        let mark = |step: u64, label: &str| Mark { step, label: label.into() };
+        let dashes = |svg: &str| svg.matches("stroke-dasharray").count();
+        let labels = |svg: &str, label: &str| svg.matches(&format!("\n{label}\n")).count();
+        let of = |marks: &[Mark]| pictures(metrics.lines(), marks).expect("drawn").0;
+        for (plain, marked) in of(&[]).iter().zip(of(&[mark(5, "edit"), mark(9, "<pause>")])) {
+            assert_eq!(dashes(plain), 0);
+            assert!(dashes(&marked) == 2 && labels(&marked, "edit") == 1, "{marked}");
+            assert_eq!(labels(&marked, "&lt;pause&gt;"), 1, "{marked}");
+        }
+        // As many as one likes: labels that would lie over each other are left out, the lines are not.
+        let many: Vec<Mark> = (1..=9000).map(|step| mark(step, "edit")).collect();
+        let svg = &of(&many)[0];
+        assert!((5..15).contains(&labels(svg, "edit")) && dashes(svg) < 200, "{} {}", labels(svg, "edit"), dashes(svg));
+    }
+
+    #[test]
+    fn a_long_curve_with_many_gaps_stays_small() {
+        let points = (0..100_000_u32).map(|i| (f64::from(i), if i % 2 == 0 { f64::NAN } else { f64::from(i % 7) }));
+        let curve = Curve { name: "mine".into(), points: points.collect() };
+        let drawn: usize = parts(&curve).iter().map(Vec::len).sum();
+        assert!((MOST_POINTS / 2..=MOST_POINTS).contains(&drawn), "{drawn}");
+        let gap = |i: u32| if (30_000..60_000).contains(&i) { f64::NAN } else { 1.0 };
+        let curve = Curve { name: "mine".into(), points: (0..100_000).map(|i| (f64::from(i), gap(i))).collect() };
+        assert_eq!(parts(&curve).len(), 2, "a long gap is one");
     }
 
     #[test]

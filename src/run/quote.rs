@@ -1,4 +1,5 @@
-//! Texts of others within YAML, Markdown and a command line: each is one scalar, one line of prose, one word.
+//! Texts of others within YAML, Markdown and a command line, each one scalar, one line of prose, one word; and where a person
+//! reads them, without anything that a terminal or a reader obeys.
 
 /// A scalar in double quotes. Everything that a reader could refuse or fold is escaped.
 pub fn yaml(text: &str) -> String {
@@ -28,6 +29,21 @@ pub fn markdown(text: &str) -> String {
         }
     }
     line
+}
+
+/// The text with a code in the place of whatever moves a cursor, changes colours or turns the direction of what follows: `\x1b`
+/// for ESC, `\u{202e}` beyond a byte. Line breaks and tabs stay.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c if c.is_control() => shown += &format!("\\x{:02x}", u32::from(c)),
+            c if hides(c) => shown += &format!("\\u{{{:x}}}", u32::from(c)),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// Ends a line, moves a cursor, or turns the direction of what follows.
@@ -73,6 +89,14 @@ mod tests {
         assert_eq!(markdown("a|b\\|<i>*x*"), "a\\|b\\\\\\|&lt;i&gt;\\*x\\*");
         assert_eq!(markdown("# $x$ [a](b) `c`\n&amp;"), "\\# \\$x\\$ \\[a\\](b) \\`c\\`\\\\u{a}&amp;amp;");
         assert_eq!(markdown("GRPO: mean, 0.5 (arXiv:2402.03300) ρ"), "GRPO: mean, 0.5 (arXiv:2402.03300) ρ");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        assert_eq!(
+            visible("\u{1b}[31mred\r\u{8}\u{0}\u{7f}\u{9b}\u{202e}a\tb\n日本"),
+            "\\x1b[31mred\\x0d\\x08\\x00\\x7f\\x9b\\u{202e}a\tb\n日本"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Columns that stand first, where the batch has them.
-const FIRST: [&str; 5] = ["prompt", "text", "reward", "advantage", "finished"];
+pub(super) const FIRST: [&str; 5] = ["prompt", "text", "reward", "advantage", "finished"];
 
 /// Which rows are kept of what `run.show` is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,8 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::run::edit;
 use crate::run::folder::{CONFIG, LOCK, METRICS, SCRIPT, STATUS};
-use crate::run::line::Line;
+use crate::run::history::History;
 use crate::run::panels::{self, Curve};
 use crate::run::status::{Ending, Status};
 use crate::tensor::memory;
@@ -63,10 +64,7 @@ impl Summary {
     /// No run in the folder; files of it that cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
-        if !is_run(folder) {
-            return Err(Error::file(format!("there is no run in {}", folder.display()))
-                .hint(format!("the folder of a run holds {CONFIG} and {METRICS}")));
-        }
+        require(folder)?;
         let config = serde_json::from_str(&files::text(&path)?);
         let config = config.map_err(|e| Error::file(format!("{} cannot be read: {e}", path.display())))?;
         let (step, last) = numbers(&folder.join(METRICS))?;
@@ -133,15 +131,24 @@ pub fn curves(folder: &Path) -> Result<Vec<Curve>> {
     let file = files::open(&folder.join(METRICS))?;
     memory::room(LARGER * file.size())?;
     let text = file.text()?;
-    let lines: Vec<Line> = text.lines().filter_map(Line::read).collect();
-    Ok(panels::curves(&lines))
+    Ok(panels::curves(&History::of(&text).lines))
+}
+
+/// # Errors
+/// No run in the folder.
+pub(super) fn require(folder: &Path) -> Result<()> {
+    match is_run(folder) {
+        true => Ok(()),
+        false => Err(Error::file(format!("there is no run in {}", folder.display()))
+            .hint(format!("the folder of a run holds {CONFIG} and {METRICS}"))),
+    }
 }
 
 fn is_run(folder: &Path) -> bool {
     files::is_file(&folder.join(CONFIG)) && files::is_file(&folder.join(METRICS))
 }
 
-fn state(folder: &Path) -> Result<State> {
+pub(super) fn state(folder: &Path) -> Result<State> {
     Ok(match Status::read(folder)?.map(|status| status.status) {
         Some(Ending::Finished) => State::Finished,
         Some(Ending::Interrupted) => State::Interrupted,
@@ -156,6 +163,9 @@ fn numbers(path: &Path) -> Result<(u64, Vec<(String, f64)>)> {
     let (mut step, mut last) = (0, Vec::<(String, f64)>::new());
     for line in files::text(path)?.lines() {
         let Ok(line) = serde_json::from_str::<Map<String, Value>>(line) else { continue };
+        if edit::is_event(&line) {
+            continue;
+        }
         step = line.get("step").and_then(Value::as_u64).unwrap_or(step);
         for (name, value) in line.iter().filter(|(name, _)| !CLOCKED.contains(&name.as_str())) {
             let value = value.as_f64().unwrap_or(f64::NAN);

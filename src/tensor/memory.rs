@@ -69,6 +69,11 @@ fn free() -> Option<u64> {
     Some((kib << 10).min(grouped.unwrap_or(u64::MAX)))
 }
 
+/// What the machine has.
+pub fn total() -> Option<u64> {
+    field(&system("/proc/meminfo")?, "MemTotal:").map(|kib| kib << 10)
+}
+
 /// The most that this process has held.
 pub fn peak() -> Option<u64> {
     field(&system("/proc/self/status")?, "VmHWM:").map(|kib| kib << 10)

@@ -15,10 +15,11 @@ use crate::ui::man::{self, ManArgs};
 use crate::ui::new::{self, NewArgs};
 use crate::ui::repl::{self, ReplArgs};
 use crate::ui::replay::{self, ReplayArgs};
+use crate::ui::report::{self, ReportArgs};
 use crate::ui::resume;
 use crate::ui::run::{self, RunArgs};
 use crate::ui::runs::{self, RunsArgs};
-use crate::ui::terminal::{colours, report};
+use crate::ui::terminal::{colours, report as tell};
 use crate::ui::test::{self, TestArgs};
 use crate::ui::{examples, inspect, list, out};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
@@ -50,6 +51,8 @@ enum Command {
     Replay(ReplayArgs),
     /// List runs in a table, filtered and sorted
     Runs(RunsArgs),
+    /// Write a run on one page, from what its folder holds
+    Report(ReportArgs),
     /// Show how two runs differ: arguments, settings, script and results
     Diff(DiffArgs),
     /// Start an interactive prompt
@@ -103,7 +106,7 @@ pub fn main() -> ExitCode {
         Err(e) => return answer(&e),
     };
     if let Err(e) = simd::chosen() {
-        report(&e.into(), &Loader::default());
+        tell(&e.into(), &Loader::default());
         return ExitCode::FAILURE;
     }
     match command {
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Replay(args) => replay::replay(args),
         Command::Runs(args) => runs::runs(&args),
+        Command::Report(args) => report::report(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Repl(args) => repl::repl(args),
         Command::List => list::list(),
@@ -134,10 +138,10 @@ fn answer(e: &clap::Error) -> ExitCode {
     let text = e.render();
     let text = if colours { text.ansi().to_string() } else { text.to_string() };
     if e.use_stderr() {
-        out::note(&fold(text.trim_end(), WIDTH));
+        out::coloured_note(&fold(text.trim_end(), WIDTH));
     } else {
         // Nobody reads any further: there is nothing left to do.
-        out::line(text.trim_end());
+        out::coloured_line(text.trim_end());
     }
     ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(u8::MAX))
 }

@@ -26,6 +26,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "rhopo runs sweep --json",
         ],
     ),
+    ("report", &["rhopo report runs/first", "rhopo report runs/first -o first.html"]),
     ("diff", &["rhopo diff runs/first runs/second"]),
     ("repl", &["rhopo repl", "rhopo repl mine.rhai --seed 3"]),
     ("list", &["rhopo list"]),

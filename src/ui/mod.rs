@@ -20,6 +20,7 @@ mod pages;
 mod progress;
 mod repl;
 mod replay;
+mod report;
 mod resume;
 mod run;
 mod runs;

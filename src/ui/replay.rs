@@ -4,7 +4,9 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::run::checkpoint::{Continued, store};
+use crate::run::edit;
 use crate::run::folder::METRICS;
+use crate::run::history::History;
 use crate::run::names;
 use crate::script::lang::loader::Loader;
 use crate::ui::out;
@@ -84,7 +86,13 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
     let of = |all: &[Map<String, Value>]| -> Vec<Map<String, Value>> {
         all.iter().filter(|line| (begun + 1..=until).contains(&step(line))).cloned().collect()
     };
-    Ok(compare(&of(&written), &of(&again), (begun + 1, until), until == last))
+    let code = compare(&of(&written), &of(&again), (begun + 1, until), until == last);
+    let edits = History::read(&args.run.join(METRICS))?.edits;
+    let edited = edit::marks(&edits).into_iter().find(|mark| (begun + 1..=until).contains(&mark.step));
+    if let Some(mark) = edited.filter(|_| code != 0) {
+        out::note(&format!("the run was edited at step {}, and these steps are computed without that", mark.step));
+    }
+    Ok(code)
 }
 
 /// Says whether the lines are the same. Of a step that was not the run's last, nothing follows its loop.
@@ -118,12 +126,14 @@ fn compare(written: &[Map<String, Value>], again: &[Map<String, Value>], steps: 
     0
 }
 
+/// Lines of numbers.
 fn lines(path: &Path) -> Result<Vec<Map<String, Value>>> {
     let text = files::text(path)?;
     let read = |(i, line)| {
         serde_json::from_str(line).map_err(|e| Error::file(format!("{}, line {}: {e}", path.display(), i + 1)))
     };
-    text.lines().enumerate().map(read).collect()
+    let lines = text.lines().enumerate().map(read).collect::<Result<Vec<Map<String, Value>>>>()?;
+    Ok(lines.into_iter().filter(|line| !edit::is_event(line)).collect())
 }
 
 fn step(line: &Map<String, Value>) -> u64 {

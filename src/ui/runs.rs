@@ -1,8 +1,8 @@
 //! `rhopo runs`: the runs below a folder as a table, chosen and sorted by what is known of them.
 
 use crate::error::{Error, Result};
-use crate::run::Table;
 use crate::run::summary::{self, Summary};
+use crate::run::{Table, digits};
 use crate::script::lang::loader::Loader;
 use crate::script::tools::query::Query;
 use crate::ui::terminal::report;
@@ -167,15 +167,9 @@ pub(super) fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.chars().map(|c| if c.is_control() { '�' } else { c }).collect(),
-        Some(Value::Number(number)) if number.is_f64() => number_text(number.as_f64().unwrap_or(f64::NAN)),
+        Some(Value::Number(number)) if number.is_f64() => digits::short(number.as_f64().unwrap_or(f64::NAN)),
         Some(other) => other.to_string(),
     }
-}
-
-/// Five digits, and no zeros at the end: `0.2`, `0.00003`, `1.2346e-7`.
-fn number_text(x: f64) -> String {
-    let rounded: f64 = format!("{x:.4e}").parse().unwrap_or(x);
-    if rounded != 0.0 && !(1e-5..1e7).contains(&rounded.abs()) { format!("{rounded:e}") } else { format!("{rounded}") }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A small table as text, in columns that line up whatever the script of their letters.
 
 use crate::run::Table;
+use crate::run::quote::visible;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Cells wider than this are cut, so that a table stays a table.
@@ -27,13 +28,7 @@ pub fn lines(table: &Table) -> Vec<String> {
 
 /// Line breaks and escapes become visible, so that a terminal obeys none; long text is cut with an ellipsis.
 fn shorten(text: &str) -> String {
-    let visible = |c: char| match c {
-        '\n' => '⏎',
-        '\u{1b}' => '␛',
-        c if c.is_control() => ' ',
-        c => c,
-    };
-    let text: String = text.chars().map(visible).collect();
+    let text = visible(text).replace('\n', "⏎").replace('\t', " ");
     if text.width() <= WIDEST {
         return text;
     }
@@ -62,7 +57,7 @@ mod tests {
 
     #[test]
     fn long_cells_are_cut() {
-        assert_eq!(shorten("\u{1b}[31m\ta\n"), "␛[31m a⏎");
+        assert_eq!(shorten("\u{1b}[31m\ta\n"), "\\x1b[31m a⏎");
         assert_eq!(shorten(&"x".repeat(100)).width(), WIDEST);
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn asks() -> bool {
 }
 
 pub(super) fn report(e: &Diagnostic, loader: &Loader) {
-    out::note(render(e, loader, colours(&std::io::stderr())).trim_end());
+    out::coloured_note(render(e, loader, colours(&std::io::stderr())).trim_end());
 }
 
 /// Whether colours are wanted there.

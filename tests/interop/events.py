@@ -25,6 +25,8 @@ for run in a.runs:
     tags, compared, odd = {tag for tag, _ in found}, 0, 0
     for line in open(os.path.join(run, "metrics.jsonl")):
         line = json.loads(line)
+        if isinstance(line.get("event"), str):
+            continue
         step = line.pop("step")
         for name, value in line.items():
             # The names of `rhopo doc metrics` have a group before them, unless a script has logged that name as well.

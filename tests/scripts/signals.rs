@@ -48,6 +48,8 @@ fn every_signal_that_asks_ends_the_run_in_order() {
             serde_json::from_str(&fs::read_to_string(out.join("status.json")).expect("there")).expect("JSON");
         assert_eq!(status["status"], "interrupted");
         assert!(out.join("model/model.safetensors").is_file() && out.join("curves.svg").is_file(), "{signal}");
+        let report = fs::read_to_string(out.join("report.html")).expect("a report");
+        assert!(report.contains(">interrupted</span>") && report.contains("after step"), "{signal}");
         assert!(out.join("checkpoints").is_dir(), "{signal}");
         assert!(!out.join("lock").exists(), "{signal}");
     }

@@ -68,6 +68,20 @@ fn the_log_has_what_was_told_and_nothing_that_a_terminal_obeys() {
     assert!(!log.contains('\u{1b}') && log.contains("own.rhai"), "{log}");
 }
 
+/// What a terminal would obey is shown to a person, and given as it is to a program.
+#[cfg(unix)]
+#[test]
+fn control_sequences_that_a_script_prints_are_shown_on_a_terminal() {
+    use crate::common::terminal::Terminal;
+    let dir = tempfile::tempdir().expect("a folder");
+    let script = "print(\"\\x1b[31mred\");\nlet run = open_run(#{});\nrun.log(#{ mine: 2 });\n";
+    let out = run(dir.path(), script, &[]);
+    assert_eq!(text(&out.stdout), "\u{1b}[31mred\nout\n");
+    let t = Terminal::start(dir.path(), &["run", "own", "--out", "other"]);
+    t.expect("\\x1b[31mred", std::time::Duration::from_secs(30));
+    t.expect("written to other", std::time::Duration::from_secs(30));
+}
+
 #[test]
 fn a_program_finds_the_folder_in_the_last_line() {
     let dir = tempfile::tempdir().expect("a folder");

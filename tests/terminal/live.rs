@@ -90,6 +90,9 @@ fn an_edited_clip_range_and_an_edited_loss_take_effect_at_the_next_step() {
     assert!(step > before && step <= last_step(dir).max(before + 2), "{before} {seen}");
     said(dir, "reloaded own.rhai: clip 0.2 → 0.125");
     assert_eq!(fs::read_to_string(dir.join(format!("out/script-{step}.rhai"))).expect("kept"), edited);
+    let event = |line: &Value, what: &str| line["event"] == what && line["of"] == "own.rhai";
+    let taken = metric(dir, |line| event(line, "edit"));
+    assert_eq!((&taken["step"], &taken["file"]), (&seen["step"], &Value::from(format!("script-{step}.rhai"))));
 
     // An edit that does not compile, and one that changes the number of arguments: the old functions stay.
     let alive = last_step(dir);
@@ -103,6 +106,7 @@ fn an_edited_clip_range_and_an_edited_loss_take_effect_at_the_next_step() {
     fs::write(dir.join("own.rhai"), edited.replace("clip(ratio, 1", "clipp(ratio, 1")).expect("written");
     said(dir, "there is no function `clipp(");
     said(dir, "own.rhai is back to its previous version");
+    metric(dir, |line| event(line, "refused"));
     fs::write(dir.join("own.rhai"), edited.replace("clip: 0.125,", "clip: \"much\",")).expect("written");
     said(dir, "`clip` was the float 0.125 when it was read last");
     let alive = last_step(dir);
@@ -149,6 +153,15 @@ fn modules_and_other_scripts_follow_as_well() {
     metric(dir, |line| line["own"] == 1.0 && line["other"] == 2.0);
     put(dir, "part.rhai", "fn number() { 10 }\n");
     metric(dir, |line| line["own"] == 10.0 && line["body"] == 10.0 && line["other"] == 20.0);
+    let event = metric(dir, |line| line["event"] == "edit");
+    let (step, kept) =
+        (event["step"].as_u64().expect("a step"), |name: String| fs::read_to_string(dir.join("out").join(name)));
+    assert_eq!(
+        (&event["of"], &event["file"]),
+        (&Value::from("part.rhai"), &Value::from(format!("module-{step}.rhai")))
+    );
+    assert_eq!(kept(format!("module-{step}.rhai")).expect("kept"), "fn number() { 10 }\n");
+    assert_eq!(kept(format!("module-{step}-before.rhai")).expect("kept"), "fn number() { 1 }\n");
     let alive = last_step(dir);
     put(dir, "part.rhai", "fn number() { 10 \n");
     said(dir, "own.rhai keeps its previous version");
@@ -265,7 +278,7 @@ fn a_pause_gives_a_prompt_in_the_loop() {
     t.expect("after step 3> ", SOON);
     t.enter("stop");
     assert_eq!(t.wait(SOON), 130, "{}", t.seen());
-    let lines = metrics(dir.path());
+    let lines: Vec<Value> = metrics(dir.path()).into_iter().filter(|line| !line["event"].is_string()).collect();
     let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().expect("a step")).collect();
     assert_eq!(steps, [1, 2, 3], "{lines:?}");
     assert_eq!((&lines[0]["clip"], &lines[0]["noted"]), (&Value::from(0.5), &Value::from(3.0)));

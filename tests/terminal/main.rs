@@ -13,6 +13,7 @@ mod left;
 mod live;
 mod pause;
 mod repl;
+mod report;
 mod runs;
 mod simd;
 #[cfg(all(feature = "cuda", target_os = "linux"))]

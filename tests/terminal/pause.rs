@@ -33,7 +33,17 @@ fn paused(dir: &Path, script: &str, lines: &[&str]) -> (Option<i32>, String) {
 
 fn metrics(dir: &Path) -> Vec<Value> {
     let text = fs::read_to_string(dir.join("out/metrics.jsonl")).expect("metrics");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter(|line| !line["event"].is_string()).collect()
+}
+
+/// What was edited: the step, what happened, and the file that has it.
+fn events(dir: &Path) -> Vec<(u64, String, String)> {
+    let text = fs::read_to_string(dir.join("out/metrics.jsonl")).expect("metrics");
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let events = lines.filter(|line| line["event"].is_string());
+    events.map(|line| (line["step"].as_u64().expect("a step"), text(&line["event"]), text(&line["file"]))).collect()
 }
 
 fn numbers(dir: &Path, name: &str) -> Vec<Option<f64>> {
@@ -58,6 +68,8 @@ fn what_is_changed_at_a_pause_is_kept_in_the_run_folder() {
     assert!(said.contains("pause-3.rhai in the run folder"), "{said}");
     assert_eq!(numbers(dir, "own"), [1.0, 2.0, 3.25, 4.25].map(Some));
     assert_eq!(numbers(dir, "clip"), [0.5, 0.5, 0.75, 0.75].map(Some));
+    let event = |step: u64| (step, "edit".to_string(), format!("pause-{step}.rhai"));
+    assert_eq!(events(dir), [event(1), event(3)]);
     assert_eq!(said.matches("written to ").count(), 1, "a file that is loaded does not end the run: {said}");
 }
 
@@ -73,6 +85,8 @@ fn a_function_that_fails_after_a_pause_is_turned_down() {
     assert!(said.contains("step 1: the functions are back to their previous versions"), "{said}");
     assert!(said.contains("paused after step 1, before step 2"), "`next 3` does not run on: {said}");
     assert_eq!(numbers(dir, "own"), [1.0, 2.5, 3.5, 4.5].map(Some));
+    let event = |step: u64, what: &str| (step, what.to_string(), format!("pause-{step}.rhai"));
+    assert_eq!(events(dir), [event(1, "edit"), event(1, "refused"), event(2, "edit")]);
 }
 
 #[test]
@@ -90,6 +104,35 @@ fn a_step_that_fails_after_a_pause_comes_again() {
     assert_eq!(numbers(dir, "first"), [1.0, 3.0, 3.0, 3.0].map(Some));
     assert_eq!(numbers(dir, "after").last(), Some(&Some(1.0)), "what follows the loop has run");
     assert_eq!(fs::read_to_string(dir.join("out/pause-2.rhai")).expect("kept").matches("list = ").count(), 3);
+    assert_eq!(
+        events(dir),
+        [(2, "edit".to_string(), "pause-2.rhai".to_string())],
+        "a step that comes again has one mark"
+    );
+}
+
+/// Both the line of an edit and its mark survive: a run that was killed has those of one that was not.
+#[test]
+fn what_was_said_at_a_pause_is_still_marked_after_a_kill() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    fs::write(dir.join("own.rhai"), LOOP).expect("written");
+    let lines = ["next", "next", "cfg.clip = 0.5", "continue"];
+    let (code, said) = rhopo(dir, &["run", "own", "--pause", "--checkpoint", "1", "--out", "out"], &lines);
+    assert_eq!(code, Some(0), "{said}");
+    let whole = (metrics(dir).len(), numbers(dir, "clip"), events(dir));
+    let dashes =
+        |name: &str| fs::read_to_string(dir.join("out").join(name)).expect(name).matches("stroke-dasharray").count();
+    let marked = (dashes("curves.svg"), dashes("report.html"));
+    assert!(marked.0 > 0 && marked.0 == marked.1, "{marked:?}");
+    fs::remove_file(dir.join("out/status.json")).expect("as if it had been killed");
+    let (code, said) = rhopo(dir, &["run", "--resume", "out"], &["continue"]);
+    assert!(code == Some(0) && said.contains("continuing after step 3"), "{said}");
+    assert_eq!((metrics(dir).len(), numbers(dir, "clip"), events(dir)), whole);
+    assert_eq!((dashes("curves.svg"), dashes("report.html")), marked);
+    assert_eq!(whole.2, [(3, "edit".to_string(), "pause-3.rhai".to_string())]);
+    let page = fs::read_to_string(dir.join("out/report.html")).expect("a report");
+    assert!(page.contains("Step 3: said at the pause") && page.contains("cfg.clip = 0.5;"), "{page}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::run::Session;
+use crate::run::edit::SCRIPT;
+use crate::run::editing::Edited;
 use crate::script::bind::args;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::functions::{self, CallStack, Environment, Fallible, Trial};
@@ -40,6 +42,8 @@ pub struct HotReload {
     file: RefCell<Environment>,
     /// What became of functions that were defined at a pause and go before the file's.
     said: Cell<Said>,
+    /// Files of the run folder that hold what is on trial.
+    kept: RefCell<Vec<String>>,
 }
 
 /// Functions that were defined at a pause.
@@ -93,7 +97,8 @@ impl HotReload {
         let (newest, file) = (RefCell::new(Trial::new(environment.clone())), RefCell::new(environment));
         let now = RefCell::new(Now { source: source.clone(), generation: 0, declared });
         let (label, tried, said) = (source.label.clone(), Cell::new(0), Cell::new(Said::Nothing));
-        Ok(Some((Self { functions, variable, label, now, newest, tried, file, said }, body)))
+        let kept = RefCell::default();
+        Ok(Some((Self { functions, variable, label, now, newest, tried, file, said, kept }, body)))
     }
 
     /// Calls the newest text of a function.
@@ -113,6 +118,14 @@ impl HotReload {
         functions::call_on_trial(&self.newest, values, call, |e| {
             let (reporter, step) = (with.session.reporter(), with.session.step());
             reporter.note(render(&with.explain(e, &AST::empty(), &self.label), &with.loader, false).trim_end());
+            let turned_down = self
+                .kept
+                .take()
+                .iter()
+                .try_for_each(|file| with.session.run().map_or(Ok(()), |run| run.turn_down(file)));
+            if let Err(e) = turned_down {
+                reporter.note(&e.to_string());
+            }
             if self.said.get() == Said::InUse {
                 self.said.set(Said::Refused);
                 // Whoever said it may say it better.
@@ -124,13 +137,15 @@ impl HotReload {
         })
     }
 
-    /// Functions of a prompt go before the file's, until the file is edited; they are on trial in the coming step.
-    pub fn override_by(&self, prompt: &AST, coming: u64) {
+    /// Functions of a prompt go before the file's, until the file is edited; they are on trial in the coming step. `kept` is
+    /// the file of the run folder that has them.
+    pub fn override_by(&self, prompt: &AST, coming: u64, kept: Option<String>) {
         let mut with_said = (**self.file.borrow()).clone();
         with_said.lib.push(prompt.shared_lib().clone());
         self.newest.borrow_mut().edit(Rc::new(with_said));
         self.tried.set(coming);
         self.said.set(Said::InUse);
+        *self.kept.borrow_mut() = kept.into_iter().collect();
     }
 
     /// Whether functions of a prompt were turned down since this was asked last.
@@ -152,6 +167,7 @@ impl HotReload {
             return Ok(());
         }
         self.newest.borrow_mut().settle();
+        let before = loader.files();
         let changed = loader.refresh();
         let generation = loader.generation();
         let Ok(source) = loader.find(&self.label) else { return Ok(()) };
@@ -174,12 +190,23 @@ impl HotReload {
                 self.said.set(Said::Nothing);
                 let changes = self.adopt(context, declared, &source);
                 self.renew_imports(context);
-                if source.text == old.text {
-                    reporter.note(&format!("step {step}: reloaded a module of {}", source.label));
-                    return Ok(());
+                let mut kept = Vec::new();
+                for label in changed.iter().filter(|label| **label != self.label && !apart(label)) {
+                    let text = loader.text(label).unwrap_or_default();
+                    let before = before.get(label).map(String::as_str);
+                    let edited = Edited { noun: "module", label, text: &text, before };
+                    kept.extend(keep(&with.session, step, edited)?);
                 }
-                let kept = keep(&with.session, &source, step)?;
-                reporter.note(&format!("step {step}: reloaded {}: {changes}{kept}", source.label));
+                if source.text == old.text {
+                    let place = place(kept.first());
+                    reporter.note(&format!("step {step}: reloaded a module of {}{place}", source.label));
+                } else {
+                    let Source { label, text } = &source;
+                    let own = keep(&with.session, step, Edited { noun: SCRIPT, label, text, before: None })?;
+                    reporter.note(&format!("step {step}: reloaded {label}: {changes}{}", place(own.as_ref())));
+                    kept.extend(own);
+                }
+                *self.kept.borrow_mut() = kept;
             }
             Err(e) => {
                 reporter.note(render(&e, loader, false).trim_end());
@@ -298,10 +325,11 @@ fn gone(environment: &Environment, name: &str, arguments: usize) -> Error {
     )
 }
 
-/// Keeps the text in the run folder, and says where.
-fn keep(session: &Session, source: &Source, step: u64) -> Result<String> {
-    let Some(run) = session.run() else { return Ok(String::new()) };
-    let name = format!("script-{step}.rhai");
-    run.folder().write(&name, &source.text)?;
-    Ok(format!(" ({name} in the run folder)"))
+/// Keeps the text in the run folder; the name of its file there.
+fn keep(session: &Session, step: u64, edited: Edited<'_>) -> Result<Option<String>> {
+    session.run().map(|run| run.keep_edit(step, edited)).transpose()
+}
+
+fn place(kept: Option<&String>) -> String {
+    kept.map_or_else(String::new, |name| format!(" ({name} in the run folder)"))
 }

@@ -308,24 +308,24 @@ impl PauseLoop {
         // What the loop made comes again with its next step.
         pause.own.retain(|(name, _)| !self.inside.borrow().contains_key(name));
         scope.rewind(before);
+        let kept = self.write_down(step, &pause.console.changes_since(pause.begun.1));
         if bounds.is_some_and(|bounds| bounds.take_defined())
             && let Some(live) = live
         {
-            live.override_by(&pause.console.functions(), step);
+            live.override_by(&pause.console.functions(), step, kept);
         }
-        self.write_down(step, &pause.console.changes_since(pause.begun.1));
         verdict
     }
 
     /// Keeps what was said before a step in the run folder, and says where.
-    fn write_down(&self, step: u64, changes: &str) {
-        let Some(run) = self.session.run().filter(|_| !changes.is_empty()) else { return };
-        let name = format!("pause-{step}.rhai");
-        let text = format!("//! Said at the pause before step {step}.\n{changes}");
-        self.session.reporter().note(&match run.folder().write(&name, &text) {
-            Ok(()) => format!("step {step}: what was said is kept ({name} in the run folder)"),
+    fn write_down(&self, step: u64, changes: &str) -> Option<String> {
+        let run = self.session.run().filter(|_| !changes.is_empty())?;
+        let kept = run.keep_said(step, &format!("//! Said at the pause before step {step}.\n{changes}"));
+        self.session.reporter().note(&match &kept {
+            Ok(name) => format!("step {step}: what was said is kept ({name} in the run folder)"),
             Err(e) => format!("what was said is not kept: {e}"),
         });
+        kept.ok()
     }
 }
 

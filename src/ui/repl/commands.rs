@@ -79,7 +79,9 @@ pub fn run(repl: &mut Repl<'_, '_>, line: &str, person: &dyn Person) -> Result<D
         ":allow" => allow(repl, needed(":allow", rest)?)?,
         ":save" => save(repl, needed(":save", rest)?, person)?,
         ":set" => set(repl, rest)?,
-        ":clear" => say("\u{1b}[2J\u{1b}[H"),
+        ":clear" => {
+            out::coloured_line("\u{1b}[2J\u{1b}[H");
+        }
         _ => return Ok(Done::Leave),
     }
     Ok(Done::Stay)

@@ -3,6 +3,7 @@
 //! An edit is on trial for the step at which it was taken over: where something that is asked of it fails, what was there
 //! before comes back. Owns not what is made.
 
+use crate::run::editing::Edited;
 use crate::script::lang::lex;
 use crate::script::lang::loader::Loader;
 use crate::script::lang::messages;
@@ -19,6 +20,8 @@ pub struct Followed<T> {
     now: RefCell<Rc<T>>,
     /// With the step at which it was replaced.
     before: RefCell<Option<(Rc<T>, u64)>>,
+    /// The file of the run folder with the text that is on trial.
+    kept: RefCell<Option<String>>,
     /// As the file was read last, and as it was when the value was made.
     read: RefCell<String>,
     good: RefCell<String>,
@@ -34,6 +37,7 @@ impl<T> Followed<T> {
             label: label.to_string(),
             now: RefCell::new(Rc::new(value)),
             before: RefCell::default(),
+            kept: RefCell::default(),
             read: RefCell::new(text.clone()),
             good: RefCell::new(text),
             generation: Cell::new(loader.generation()),
@@ -68,9 +72,12 @@ impl<T> Followed<T> {
             Ok(value) => {
                 let old = self.now.replace(Rc::new(value));
                 *self.before.borrow_mut() = Some((old, step));
+                *self.kept.borrow_mut() = None;
                 if edited {
                     let kept = self.keep(call, step, &text)?;
-                    call.session.reporter().note(&format!("step {step}: reloaded {}{kept}", self.label));
+                    let place = kept.as_ref().map_or_else(String::new, |name| format!(" ({name} in the run folder)"));
+                    call.session.reporter().note(&format!("step {step}: reloaded {}{place}", self.label));
+                    *self.kept.borrow_mut() = kept;
                 }
                 Ok(())
             }
@@ -91,6 +98,11 @@ impl<T> Followed<T> {
         let Some((before, _)) = self.before.borrow_mut().take() else { return false };
         *self.now.borrow_mut() = before;
         self.tell(call, e, "is back to its previous version");
+        if let (Some(file), Some(run)) = (self.kept.take(), call.session.run())
+            && let Err(e) = run.turn_down(&file)
+        {
+            call.session.reporter().note(&e.to_string());
+        }
         self.show_good(loader);
         true
     }
@@ -108,12 +120,11 @@ impl<T> Followed<T> {
         loader.keep(self.label.clone(), self.good.borrow().clone());
     }
 
-    /// Keeps the text in the run folder, and says where.
-    fn keep(&self, call: &Call<'_>, step: u64, text: &str) -> Fallible<String> {
-        let Some(run) = call.session.run() else { return Ok(String::new()) };
-        let name = format!("{}-{step}.rhai", self.noun);
-        run.folder().write(&name, text)?;
-        Ok(format!(" ({name} in the run folder)"))
+    /// Keeps the text in the run folder; the name of its file there.
+    fn keep(&self, call: &Call<'_>, step: u64, text: &str) -> Fallible<Option<String>> {
+        let good = self.good.borrow();
+        let edited = Edited { noun: self.noun, label: &self.label, text, before: Some(&good) };
+        Ok(call.session.run().map(|run| run.keep_edit(step, edited)).transpose()?)
     }
 }
 

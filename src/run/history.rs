@@ -1,0 +1,76 @@
+//! `metrics.jsonl` read back: the numbers of every step, and what was edited.
+
+use crate::error::Result;
+use crate::files;
+use crate::run::edit::{self, Edit};
+use crate::run::line::Line;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// What the file holds.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    pub lines: Vec<Line>,
+    pub edits: Vec<Edit>,
+}
+
+impl History {
+    /// Of a text in which every line is whole; none where one cannot be read.
+    pub(super) fn whole(text: &str) -> Option<Self> {
+        let mut history = Self::default();
+        text.lines().all(|line| history.add(line)).then_some(history)
+    }
+
+    /// Of the file of a run that may go on, or was killed: what is no line does not count.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        Ok(Self::of(&String::from_utf8_lossy(&files::bytes(path)?)))
+    }
+
+    /// Of a text: what is no line does not count.
+    pub fn of(text: &str) -> Self {
+        let mut history = Self::default();
+        for line in text.lines() {
+            history.add(line);
+        }
+        history
+    }
+
+    fn add(&mut self, line: &str) -> bool {
+        let Ok(object) = serde_json::from_str::<Map<String, Value>>(line) else { return false };
+        match (edit::is_event(&object), Line::of(&object)) {
+            (true, _) => self.edits.extend(Edit::read(&object)),
+            (false, Some(line)) => self.lines.push(line),
+            (false, None) => return false,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"event\":\"edit\",\"file\":\"script-2.rhai\"}\n\
+                        {\"step\":2,\"event\":\"of a later version\"}\n{\"step\":2,\"loss\":0.25}\n";
+
+    #[test]
+    fn numbers_and_edits_are_told_apart() {
+        let history = History::whole(TEXT).expect("whole");
+        let losses: Vec<Option<f64>> = history.lines.iter().map(|line| line.get("loss")).collect();
+        assert_eq!((losses, history.edits.len()), (vec![Some(0.5), Some(0.25)], 1));
+        assert!(history.lines.iter().all(|line| line.numbers().all(|(_, x)| x.is_finite())), "no event is a number");
+    }
+
+    #[test]
+    fn a_line_that_is_being_written_does_not_count() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("metrics.jsonl");
+        let cut = format!("{TEXT}{{\"step\":3,\"lo");
+        std::fs::write(&path, &cut).expect("written");
+        assert_eq!(History::read(&path).expect("read").lines.len(), 2);
+        assert!(History::whole(&cut).is_none());
+    }
+}
