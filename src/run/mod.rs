@@ -26,6 +26,7 @@ mod record;
 pub mod quote;
 pub mod samples;
 pub mod folder;
+pub mod overlay;
 pub mod gpu_bench;
 mod panels;
 pub mod plot;

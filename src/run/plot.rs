@@ -20,11 +20,11 @@ const HEIGHT: u32 = 260;
 const FOOT: u32 = 24;
 /// More make no picture.
 const MOST_PANELS: usize = 60;
-const MOST_CURVES: usize = 8;
+pub(super) const MOST_CURVES: usize = 8;
 /// Points of a curve: more could not be told apart.
 const MOST_POINTS: usize = 800;
 /// Few points make no curve that could be read: they are shown where they are.
-const FEW: usize = 20;
+pub(super) const FEW: usize = 20;
 /// Letters of a name.
 const NAME: usize = 40;
 /// Between the labels of two marks, so that both can be read.
@@ -36,11 +36,11 @@ const MARKED: RGBColor = RGBColor(120, 120, 120);
 const SOLID: &str = "stroke=\"#787878\"";
 const DASHED: &str = "stroke=\"#787878\" stroke-dasharray=\"4\"";
 /// Room above and below the curves, as a share of the axis.
-const MARGIN: f64 = 0.06;
+pub(super) const MARGIN: f64 = 0.06;
 /// Room for a name above the curves, and for all of them.
 const LEGEND: f64 = 0.12;
 const MOST_LEGEND: f64 = 0.5;
-const INKS: [RGBColor; MOST_CURVES] = [
+pub(super) const INKS: [RGBColor; MOST_CURVES] = [
     RGBColor(31, 89, 160),
     RGBColor(214, 110, 30),
     RGBColor(60, 140, 70),
@@ -55,12 +55,12 @@ const INKS: [RGBColor; MOST_CURVES] = [
 const DARK: [&str; MOST_CURVES] =
     ["#6aa5ee", "#f0954f", "#74c587", "#cf8bd0", "#c2a586", "#f27f9d", "#5fc6d2", "#b0b6bd"];
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// The vertical axis: from 0 to 1, with room at both ends, and lines at these places.
-struct Axis {
-    places: Vec<f64>,
-    above: f64,
+pub(super) struct Axis {
+    pub places: Vec<f64>,
+    pub above: f64,
 }
 
 impl Ranged for Axis {
@@ -255,7 +255,7 @@ fn title(panel: &Panel, beyond: usize) -> String {
     format!("{}{name}{more}{beyond}", shortened(&panel.title))
 }
 
-fn shortened(name: &str) -> String {
+pub(super) fn shortened(name: &str) -> String {
     let shown: String = name.chars().take(NAME).collect();
     let shown = visible(&shown).replace(['\n', '\t'], " ");
     if name.chars().nth(NAME).is_some() { shown + "…" } else { shown }
@@ -269,7 +269,7 @@ fn parts(curve: &Curve) -> Vec<Vec<(f64, f64)>> {
 }
 
 /// The smallest and the largest of every few points, where there are too many. A gap among them that is shorter is closed.
-fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= MOST_POINTS {
         return points.to_vec();
     }
@@ -287,12 +287,12 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// The first and the last step, apart where they are the same so that the axis has a length.
-fn range(steps: impl Iterator<Item = f64>) -> (f64, f64) {
+pub(super) fn range(steps: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = steps.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
     if high > low { (low, high) } else { (low - 0.5, high + 0.5) }
 }
 
-fn failed(e: impl std::fmt::Display) -> Error {
+pub(super) fn failed(e: impl std::fmt::Display) -> Error {
     Error::new(Kind::File, format!("cannot draw the curves: {e}"))
 }
 

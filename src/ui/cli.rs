@@ -13,6 +13,7 @@ use crate::ui::fold::fold;
 use crate::ui::gpu::{self, GpuCommand};
 use crate::ui::man::{self, ManArgs};
 use crate::ui::new::{self, NewArgs};
+use crate::ui::plot::{self, PlotArgs};
 use crate::ui::repl::{self, ReplArgs};
 use crate::ui::replay::{self, ReplayArgs};
 use crate::ui::report::{self, ReportArgs};
@@ -55,6 +56,8 @@ enum Command {
     Report(ReportArgs),
     /// Show how two runs differ: arguments, settings, script and results
     Diff(DiffArgs),
+    /// Draw the curves of several runs over one another
+    Plot(PlotArgs),
     /// Start an interactive prompt
     Repl(ReplArgs),
     /// List the available scripts, tasks and models
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Runs(args) => runs::runs(&args),
         Command::Report(args) => report::report(&args),
         Command::Diff(args) => diff::diff(&args),
+        Command::Plot(args) => plot::plot(&args),
         Command::Repl(args) => repl::repl(args),
         Command::List => list::list(),
         Command::New(args) => new::new(&args),

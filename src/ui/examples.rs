@@ -28,6 +28,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("report", &["rhopo report runs/first", "rhopo report runs/first -o first.html"]),
     ("diff", &["rhopo diff runs/first runs/second"]),
+    (
+        "plot",
+        &[
+            "rhopo plot runs/first runs/second",
+            "rhopo plot runs --y reward --y eval --band seed -o seeds.png",
+            "rhopo plot runs --where 'script == \"grpo\"' --x sampled --smooth 9",
+        ],
+    ),
     ("repl", &["rhopo repl", "rhopo repl mine.rhai --seed 3"]),
     ("list", &["rhopo list"]),
     ("new", &["rhopo new mine", "rhopo new longer --from dapo", "rhopo new sums --task"]),

@@ -17,6 +17,7 @@ mod man;
 mod new;
 pub(crate) mod out;
 mod pages;
+mod plot;
 mod progress;
 mod repl;
 mod replay;

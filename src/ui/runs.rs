@@ -47,7 +47,7 @@ pub(super) fn runs(args: &RunsArgs) -> ExitCode {
 }
 
 fn print(args: &RunsArgs) -> Result<()> {
-    let found = chosen(args, read(args)?)?;
+    let found = sorted(args, filtered(read(&args.folder)?, args.condition.as_deref())?)?;
     if found.is_empty() {
         out::note("no runs match");
     }
@@ -62,8 +62,8 @@ fn print(args: &RunsArgs) -> Result<()> {
 }
 
 /// A run with all that may be asked of it.
-struct Run {
-    summary: Summary,
+pub(super) struct Run {
+    pub summary: Summary,
     values: Map<String, Value>,
 }
 
@@ -86,34 +86,51 @@ impl Run {
 }
 
 /// All runs below the folder; of one that cannot be read it is told, and the others are shown.
-fn read(args: &RunsArgs) -> Result<Vec<Run>> {
-    let folders = summary::below(&args.folder)?;
+///
+/// # Errors
+/// No such folder, or none with runs.
+pub(super) fn read(searched: &Path) -> Result<Vec<Run>> {
+    let folders = summary::below(searched)?;
     if folders.is_empty() {
-        return Err(Error::file(format!("there are no runs in {}", args.folder.display()))
+        return Err(Error::file(format!("there are no runs in {}", searched.display()))
             .hint("`rhopo run` puts them into ./runs unless --out says otherwise"));
     }
     let mut found = Vec::new();
     for folder in folders {
         match Summary::read(&folder) {
-            Ok(summary) => found.push(Run::new(summary, &args.folder)),
+            Ok(summary) => found.push(Run::new(summary, searched)),
             Err(e) => report(&e.into(), &Loader::default()),
         }
     }
     Ok(found)
 }
 
-fn chosen(args: &RunsArgs, mut runs: Vec<Run>) -> Result<Vec<Run>> {
+/// Everything that some run has a value of.
+fn known(runs: &[Run]) -> Vec<String> {
     let mut known: Vec<String> = runs.iter().flat_map(|run| run.values.keys().cloned()).collect();
     known.sort();
     known.dedup();
-    if let Some(text) = &args.condition {
-        let query = Query::new(text)?;
+    known
+}
+
+/// The runs for which an expression is true.
+///
+/// # Errors
+/// No expression; one that names what no run has.
+pub(super) fn filtered(mut runs: Vec<Run>, condition: Option<&str>) -> Result<Vec<Run>> {
+    if let Some(text) = condition {
+        let (query, known) = (Query::new(text)?, known(&runs));
         let holds: Vec<bool> = runs.iter().map(|run| query.holds(&run.values, &known)).collect::<Result<_>>()?;
         let mut holds = holds.into_iter();
         runs.retain(|_| holds.next().unwrap_or(false));
     }
+    Ok(runs)
+}
+
+fn sorted(args: &RunsArgs, mut runs: Vec<Run>) -> Result<Vec<Run>> {
     if let Some(key) = &args.sort {
         let (name, down) = key.strip_prefix('-').map_or((key.as_str(), false), |name| (name, true));
+        let known = known(&runs);
         if !known.iter().any(|known| known == name) {
             return Err(Error::unknown("name", name, &known));
         }

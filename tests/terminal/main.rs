@@ -12,6 +12,7 @@ mod help;
 mod left;
 mod live;
 mod pause;
+mod plot;
 mod repl;
 mod report;
 mod runs;
