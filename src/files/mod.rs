@@ -5,6 +5,7 @@
 //! or not at all, and the wording of what goes wrong. Owns no formats, and not which paths a script may name: that is
 //! `run::access`, which whoever opens a path for a script asks first.
 
+mod child;
 pub mod editor;
 mod failure;
 mod folder;
@@ -16,6 +17,7 @@ pub mod program;
 mod read;
 mod write;
 
+pub use child::Child;
 pub use failure::{unreadable, unwritable};
 pub use folder::{
     cache_folder, create_folder, entries, remove_file, remove_folder, rename_folder, replace_folder, temporary_folder,

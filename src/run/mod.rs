@@ -41,6 +41,7 @@ pub mod heatmap;
 mod show;
 pub mod status;
 pub mod summary;
+pub mod sweep;
 mod suspect;
 pub mod thread;
 pub mod session;

@@ -60,6 +60,11 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Whether a run has begun in the folder.
+    pub fn is_in(folder: &Path) -> bool {
+        files::is_file(&folder.join(CONFIG)) && files::is_file(&folder.join(METRICS))
+    }
+
     /// # Errors
     /// No run in the folder; files of it that cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
@@ -137,15 +142,11 @@ pub fn curves(folder: &Path) -> Result<Vec<Curve>> {
 /// # Errors
 /// No run in the folder.
 pub(super) fn require(folder: &Path) -> Result<()> {
-    match is_run(folder) {
+    match Summary::is_in(folder) {
         true => Ok(()),
         false => Err(Error::file(format!("there is no run in {}", folder.display()))
             .hint(format!("the folder of a run holds {CONFIG} and {METRICS}"))),
     }
-}
-
-fn is_run(folder: &Path) -> bool {
-    files::is_file(&folder.join(CONFIG)) && files::is_file(&folder.join(METRICS))
 }
 
 pub(super) fn state(folder: &Path) -> Result<State> {
@@ -189,7 +190,7 @@ pub fn below(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn search(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
-    if is_run(path) {
+    if Summary::is_in(path) {
         found.push(path.to_path_buf());
         return Ok(());
     }

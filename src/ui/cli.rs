@@ -20,6 +20,7 @@ use crate::ui::report::{self, ReportArgs};
 use crate::ui::resume;
 use crate::ui::run::{self, RunArgs};
 use crate::ui::runs::{self, RunsArgs};
+use crate::ui::sweep::{self, SweepArgs};
 use crate::ui::terminal::{colours, report as tell};
 use crate::ui::test::{self, TestArgs};
 use crate::ui::{examples, inspect, list, out};
@@ -48,6 +49,8 @@ const ENVIRONMENT: &str = "Environment:
 enum Command {
     /// Run a script, by name or path
     Run(RunArgs),
+    /// Run a script many times, with other hyper-parameters and seeds
+    Sweep(SweepArgs),
     /// Recompute steps of a run and check that every number matches
     Replay(ReplayArgs),
     /// List runs in a table, filtered and sorted
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Run(RunArgs { resume: Some(folder), .. }) => resume::resume(folder),
         Command::Run(args) => run::run(args),
+        Command::Sweep(args) => sweep::sweep(args),
         Command::Replay(args) => replay::replay(args),
         Command::Runs(args) => runs::runs(&args),
         Command::Report(args) => report::report(&args),

@@ -17,6 +17,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "rhopo run --resume runs/first",
         ],
     ),
+    (
+        "sweep",
+        &[
+            "rhopo sweep grpo --set clip=0.1,0.3 lr=1e-4,2e-4 --seeds 3 --jobs 2",
+            "rhopo sweep grpo --set lr=1e-5..1e-3 --search tpe --trials 20",
+            "rhopo sweep --resume runs/sweep",
+            "rhopo sweep grpo --set clip=0.1,0.2,0.3 --seeds 8 --slurm --jobs 4",
+        ],
+    ),
     ("replay", &["rhopo replay runs/first", "rhopo replay runs/first --from 100 --steps 20"]),
     (
         "runs",

@@ -25,6 +25,7 @@ mod report;
 mod resume;
 mod run;
 mod runs;
+mod sweep;
 mod table;
 mod terminal;
 mod test;

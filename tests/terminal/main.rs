@@ -19,3 +19,4 @@ mod runs;
 mod simd;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod stand_in;
+mod sweep;

@@ -14,6 +14,7 @@ pub use series::{Across, Series};
 
 use crate::error::{Error, Result};
 use crate::run::plot::shortened;
+use crate::run::quote::visible;
 use crate::run::summary::Summary;
 use band::Band;
 use draw::Panel;
@@ -97,7 +98,7 @@ fn unknown(metric: &str, all: &[Series], across: Across) -> Error {
 
 /// Without what a picture or a terminal could obey.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    visible(text).replace(['\n', '\t'], " ")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::files;
+use crate::run::edit;
 use crate::run::folder::METRICS;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -55,7 +56,7 @@ impl Series {
 
     fn parse(text: &str) -> Self {
         let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        Self { lines: lines.collect() }
+        Self { lines: lines.filter(|line| !edit::is_event(line)).collect() }
     }
 
     /// The names of numbers, in the order in which they came up.

@@ -17,7 +17,11 @@ pub fn register(reg: &mut Registry) {
     });
 }
 
-fn declare(session: &Session, defaults: Map) -> Result<Map> {
+/// Takes over the hyper-parameters of the program, as the command line has set them.
+///
+/// # Errors
+/// A second declaration; an override of an unknown name, or one that does not fit; a seed that is none.
+pub fn declare(session: &Session, defaults: Map) -> Result<Map> {
     let names: Vec<String> = defaults.keys().map(ToString::to_string).collect();
     session.declare(names.clone())?;
     let mut cfg = overridden(session, defaults)?;

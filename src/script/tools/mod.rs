@@ -4,6 +4,7 @@
 pub mod check;
 pub mod compare;
 pub mod definitions;
+pub mod dry;
 pub mod embed;
 mod embedded_value;
 pub mod pages;

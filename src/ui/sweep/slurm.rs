@@ -1,0 +1,96 @@
+//! A sweep as a job array of Slurm: a script with a task for each run.
+
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::run::sweep::{Plan, Search};
+use std::path::{Path, PathBuf};
+
+const SCRIPT: &str = "sweep.sbatch";
+
+/// Writes the script into the sweep's folder. `program` is this one; `most` is how many tasks may run at once.
+///
+/// # Errors
+/// A search that learns; a file that cannot be written.
+pub(super) fn write(plan: &Plan, folder: &Path, program: &Path, most: Option<u16>) -> Result<PathBuf> {
+    let here = std::env::current_dir();
+    let here = here.map_err(|e| Error::new(Kind::File, format!("the current folder is not known: {e}")))?;
+    let path = folder.join(SCRIPT);
+    files::write(&path, text(plan, folder, program, &here, most)?)?;
+    Ok(path)
+}
+
+/// # Errors
+/// A search that learns.
+pub(super) fn check(plan: &Plan) -> Result<()> {
+    match plan.search {
+        Search::Grid | Search::Random => Ok(()),
+        Search::Tpe => {
+            Err(Error::value("--slurm: a search that learns proposes a trial from the results of those before it")
+                .hint("the tasks of an array know nothing of each other: choose --search random or grid"))
+        }
+    }
+}
+
+fn text(plan: &Plan, folder: &Path, program: &Path, here: &Path, most: Option<u16>) -> Result<String> {
+    check(plan)?;
+    let quoted = |path: &Path| shell_words::quote(&path.display().to_string()).into_owned();
+    let output = here.join(folder).join("output/slurm-%A_%a.txt");
+    let output = output.display().to_string().replace('"', "");
+    let most = most.map(|most| format!("%{most}")).unwrap_or_default();
+    let cores = plan.threads.map(|n| format!("#SBATCH --cpus-per-task={n}\n")).unwrap_or_default();
+    let name: String = plan.script.chars().filter(|c| c.is_alphanumeric() || "-_.".contains(*c)).collect();
+    let (last, here, folder, program) = (plan.runs() - 1, quoted(here), quoted(folder), quoted(program));
+    Ok(format!(
+        "#!/bin/bash\n\
+         # A task for each run. Add what your cluster needs (--partition, --gres, --time, --mem), then: sbatch {folder}/{SCRIPT}\n\
+         # A run that was cut short is continued when the array, or its tasks, are submitted again.\n\
+         #SBATCH --job-name=sweep-{name}\n\
+         #SBATCH --array=0-{last}{most}\n\
+         {cores}\
+         #SBATCH --output=\"{output}\"\n\
+         # Two minutes before the time is over each run ends in order, and is stored.\n\
+         #SBATCH --signal=B:USR1@120\n\
+         cd {here} || exit 1\n\
+         exec {program} sweep --resume {folder} --only \"$SLURM_ARRAY_TASK_ID\"\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::sweep::{Axis, Goal};
+
+    #[test]
+    fn the_script_has_a_task_for_each_run_and_paths_are_quoted() {
+        let plan = Plan {
+            script: "my script.rhai".into(),
+            axes: vec![Axis::parse("x", "1,2").expect("values")],
+            search: Search::Grid,
+            seed: 0,
+            seeds: 3,
+            trials: 0,
+            goal: Goal { metric: "eval".into(), maximize: true },
+            options: Vec::new(),
+            threads: Some(8),
+            ahead: 1,
+            points: Vec::new(),
+        };
+        let plan = plan.filled(None).expect("a plan");
+        let of =
+            |plan: &Plan, most| text(plan, Path::new("runs/a b"), Path::new("/opt/r'x"), Path::new("/home/me"), most);
+        let script = of(&plan, Some(4)).expect("a script");
+        for line in [
+            "#SBATCH --array=0-5%4",
+            "#SBATCH --cpus-per-task=8",
+            "#SBATCH --output=\"/home/me/runs/a b/output/slurm-%A_%a.txt\"",
+            "#SBATCH --job-name=sweep-myscript.rhai",
+            "exec '/opt/r'\\''x' sweep --resume 'runs/a b' --only \"$SLURM_ARRAY_TASK_ID\"",
+        ] {
+            assert!(script.lines().any(|found| found == line), "{line}: {script}");
+        }
+        let plain = of(&Plan { threads: None, ..plan.clone() }, None).expect("a script");
+        assert!(plain.contains("--array=0-5\n") && !plain.contains("cpus"), "{plain}");
+        let e = of(&Plan { search: Search::Tpe, ..plan }, None).expect_err("it learns");
+        assert!(e.what.contains("a search that learns"), "{e}");
+    }
+}
