@@ -37,7 +37,7 @@ pub struct SweepArgs {
     /// First of these seeds, and seed of the search [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Number of runs at the same time [default: 1]
+    /// Number of runs at the same time, each on its share of the cores unless --threads is given [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// How trials are chosen: all combinations, at random, or from the results so far [default: grid]
