@@ -6,8 +6,8 @@
 use super::prompts::{Content, Prompts};
 use crate::engine::Samples;
 use crate::error::{Error, Kind, Result};
-use crate::model::rows::MOST_ROWS;
-use crate::model::rows::Rows;
+use crate::model::ModelInfo;
+use crate::model::rows::{MOST_ROWS, Row, Rows};
 use crate::tensor::arrange::{Run, rearrange};
 use crate::tensor::shape::show;
 use crate::tensor::{Device, Tensor, count};
@@ -245,6 +245,25 @@ impl Batch {
         Ok(Self { rows, columns, len: indices.len(), group: None, device: self.device.clone(), ..*self })
     }
 
+    /// The same completions after other prompts, one a row, as `model`'s tokenizer and chat template make tokens of them; every
+    /// column but `prompt` stays as it is. With `special`, special tokens written out in texts are control tokens.
+    ///
+    /// # Errors
+    /// A batch without tokens, another number of prompts; those of [`Prompts::encode`].
+    pub fn under(&self, prompts: &Prompts, model: &ModelInfo, special: bool) -> Result<Self> {
+        let rows = self.require_rows("under")?;
+        if prompts.len() != self.len {
+            let (found, rows) = (prompts.len(), self.len);
+            return Err(Error::value(format!("under: {found} prompts for {rows} rows, expected one a row"))
+                .hint("rows of one prompt are adjacent: b.prompt.map(|p| …) has one for each"));
+        }
+        let ids = prompts.encode(model, special)?;
+        let moved = ids.into_iter().zip(rows.iter()).map(|(ids, row)| Row::new(ids, row.completion.clone())).collect();
+        let mut batch = Self { rows: Some(Rows::of(moved, model.vocabulary())), ..self.clone() };
+        batch.insert_list("prompt", prompts.items.iter().map(|prompt| prompt.content.value()).collect());
+        Ok(batch)
+    }
+
     pub(super) fn with_group(mut self, group: Option<usize>) -> Self {
         self.group = group;
         self
@@ -392,7 +411,6 @@ fn take(tensor: &Tensor, indices: &[usize], width: impl Fn(usize) -> usize) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::rows::Row;
 
     /// Rows whose completions have these lengths; tokens are distinct.
     fn ragged(lengths: &[usize]) -> Batch {

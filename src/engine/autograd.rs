@@ -38,7 +38,7 @@ pub fn measure(engine: &dyn Engine, request: &ForwardRequest, site: &str) -> Res
         None => Tensor::new(values),
         Some(pass) => {
             let reference = match measure {
-                Measure::Kl { reference } => Some(reference),
+                Measure::Divergence { reference, .. } => Some(reference),
                 _ => None,
             };
             let models = [Some(model), reference].into_iter().flatten().map(|m| (m.clone(), m.version())).collect();
@@ -88,13 +88,15 @@ impl Leaf {
         match self.models.iter().position(|(model, version)| model.version() != *version) {
             None => Ok(()),
             Some(0) => Err(Error::gradient(format!(
-                "the {call} computed at {site} is older than the model's weights: a step has changed them since"
+                "the {call} computed at {site} is older than the model's weights, which have changed since"
             ))
-            .hint(format!("compute {call} again after each opt.step (its values may still be used: x.detach())"))),
+            .hint(format!("compute {call} again after each change (its values may still be used: x.detach())"))),
             Some(_) => Err(Error::gradient(format!(
-                "the {call} computed at {site} is older than its reference's weights: a step has changed them since"
+                "the {call} computed at {site} is older than its reference's weights, which have changed since"
             ))
-            .hint("take a reference that is not trained: policy.frozen()")),
+            .hint(format!(
+                "compute {call} again after ref.mix, or take a reference that does not change: policy.frozen()"
+            ))),
         }
     }
 }
@@ -124,9 +126,7 @@ impl Gradient {
     /// # Errors
     /// Gradients of different models.
     pub fn dot(&self, other: &Self, engine: &dyn Engine) -> Result<f64> {
-        if self.model.id != other.model.id {
-            return Err(Error::gradient("the gradients are of different models").hint("compare gradients of one model"));
-        }
+        self.check_same(other)?;
         engine.dot(self, other)
     }
 

@@ -1,7 +1,10 @@
 //! What an engine does: the seam between scripts and whatever runs their models.
 
 use super::handle::{Gradient, ModelHandle, Moments};
-use super::request::{ForwardRequest, OpenRequest, Plane, SampleRequest, Samples, Stateful, StepRequest, Upstream};
+use super::request::{
+    FisherRequest, ForwardRequest, MixtureRequest, OpenRequest, Plane, SampleRequest, Samples, Stateful, StepRequest,
+    Upstream,
+};
 use super::settings::Settings;
 use super::state::State;
 use crate::error::Result;
@@ -56,6 +59,12 @@ pub trait Engine {
     /// that the model does not know.
     fn sample(&self, request: &SampleRequest) -> Result<Samples>;
 
+    /// Samples from a mixture of models; the log-probs are the mixture's own.
+    ///
+    /// # Errors
+    /// As `sample`, of any member; members of different vocabularies or in different places.
+    fn sample_mixture(&self, request: &MixtureRequest) -> Result<Samples>;
+
     /// Measures rows; with a way back where the model is trained.
     ///
     /// # Errors
@@ -74,6 +83,43 @@ pub trait Engine {
     /// # Errors
     /// Gradients that are not of this engine.
     fn dot(&self, g: &Gradient, h: &Gradient) -> Result<f64>;
+
+    /// F·v at the weights of now; v is a gradient of the same model. Exact for any number of micro-batches.
+    ///
+    /// # Errors
+    /// A model without a language-model head, rows that it cannot take, a place without forward derivatives.
+    fn fisher(&self, request: &FisherRequest, v: &Gradient) -> Result<Gradient>;
+
+    /// Σ cᵢ·gᵢ of gradients of one model; at least one.
+    ///
+    /// # Errors
+    /// Gradients that are not of this engine; a sum that is not finite.
+    fn combine(&self, terms: &[(f64, Gradient)]) -> Result<Gradient>;
+
+    /// The gradient that `state` gave the numbers of.
+    ///
+    /// # Errors
+    /// Numbers of other parameters or other shapes.
+    fn gradient(&self, model: &ModelHandle, state: &State) -> Result<Gradient>;
+
+    /// θ ← θ + c·g of the model that the gradient is of; raises its version and frees its activations.
+    ///
+    /// # Errors
+    /// Too little memory; a device that has failed.
+    fn shift(&self, g: &Gradient, c: f64) -> Result<()>;
+
+    /// Σ wᵢ·θᵢ as a model of its own, otherwise like the first, ready to be trained; at least one.
+    ///
+    /// # Errors
+    /// Models of other weights than the first's, or with adapters.
+    fn average(&self, models: &[(f64, ModelHandle)]) -> Result<ModelHandle>;
+
+    /// (1 − share)·into + share·other in place, of which the other counts with its adapter merged; raises the version of
+    /// `into` and frees its activations.
+    ///
+    /// # Errors
+    /// Models of different weights or places; an `into` with an adapter, or whose weights others share.
+    fn mix(&self, into: &ModelHandle, share: f64, other: &ModelHandle) -> Result<()>;
 
     /// What an optimizer of these models remembers: nothing yet.
     ///

@@ -13,18 +13,20 @@ mod request;
 mod settings;
 mod state;
 pub mod solo;
+mod weights;
 
 pub use autograd::{differentiate, gradient, measure};
 pub use handle::{Gradient, HeldModel, ModelHandle, Moments, Pass};
 pub use interface::Engine;
 pub use optimizer::{Optimizer, StepStats};
 pub use request::{
-    AdamwOptions, ForwardRequest, Measure, OpenRequest, Plane, SampleOptions, SampleRequest, Samples, Stateful,
-    StepRequest, Upstream,
+    AdamwOptions, Divergence, FisherRequest, ForwardRequest, Measure, Member, Mixing, MixtureRequest, OpenRequest,
+    Plane, SampleOptions, SampleRequest, Samples, Stateful, StepRequest, Upstream,
 };
 pub use settings::Settings;
 pub use solo::Solo;
 pub use state::State;
+pub use weights::{Fisher, Snapshot, average, mix, shift};
 
 use std::rc::Rc;
 

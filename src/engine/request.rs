@@ -2,6 +2,7 @@
 
 use super::handle::{Gradient, ModelHandle, Moments, Pass};
 use crate::gpu::Place;
+pub use crate::kernel::divergence::Divergence;
 use crate::model::rows::Rows;
 use crate::model::{Config, Head, OpenOptions};
 use crate::tensor::rng::Key;
@@ -68,6 +69,33 @@ pub struct SampleRequest {
     pub key: Key,
 }
 
+/// How members of a mixture go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mixing {
+    /// The softmax of Σ wᵢ·zᵢ; weights may be negative and need not sum to 1 (classifier-free guidance).
+    Geometric,
+    /// Σ wᵢ·pᵢ / Σ wᵢ, weights 0 or more.
+    Linear,
+}
+
+/// One model of a mixture and what it reads before the answers.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub model: ModelHandle,
+    /// Token ids, one for each of the request's prompts.
+    pub prompts: Vec<Vec<u32>>,
+    pub weight: f64,
+}
+
+/// Answers of a mixture; at least one member.
+#[derive(Debug, Clone)]
+pub struct MixtureRequest {
+    pub kind: Mixing,
+    pub members: Vec<Member>,
+    /// The rows' own prompts, and the model whose tokens they are: the first.
+    pub sample: SampleRequest,
+}
+
 /// What was sampled: rows of one prompt are adjacent, n each.
 #[derive(Debug)]
 pub struct Samples {
@@ -98,9 +126,12 @@ pub enum Measure {
     Value,
     /// The score of every row at its last token, `[B,1]`.
     Score,
-    /// KL(model ‖ reference) at every completion token, `[B,T]` in nats, exact over the vocabulary. The reference counts
-    /// as constant, trainable or not.
-    Kl { reference: ModelHandle },
+    /// A divergence from a reference at every completion token, `[B,T]` in nats, exact over the vocabulary. The reference
+    /// counts as constant, trainable or not. It reads the rows of `under` where there are such: the same completions after
+    /// other prompts.
+    Divergence { of: Divergence, reference: ModelHandle, under: Option<Arc<Rows>> },
+    /// How many tokens are likelier than the one that followed, `[B,T]`; no gradient.
+    Rank,
 }
 
 impl Measure {
@@ -111,14 +142,17 @@ impl Measure {
             Self::Entropy => "entropy",
             Self::Value => "value",
             Self::Score => "score",
-            Self::Kl { .. } => "kl::full",
+            Self::Divergence { of: Divergence::Full, .. } => "kl::full",
+            Self::Divergence { of: Divergence::Forward, .. } => "kl::forward",
+            Self::Divergence { of: Divergence::Jsd(_), .. } => "kl::jsd",
+            Self::Rank => "rank",
         }
     }
 
     /// The head that it needs.
     pub fn head(&self) -> Head {
         match self {
-            Self::Logprob | Self::Entropy | Self::Kl { .. } => Head::Lm,
+            Self::Logprob | Self::Entropy | Self::Divergence { .. } | Self::Rank => Head::Lm,
             Self::Value => Head::Value,
             Self::Score => Head::Score,
         }
@@ -132,6 +166,17 @@ pub struct ForwardRequest {
     pub rows: Arc<Rows>,
     pub temperature: f64,
     pub measure: Measure,
+}
+
+/// F of some rows: Σ wᵢ·Jᵢᵀ(diag p − ppᵀ)Jᵢ over their completion tokens, Jᵢ of the logits over the temperature by the
+/// trained parameters.
+#[derive(Debug, Clone)]
+pub struct FisherRequest {
+    pub model: ModelHandle,
+    pub rows: Arc<Rows>,
+    pub temperature: f64,
+    /// w, row-major `[B,T]`: a mask over its sum is a mean over the masked tokens.
+    pub weights: Vec<f32>,
 }
 
 /// Numbers of some rows.
@@ -179,8 +224,10 @@ pub struct StepRequest<'a> {
 /// What has a state.
 #[derive(Clone, Copy)]
 pub enum Stateful<'a> {
-    /// The trained parameters.
+    /// The parameters that can change: trained ones, or those of a copy that can be mixed.
     Model(&'a ModelHandle),
+    /// A gradient's numbers, which become a gradient again by `Engine::gradient`.
+    Gradient(&'a Gradient),
     /// Moments and numbers of steps.
     Optimizer(&'a Moments),
     /// The numbers that a frozen copy has of the parameters that `of` trains.

@@ -93,7 +93,7 @@ pub(super) struct Saved {
     inputs: [Var; 3],
     out: Tensor,
     /// The log-sum-exp of each row of scores, `[N, query]`.
-    lse: Vec<f32>,
+    pub(super) lse: Vec<f32>,
 }
 
 /// Queries `[Q, query*dim]` over keys and values `[K, key*dim]`; `visible` `[Q,K]` holds 1 where a query sees a key.
@@ -119,13 +119,13 @@ pub fn attention_over(q: &Tensor, k: &Tensor, v: &Tensor, visible: Vec<u8>, head
 }
 
 /// One piece of work: a tree and a key head.
-struct Piece<'a> {
-    tokens: Range<usize>,
-    segments: &'a [Segment],
-    head: usize,
+pub(super) struct Piece<'a> {
+    pub(super) tokens: Range<usize>,
+    pub(super) segments: &'a [Segment],
+    pub(super) head: usize,
 }
 
-fn pieces(segments: &Segments, heads: Heads) -> Vec<Piece<'_>> {
+pub(super) fn pieces(segments: &Segments, heads: Heads) -> Vec<Piece<'_>> {
     segments
         .trees()
         .flat_map(|(tokens, segments)| (0..heads.key).map(move |head| Piece { tokens: tokens.clone(), segments, head }))
@@ -133,13 +133,18 @@ fn pieces(segments: &Segments, heads: Heads) -> Vec<Piece<'_>> {
 }
 
 /// Columns of one head, rows `range`, of a `[N, count*dim]` matrix.
-fn head_rows(x: &[f32], range: Range<usize>, head: usize, count: usize, dim: usize) -> Mat<'_> {
+pub(super) fn head_rows(x: &[f32], range: Range<usize>, head: usize, count: usize, dim: usize) -> Mat<'_> {
     let width = count * dim;
     Mat::strided(&x[range.start * width + head * dim..], range.len(), dim, width)
 }
 
 /// Joins what the pieces of every tree computed, `[tokens, columns]` per key head, into `[N, key*columns]`.
-fn join<'a>(segments: &Segments, heads: Heads, columns: usize, part: impl Fn(usize) -> &'a [f32] + Sync) -> Vec<f32> {
+pub(super) fn join<'a>(
+    segments: &Segments,
+    heads: Heads,
+    columns: usize,
+    part: impl Fn(usize) -> &'a [f32] + Sync,
+) -> Vec<f32> {
     let width = heads.key * columns;
     let sizes: Vec<usize> = segments.trees().map(|(tokens, _)| tokens.len() * width).collect();
     host::make_parts(&sizes, |tree, out| {
@@ -153,9 +158,9 @@ fn join<'a>(segments: &Segments, heads: Heads, columns: usize, part: impl Fn(usi
 }
 
 /// Some query rows of a segment and the keys that at least one of them sees, side by side as columns.
-struct Block<'a> {
+pub(super) struct Block<'a> {
     segment: &'a Segment,
-    rows: Range<usize>,
+    pub(super) rows: Range<usize>,
     window: Option<usize>,
     /// Tokens that the first row has in all, its own included.
     first: usize,
@@ -164,7 +169,7 @@ struct Block<'a> {
 }
 
 /// Blocks of a segment's query rows.
-fn blocks(segment: &Segment, window: Option<usize>) -> impl Iterator<Item = Block<'_>> {
+pub(super) fn blocks(segment: &Segment, window: Option<usize>) -> impl Iterator<Item = Block<'_>> {
     segment.range().step_by(BLOCK).map(move |from| {
         let first = segment.context_len() + from + 1 - segment.start;
         let rows = from..(from + BLOCK).min(segment.start + segment.len);
@@ -174,18 +179,18 @@ fn blocks(segment: &Segment, window: Option<usize>) -> impl Iterator<Item = Bloc
 
 impl Block<'_> {
     /// Columns.
-    fn keys(&self) -> usize {
+    pub(super) fn keys(&self) -> usize {
         self.first + self.rows.len() - 1 - self.before
     }
 
     /// The columns that row i of the block sees.
-    fn visible(&self, i: usize) -> Range<usize> {
+    pub(super) fn visible(&self, i: usize) -> Range<usize> {
         let seen = self.first + i;
         before_window(seen, self.window) - self.before..seen - self.before
     }
 
     /// The tokens of the columns, each range with its first column.
-    fn ranges(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
         self.segment.seen(self.rows.end - 1, self.before).scan(0, |column, range| {
             let at = *column;
             *column += range.len();
@@ -233,7 +238,7 @@ fn piece_forward(q: &[f32], k: &[f32], v: &[f32], piece: &Piece, heads: Heads) -
 
 /// q·kᵀ of one block of rows over all it may see: `[rows, keys]`, unscaled.
 #[allow(clippy::too_many_arguments)] // one call's worth of indices, all of them needed
-fn score(
+pub(super) fn score(
     q: &[f32],
     k: &[f32],
     block: &Block,
@@ -254,7 +259,7 @@ fn score(
 
 /// The numbers `visible` of a row; the others become 0.
 #[inline(always)]
-fn only(row: &mut [f32], visible: Range<usize>) -> &mut [f32] {
+pub(super) fn only(row: &mut [f32], visible: Range<usize>) -> &mut [f32] {
     row[..visible.start].fill(0.0);
     row[visible.end..].fill(0.0);
     &mut row[visible]
@@ -277,7 +282,7 @@ simd! {
 
 simd! {
     /// Probabilities again, from scores and their log-sum-exp.
-    fn probabilities(row: &mut [f32], visible: Range<usize>, scale: f32, lse: f32) {
+    pub(super) fn probabilities(row: &mut [f32], visible: Range<usize>, scale: f32, lse: f32) {
         for x in only(row, visible) {
             *x = exp(*x * scale - lse);
         }

@@ -2,7 +2,7 @@
 //! or columns (the parts of a joint projection).
 
 use super::host;
-use super::op::Operation;
+use super::op::{Operation, Tangent, given};
 use super::simd::{exp, normal, simd};
 use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::{Error, Kind, Result};
@@ -43,15 +43,7 @@ impl Operation<2> for Gate {
     }
 
     fn backward(&self, [gate, up]: &[Var; 2], dy: &Tensor, grads: &mut Grads) -> Result<()> {
-        let (g, u, dy) = (host::read(gate.tensor()?)?, host::read(up.tensor()?)?, host::read(dy)?);
-        let (dg, du) = host::make_rows2(g.len(), 1, |at, dg, du| {
-            let end = at + dg.len();
-            let (g, u, dy) = (&g[at..end], &u[at..end], &dy[at..end]);
-            match *self {
-                Self::Silu => silu_times_backward(g, u, dy, dg, du),
-                Self::Gelu(form) => gelu_times_backward(g, u, form, dy, dg, du),
-            }
-        });
+        let (dg, du) = self.slopes([gate, up], dy)?;
         grads.add_owned(gate, host::tensor(dg, gate.value.dims())?)?;
         grads.add_owned(up, host::tensor(du, gate.value.dims())?)
     }
@@ -62,6 +54,38 @@ impl Operation<2> for Gate {
             Self::Gelu(form) => form.plain(std::array::from_ref(gate))?,
         };
         Ok((gate * up)?)
+    }
+}
+
+impl Gate {
+    /// dy·up·f′(gate) and dy·f(gate).
+    fn slopes(&self, [gate, up]: [&Var; 2], dy: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (g, u, dy) = (host::read(gate.tensor()?)?, host::read(up.tensor()?)?, host::read(dy)?);
+        Ok(host::make_rows2(g.len(), 1, |at, dg, du| {
+            let end = at + dg.len();
+            let (g, u, dy) = (&g[at..end], &u[at..end], &dy[at..end]);
+            match *self {
+                Self::Silu => silu_times_backward(g, u, dy, dg, du),
+                Self::Gelu(form) => gelu_times_backward(g, u, form, dy, dg, du),
+            }
+        }))
+    }
+}
+
+impl Tangent<2> for Gate {
+    fn tangent(&self, _: &Tape, inputs: [&Var; 2], [dg, du]: [Option<&Tensor>; 2], _: &[Var; 2]) -> Result<Tensor> {
+        let by_gate = dg.map(|dg| Ok::<_, Error>(self.slopes(inputs, dg)?.0)).transpose()?;
+        let by_up = du.map(|du| Ok::<_, Error>(self.slopes(inputs, du)?.1)).transpose()?;
+        let sum = match (by_gate, by_up) {
+            (Some(mut sum), Some(more)) => {
+                host::for_rows(&mut sum, 1, |at, block| {
+                    block.iter_mut().zip(&more[at..]).for_each(|(s, x)| *s += x);
+                });
+                sum
+            }
+            (one, other) => one.or(other).unwrap_or_default(),
+        };
+        host::tensor(sum, inputs[0].value.dims())
     }
 }
 
@@ -110,13 +134,8 @@ impl Operation<1> for Gelu {
         Ok((host::tensor(y, x.value.dims())?, x.clone()))
     }
 
-    fn backward(&self, xv: &Var, dy: &Tensor, grads: &mut Grads) -> Result<()> {
-        let (dy, x) = (host::read(dy)?, host::read(xv.tensor()?)?);
-        let dx = host::make_rows(x.len(), 1, |at, dx| {
-            let end = at + dx.len();
-            gelu_backward(&x[at..end], *self, &dy[at..end], dx);
-        });
-        grads.add_owned(xv, host::tensor(dx, xv.value.dims())?)
+    fn backward(&self, x: &Var, dy: &Tensor, grads: &mut Grads) -> Result<()> {
+        grads.add_owned(x, self.slope(x, dy)?)
     }
 
     /// Written out: candle's own `gelu` differentiates with constants of six digits.
@@ -129,6 +148,24 @@ impl Operation<1> for Gelu {
             }
         };
         Ok((x * (rise + 1.0)?)?.affine(0.5, 0.0)?)
+    }
+}
+
+impl Gelu {
+    /// dy times the derivative at x.
+    fn slope(self, xv: &Var, dy: &Tensor) -> Result<Tensor> {
+        let (dy, x) = (host::read(dy)?, host::read(xv.tensor()?)?);
+        let dx = host::make_rows(x.len(), 1, |at, dx| {
+            let end = at + dx.len();
+            gelu_backward(&x[at..end], self, &dy[at..end], dx);
+        });
+        host::tensor(dx, xv.value.dims())
+    }
+}
+
+impl Tangent<1> for Gelu {
+    fn tangent(&self, _: &Tape, [x]: [&Var; 1], [dx]: [Option<&Tensor>; 1], _: &Var) -> Result<Tensor> {
+        self.slope(x, given(dx))
     }
 }
 
@@ -235,6 +272,12 @@ impl Operation<1> for Scale {
     }
 }
 
+impl Tangent<1> for Scale {
+    fn tangent(&self, _: &Tape, _: [&Var; 1], [dx]: [Option<&Tensor>; 1], _: &Sink) -> Result<Tensor> {
+        self.times(given(dx))
+    }
+}
+
 /// x + y of the same shape.
 pub fn add(tape: &mut Tape, x: &Var, y: &Var) -> Result<Var> {
     tape.apply(Add, [x, y])
@@ -247,14 +290,7 @@ impl Operation<2> for Add {
     type Saved = [Sink; 2];
 
     fn host(&self, _: &Tape, [x, y]: [&Var; 2]) -> Result<(Tensor, [Sink; 2])> {
-        let sum = {
-            let (a, b) = (host::read(x.tensor()?)?, host::read(y.tensor()?)?);
-            host::make_rows(a.len(), 1, |at, block| {
-                let end = at + block.len();
-                block.iter_mut().zip(&a[at..end]).zip(&b[at..end]).for_each(|((s, a), b)| *s = a + b);
-            })
-        };
-        Ok((host::tensor(sum, x.value.dims())?, [x.sink(), y.sink()]))
+        Ok((sum(x.tensor()?, y.tensor()?)?, [x.sink(), y.sink()]))
     }
 
     fn backward(&self, [x, y]: &[Sink; 2], dy: &Tensor, grads: &mut Grads) -> Result<()> {
@@ -264,6 +300,24 @@ impl Operation<2> for Add {
 
     fn plain(&self, [x, y]: &[Tensor; 2]) -> Result<Tensor> {
         Ok((x + y)?)
+    }
+}
+
+fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let (a, b) = (host::read(x)?, host::read(y)?);
+    let sum = host::make_rows(a.len(), 1, |at, block| {
+        let end = at + block.len();
+        block.iter_mut().zip(&a[at..end]).zip(&b[at..end]).for_each(|((s, a), b)| *s = a + b);
+    });
+    host::tensor(sum, x.dims())
+}
+
+impl Tangent<2> for Add {
+    fn tangent(&self, _: &Tape, _: [&Var; 2], tangents: [Option<&Tensor>; 2], _: &[Sink; 2]) -> Result<Tensor> {
+        match tangents {
+            [Some(x), Some(y)] => sum(x, y),
+            [one, other] => Ok(given(one.or(other)).clone()),
+        }
     }
 }
 
@@ -281,16 +335,7 @@ impl Operation<1> for Gather {
     type Saved = Var;
 
     fn host(&self, _: &Tape, [table]: [&Var; 1]) -> Result<(Tensor, Var)> {
-        let (_, width) = table.value.dims2()?;
-        let rows = {
-            let data = host::read(table.tensor()?)?;
-            host::make_rows(self.ids.len(), width, |first, block| {
-                for (row, &id) in block.chunks_exact_mut(width).zip(&self.ids[first..]) {
-                    row.copy_from_slice(&data[id as usize * width..][..width]);
-                }
-            })
-        };
-        Ok((host::tensor(rows, &[self.ids.len(), width])?, table.clone()))
+        Ok((self.taken(table.tensor()?)?, table.clone()))
     }
 
     fn backward(&self, table: &Var, dy: &Tensor, grads: &mut Grads) -> Result<()> {
@@ -307,6 +352,25 @@ impl Operation<1> for Gather {
 
     fn plain(&self, [table]: &[Tensor; 1]) -> Result<Tensor> {
         Ok(table.index_select(&Tensor::new(&self.ids[..], table.device())?, 0)?)
+    }
+}
+
+impl Gather {
+    fn taken(&self, table: &Tensor) -> Result<Tensor> {
+        let (_, width) = table.dims2()?;
+        let data = host::read(table)?;
+        let rows = host::make_rows(self.ids.len(), width, |first, block| {
+            for (row, &id) in block.chunks_exact_mut(width).zip(&self.ids[first..]) {
+                row.copy_from_slice(&data[id as usize * width..][..width]);
+            }
+        });
+        host::tensor(rows, &[self.ids.len(), width])
+    }
+}
+
+impl Tangent<1> for Gather {
+    fn tangent(&self, _: &Tape, _: [&Var; 1], [table]: [Option<&Tensor>; 1], _: &Var) -> Result<Tensor> {
+        self.taken(given(table))
     }
 }
 
@@ -343,19 +407,7 @@ impl Operation<1> for Columns {
     type Saved = Var;
 
     fn host(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Tensor, Var)> {
-        let (n, width) = x.value.dims2()?;
-        let taken = self.count * self.width;
-        let y = {
-            let x = host::read(x.tensor()?)?;
-            host::make_rows(n, taken, |first, block| {
-                for (y, x) in block.chunks_exact_mut(taken).zip(x[first * width..].chunks_exact(width)) {
-                    for (y, from) in y.chunks_exact_mut(self.width).zip(self.starts()) {
-                        y.copy_from_slice(&x[from..from + self.width]);
-                    }
-                }
-            })
-        };
-        Ok((host::tensor(y, &[n, taken])?, x.clone()))
+        Ok((self.taken(x.tensor()?)?, x.clone()))
     }
 
     fn backward(&self, x: &Var, dy: &Tensor, grads: &mut Grads) -> Result<()> {
@@ -377,5 +429,26 @@ impl Operation<1> for Columns {
         let blocks: Vec<Tensor> =
             self.starts().map(|from| x.narrow(1, from, self.width)).collect::<candle_core::Result<_>>()?;
         Ok(Tensor::cat(&blocks, 1)?)
+    }
+}
+
+impl Columns {
+    fn taken(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, width) = x.dims2()?;
+        let (taken, x) = (self.count * self.width, host::read(x)?);
+        let y = host::make_rows(n, taken, |first, block| {
+            for (y, x) in block.chunks_exact_mut(taken).zip(x[first * width..].chunks_exact(width)) {
+                for (y, from) in y.chunks_exact_mut(self.width).zip(self.starts()) {
+                    y.copy_from_slice(&x[from..from + self.width]);
+                }
+            }
+        });
+        host::tensor(y, &[n, taken])
+    }
+}
+
+impl Tangent<1> for Columns {
+    fn tangent(&self, _: &Tape, _: [&Var; 1], [dx]: [Option<&Tensor>; 1], _: &Var) -> Result<Tensor> {
+        self.taken(given(dx))
     }
 }

@@ -4,7 +4,8 @@
 
 use super::adamw::{Rule, Update};
 use super::attention::{Attention, Heads};
-use super::divergence::LinearKl;
+use super::blend::Blend;
+use super::divergence::{Divergence, LinearDivergence};
 use super::dot::dot;
 use super::elementwise::{Add, Columns, Gate, Gather, Gelu, Scale, add, columns, gated, scale};
 use super::form::Routine;
@@ -12,8 +13,9 @@ use super::gradients::ParameterGrads;
 use super::layer_norm::LayerNorm;
 use super::linear::{Addend, Layout, Linear, LinearAdd, Out};
 use super::logprob::{LinearLogprob, Targets};
-use super::op::DeviceForm;
+use super::op::{DeviceForm, Tangent};
 use super::packs::Packs;
+use super::rank::ranks;
 use super::rms_norm::Rms;
 use super::rotary::{Angles, Rotary, Scaling, frequencies};
 use super::softcap::Softcap;
@@ -25,6 +27,7 @@ use crate::gpu::{self, Gpu};
 use crate::tensor::rng::Key;
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// An operation's cases, and the largest deviations that it may have from the oracle: of a value and of a gradient, each
@@ -46,7 +49,11 @@ pub(super) struct Case {
     /// Those that are f32 on a device that computes in bf16: the residual stream, vectors of weights, routines' own.
     pub(super) wide: Vec<usize>,
     run: Box<Run>,
+    /// The tangent of the value along tangents of all inputs; of what a pass has in it, not at its end.
+    moved: Option<Box<Moved>>,
 }
+
+type Moved = dyn Fn(&[Tensor], &[bool], &[Tensor]) -> Result<Option<Tensor>>;
 
 type Run = dyn Fn(&[Value], &[bool], gpu::DType) -> Result<Found>;
 
@@ -71,6 +78,12 @@ impl Case {
     pub(super) fn oracle(&self, inputs: &[Tensor]) -> Found {
         let inputs: Vec<Value> = inputs.iter().map(Value::from).collect();
         self.run(&inputs, &self.trained, gpu::DType::F32)
+    }
+
+    /// The forward derivative along tangents of the inputs that are `trained`; nothing where it has none.
+    pub(super) fn moved(&self, trained: &[bool], tangents: &[Tensor]) -> Option<Tensor> {
+        let moved = self.moved.as_ref()?;
+        moved(&self.inputs, trained, tangents).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
     /// On a device that computes in bf16 these inputs, by their numbers, are f32 all the same.
@@ -126,6 +139,16 @@ fn on_tape(
     apply: impl Fn(&mut Tape, &[Var]) -> Result<Var> + 'static,
 ) -> Case {
     let trained = vec![true; inputs.len()];
+    let (apply, again) = {
+        let apply = Rc::new(apply);
+        (apply.clone(), apply)
+    };
+    let moved = move |inputs: &[Tensor], trained: &[bool], tangents: &[Tensor]| {
+        let along = tangents.iter().map(Value::from).enumerate().filter(|(i, _)| trained[*i]).collect();
+        let mut tape = Tape::recording(Packs::new(0)).along(Arc::new(along));
+        let vars: Vec<Var> = (0..inputs.len()).map(|i| tape.parameter(&inputs[i], i, trained[i])).collect();
+        again(&mut tape, &vars)?.tangent().map(tensor_of).transpose()
+    };
     let run = move |inputs: &[Value], trained: &[bool], compute: gpu::DType| {
         let mut tape = Tape::recording(Packs::new(0)).computing(compute);
         let vars: Vec<Var> = (0..inputs.len()).map(|i| tape.parameter(&inputs[i], i, trained[i])).collect();
@@ -135,17 +158,27 @@ fn on_tape(
         let grad = |i| grads.get(i).map(tensor_of).transpose();
         Ok(Found { values: vec![tensor_of(&out.value)?], grads: (0..inputs.len()).map(grad).collect::<Result<_>>()? })
     };
-    Case { name, inputs, trained, wide: Vec::new(), run: Box::new(run) }
+    Case { name, inputs, trained, wide: Vec::new(), run: Box::new(run), moved: Some(Box::new(moved)) }
+}
+
+fn name_of<O>() -> &'static str {
+    let path = std::any::type_name::<O>();
+    path.rsplit("::").next().unwrap_or(path)
 }
 
 /// One operation alone.
-fn operation<const N: usize, O: DeviceForm<N> + Clone>(op: O, inputs: [Tensor; N]) -> Case {
-    let path = std::any::type_name::<O>();
-    let name = path.rsplit("::").next().unwrap_or(path);
-    on_tape(name, inputs.to_vec(), move |tape, vars| {
-        let inputs = std::array::from_fn(|i| &vars[i]);
-        tape.apply(op.clone(), inputs)
+fn operation<const N: usize, O: Tangent<N> + Clone>(op: O, inputs: [Tensor; N]) -> Case {
+    on_tape(name_of::<O>(), inputs.to_vec(), move |tape, vars| {
+        tape.apply(op.clone(), std::array::from_fn(|i| &vars[i]))
     })
+}
+
+/// One at the end of a pass, which has no forward derivative.
+fn ending<const N: usize, O: DeviceForm<N> + Clone>(op: O, inputs: [Tensor; N]) -> Case {
+    let case = on_tape(name_of::<O>(), inputs.to_vec(), move |tape, vars| {
+        tape.finish(op.clone(), std::array::from_fn(|i| &vars[i]))
+    });
+    Case { moved: None, ..case }
 }
 
 /// What nothing is differentiated through.
@@ -155,7 +188,7 @@ fn routine(name: &'static str, inputs: Vec<Tensor>, run: impl Fn(&[Value]) -> Re
         Ok(Found { values: run(inputs)?, grads: vec![None; inputs.len()] })
     };
     let wide = (0..inputs.len()).collect();
-    Case { name, inputs, trained: none, wide, run: Box::new(run) }
+    Case { name, inputs, trained: none, wide, run: Box::new(run), moved: None }
 }
 
 fn entry(bounds: [f64; 2], cases: impl Into<Vec<Case>>) -> Entry {
@@ -284,11 +317,20 @@ fn scoring(key: Key, n: usize, vocabulary: usize, targets: Targets) -> Vec<Entry
     let both = [t(n, 24, 1), t(vocabulary, 24, 2), t(n, 18, 3), t(vocabulary, 18, 4)];
     let caps = [[None, None], [Some(3.0), None], [None, Some(3.0)], [Some(3.0), Some(5.0)]];
     let logprobs = [None, Some(3.0)]
-        .map(|softcap| operation(LinearLogprob { targets: targets.clone(), softcap, found: None }, own.clone()));
-    let divergences = caps.map(|[softcap, other]| {
-        operation(LinearKl { targets: targets.clone(), softcap, other }, both.clone()).frozen(2)
-    });
-    vec![entry([1e-6, 3e-5], logprobs), entry([5e-6, 3e-5], divergences)]
+        .map(|softcap| ending(LinearLogprob { targets: targets.clone(), softcap, found: None }, own.clone()));
+    let divergence = |of: Divergence, [softcap, other]: [Option<f32>; 2]| {
+        ending(LinearDivergence { of, targets: targets.clone(), softcap, other }, both.clone()).frozen(2)
+    };
+    let kinds = [Divergence::Full, Divergence::Forward, Divergence::Jsd(0.3), Divergence::Jsd(0.85)];
+    let divergences: Vec<Case> = kinds.into_iter().flat_map(|of| caps.map(|caps| divergence(of, caps))).collect();
+    let ranked = {
+        let targets = targets.clone();
+        routine("Rank", own.to_vec(), move |x| {
+            let found = ranks(&Tape::forward_only(Packs::new(0)), &x[0], &x[1], &targets)?;
+            Ok(vec![Tensor::from_vec(found.iter().map(|&r| r as f32).collect(), (found.len(), 1), &Device::Cpu)?])
+        })
+    };
+    vec![entry([0.0, 0.0], [ranked]), entry([1e-6, 3e-5], logprobs), entry([5e-6, 3e-5], divergences)]
 }
 
 fn copy(value: &Value) -> Result<Value> {
@@ -318,6 +360,16 @@ fn routines(key: Key, n: usize) -> Vec<Entry> {
                 })],
             )
         },
+        entry(
+            [2e-7, 0.0],
+            [1.0, 0.75].map(|keep| {
+                routine("Blend", vec![t(1), t(2)], move |x| {
+                    let into = copy(&x[0])?;
+                    Blend { into: &into, keep, x: &x[1], by: -0.5 }.run()?;
+                    Ok(vec![tensor_of(&into)?])
+                })
+            }),
+        ),
         entry(
             [1e-13, 0.0],
             [routine("Dot", vec![t(1), t(2)], |x| Ok(vec![Tensor::new(dot(&x[0], &x[1])?, &Device::Cpu)?]))],

@@ -107,6 +107,12 @@ pub fn matmul_packed(a: Mat, b: &Packed, c: &mut [f32], ldc: usize, start: Start
     run_on(a, b, 0, (c, ldc), start, threads(a.rows, b));
 }
 
+/// As `matmul`, by columns packed before, added to what C holds.
+pub fn matmul_columns(a: Mat, b: Columns, c: &mut [f32], ldc: usize) {
+    let b = Right::Packed(b);
+    run_on(a, b, 0, (c, ldc), Start::Accumulate, threads(a.rows, b));
+}
+
 /// As `matmul`, on this thread, with memory that the caller keeps: for the small products inside other kernels.
 pub fn matmul_serial(a: Mat, b: Mat, c: &mut [f32], ldc: usize, start: Start, scratch: &mut Packed) {
     scratch.fill_on(b, false);

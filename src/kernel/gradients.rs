@@ -3,11 +3,14 @@
 //! Owns where they are accumulated. On a device they lie side by side in one array, in f32 whatever the parameters are,
 //! so that one kernel measures all of them and one updates all parameters.
 
+use super::blend::Blend;
 use super::device::dot::Parts;
 use super::dot::dot;
+use super::form::Routine;
+use super::tape::Direction;
 use super::value::Value;
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Array, DType};
+use crate::gpu::{Array, DType, Place};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -44,6 +47,11 @@ impl ParameterGrads {
         self.sums.get(&index)
     }
 
+    /// As the tangents that a pass begins with.
+    pub fn direction(&self) -> Arc<Direction> {
+        Arc::new(self.sums.clone())
+    }
+
     /// The array that all of them lie in, on a device.
     pub fn arena(&self) -> Option<&Array> {
         self.arena.as_ref().map(|arena| &arena.all)
@@ -64,6 +72,34 @@ impl ParameterGrads {
             }
             _ => Err(Error::new(Kind::Internal, "gradients of the host and of a device")),
         }
+    }
+
+    /// Σ cᵢ·gᵢ of gradients of one model, in accumulators of their own.
+    ///
+    /// # Errors
+    /// Gradients of the host and of a device; too little memory.
+    pub fn combined(terms: &[(f64, &Self)]) -> Result<Self> {
+        let arena = terms.iter().find_map(|(_, g)| g.arena.as_ref());
+        let zeros = |arena: &GradArena| -> Result<GradArena> {
+            let all = arena.all.gpu().zeros("gradients", DType::F32, arena.all.dims())?;
+            Ok(GradArena { all, layout: arena.layout.clone() })
+        };
+        let mut sum = Self { sums: BTreeMap::new(), arena: arena.map(zeros).transpose()? };
+        for (by, g) in terms {
+            for (index, x) in &g.sums {
+                Blend { into: sum.slot(*index, x)?, keep: 1.0, x, by: *by }.run()?;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// These numbers as the gradient of a parameter at a place.
+    ///
+    /// # Errors
+    /// Too little memory; a device that has failed.
+    pub fn set(&mut self, index: usize, place: &Place, numbers: &[f32], dims: &[usize]) -> Result<()> {
+        let x = Value::at(place, "a gradient", numbers, dims)?;
+        Blend { into: self.slot(index, &x)?, keep: 1.0, x: &x, by: 1.0 }.run()
     }
 
     /// The accumulator of a parameter, zero when it is new; `like` has the parameter's shape.

@@ -2,7 +2,7 @@
 //! biased variance.
 
 use super::host;
-use super::op::{Operation, tensors};
+use super::op::{Operation, Tangent, tensors};
 use super::simd::{simd, sum_by};
 use super::tape::{Grads, Tape, Var};
 use crate::error::Result;
@@ -67,6 +67,29 @@ impl Operation<3> for LayerNorm {
     }
 }
 
+impl Tangent<3> for LayerNorm {
+    fn tangent(
+        &self,
+        _: &Tape,
+        [x, w, _]: [&Var; 3],
+        [dx, dw, db]: [Option<&Tensor>; 3],
+        _: &[Var; 3],
+    ) -> Result<Tensor> {
+        let (n, width) = x.value.dims2()?;
+        let (x, w) = (host::read(x.tensor()?)?, host::read(w.tensor()?)?);
+        let dx = dx.map(host::read).transpose()?;
+        let (dw, db) = (dw.map(host::read).transpose()?, db.map(host::read).transpose()?);
+        let zeros = vec![0.0; width];
+        let (dw, db) = (dw.as_deref().unwrap_or(&zeros), db.as_deref().unwrap_or(&zeros));
+        let y = host::make_rows(n, width, |first, y| {
+            let (from, to) = (first * width, first * width + y.len());
+            let dx = dx.as_ref().map_or(&[][..], |dx| &dx[from..to]);
+            tangent(&x[from..to], &w, Moved { x: dx, w: dw, b: db }, self.eps as f32, y);
+        });
+        host::tensor(y, &[n, width])
+    }
+}
+
 /// The mean, and 1 / the standard deviation.
 #[inline(always)]
 fn moments(x: &[f32], eps: f32) -> (f32, f32) {
@@ -82,6 +105,35 @@ simd! {
             let (mean, r) = moments(x, eps);
             for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
                 *y = (x - mean) * r * w + b;
+            }
+        }
+    }
+}
+
+/// Tangents of the inputs; an empty one of x is zero.
+struct Moved<'a> {
+    x: &'a [f32],
+    w: &'a [f32],
+    b: &'a [f32],
+}
+
+simd! {
+    /// dx̂·w + x̂·dw + db, x̂ = (x − mean)·r, dx̂ = r·(dx − mean(dx) − x̂·mean(x̂·dx)).
+    fn tangent(x: &[f32], w: &[f32], moved: Moved, eps: f32, y: &mut [f32]) {
+        let n = w.len();
+        let (dx, dw, db) = (moved.x, &moved.w[..n], &moved.b[..n]);
+        for (i, (x, y)) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)).enumerate() {
+            let (mean, r) = moments(x, eps);
+            for i in 0..n {
+                y[i] = (x[i] - mean) * r * dw[i] + db[i];
+            }
+            if !dx.is_empty() {
+                let dx = &dx[i * n..(i + 1) * n];
+                let level = sum_by(n, |i| dx[i]) / n as f32;
+                let pull = sum_by(n, |i| dx[i] * (x[i] - mean)) * r * r / n as f32;
+                for i in 0..n {
+                    y[i] += r * (dx[i] - level - (x[i] - mean) * pull) * w[i];
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use super::elementwise::add;
 use super::gemm::{Mat, Packed, Start, matmul, product, product_packed};
 use super::host;
-use super::op::Operation;
+use super::op::{Operation, Tangent};
 use super::packs::Side;
 use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::Result;
@@ -83,7 +83,7 @@ impl Operation<2> for Linear {
     type Saved = Operands;
 
     fn host(&self, tape: &Tape, [x, w]: [&Var; 2]) -> Result<(Tensor, Operands)> {
-        Ok((multiply(tape, x, w, self.layout, Start::Zero)?, Operands::of(x, w)?))
+        Ok((multiply(tape, x.tensor()?, w, self.layout, Start::Zero)?, Operands::of(x, w)?))
     }
 
     fn backward(&self, saved: &Operands, dy: &Tensor, grads: &mut Grads) -> Result<()> {
@@ -95,6 +95,12 @@ impl Operation<2> for Linear {
             Layout::OutIn => x.matmul(&w.t()?)?,
             Layout::InOut => x.matmul(w)?,
         })
+    }
+}
+
+impl Tangent<2> for Linear {
+    fn tangent(&self, tape: &Tape, xw: [&Var; 2], tangents: [Option<&Tensor>; 2], _: &Operands) -> Result<Tensor> {
+        tangent(tape, xw, tangents, self.layout, Start::Zero)
     }
 }
 
@@ -125,7 +131,7 @@ impl Operation<3> for LinearAdd {
                 Addend::Bias(_) => Start::Bias(&addend),
                 Addend::Residual => Start::Rows(&addend),
             };
-            multiply(tape, x, w, self.layout, start)?
+            multiply(tape, x.tensor()?, w, self.layout, start)?
         };
         let bias = matches!(self.addend, Addend::Bias(_)).then(|| addend.clone());
         Ok((y, (Operands::of(x, w)?, bias, addend.sink())))
@@ -157,10 +163,60 @@ impl Operation<3> for LinearAdd {
     }
 }
 
-fn multiply(tape: &Tape, x: &Var, w: &Var, layout: Layout, start: Start) -> Result<Tensor> {
-    let n = x.value.dim(0)?;
+impl Tangent<3> for LinearAdd {
+    fn tangent(
+        &self,
+        tape: &Tape,
+        [x, w, _]: [&Var; 3],
+        [dx, dw, added]: [Option<&Tensor>; 3],
+        _: &Self::Saved,
+    ) -> Result<Tensor> {
+        let added = added.map(host::read).transpose()?;
+        let start = match (&added, self.addend) {
+            (None, _) => Start::Zero,
+            (Some(added), Addend::Bias(_)) => Start::Bias(added),
+            (Some(added), Addend::Residual) => Start::Rows(added),
+        };
+        tangent(tape, [x, w], [dx, dw], self.layout, start)
+    }
+}
+
+/// start + dx·W + x·dW
+fn tangent(
+    tape: &Tape,
+    [x, w]: [&Var; 2],
+    [dx, dw]: [Option<&Tensor>; 2],
+    layout: Layout,
+    start: Start,
+) -> Result<Tensor> {
+    let first = dx.map(|dx| multiply(tape, dx, w, layout, start)).transpose()?;
+    let Some(dw) = dw else {
+        return match (first, start) {
+            (Some(first), _) => Ok(first),
+            (None, start) => repeated(x.value.dim(0)?, layout.sizes(w.value.dims2()?).1, start),
+        };
+    };
+    let (n, (inputs, outputs)) = (x.value.dim(0)?, layout.sizes(dw.dims2()?));
+    let (x, numbers) = (host::read(x.tensor()?)?, host::read(dw)?);
+    let first = first.as_ref().map(host::read).transpose()?;
+    let start = first.as_ref().map_or(start, |first| Start::Rows(first));
+    host::tensor(product(Mat::new(&x, n, inputs), layout.mat(&numbers, inputs, outputs), start), &[n, outputs])
+}
+
+/// What sums over nothing start from.
+fn repeated(rows: usize, width: usize, start: Start) -> Result<Tensor> {
+    let numbers = match start {
+        Start::Rows(rows) => rows.to_vec(),
+        Start::Bias(row) => row.repeat(rows),
+        Start::Zero | Start::Accumulate => vec![0.0; rows * width],
+    };
+    host::tensor(numbers, &[rows, width])
+}
+
+fn multiply(tape: &Tape, x: &Tensor, w: &Var, layout: Layout, start: Start) -> Result<Tensor> {
+    let n = x.dim(0)?;
     let (inputs, outputs) = layout.sizes(w.tensor()?.dims2()?);
-    let (x, numbers) = (host::read(x.tensor()?)?, host::read(w.tensor()?)?);
+    let (x, numbers) = (host::read(x)?, host::read(w.tensor()?)?);
     let y = by_weight(tape, w, Side::Forward, (Mat::new(&x, n, inputs), layout.mat(&numbers, inputs, outputs)), start)?;
     host::tensor(y, &[n, outputs])
 }

@@ -3,7 +3,7 @@
 
 use super::awake::{each_block, each_pair};
 use super::cut::MC;
-use super::gemm::{Columns, Mat, Packed, Start, matmul, matmul_packed, product_into};
+use super::gemm::{Columns, Mat, Packed, Start, matmul, matmul_columns, matmul_packed, product_into};
 use super::host;
 use super::op::Operation;
 use super::packs::Side;
@@ -54,7 +54,7 @@ pub(super) const ROWS: usize = 8;
 /// holds is not computed again, and what is computed stays in it. (On the host; a device's kernels find their own.)
 pub fn linear_logprob(tape: &mut Tape, h: &Var, head: &LmHead, targets: &Targets, found: &Found) -> Result<Var> {
     let op = LinearLogprob { targets: targets.clone(), softcap: head.softcap, found: Some(found.clone()) };
-    tape.apply(op, [h, &head.weight])
+    tape.finish(op, [h, &head.weight])
 }
 
 /// What the softmaxes of a pass come to, once somebody has found it: the sampler, or the first pass over the same rows.
@@ -215,6 +215,22 @@ impl<'a> Logits<'a> {
         Ok(Self { h, w: numbers, width, softcap, packed: tape.packed(w, Side::Forward, fill)? })
     }
 
+    /// As `new`, by a matrix `[V,H]` of which no copy is kept, and without a cap.
+    pub(super) fn of(h: &'a [f32], w: &'a [f32], width: usize) -> Self {
+        Self { h, w, width, softcap: None, packed: None }
+    }
+
+    /// H
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whether the logits of so many rows are a single chunk.
+    pub(super) fn is_one_chunk(&self, rows: usize) -> bool {
+        let vocabulary = self.w.len() / self.width;
+        vocabulary <= COLUMNS && rows <= (NUMBERS / vocabulary / MC).max(1) * MC
+    }
+
     /// The columns of each block, those of a block of a softmax.
     pub(super) fn columns(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let vocabulary = self.w.len() / self.width;
@@ -305,7 +321,7 @@ impl<'a> Pull<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    fn hidden(&self) -> Mat<'a> {
+    pub(super) fn hidden(&self) -> Mat<'a> {
         let Block { h, width, .. } = self.block;
         Mat::new(&h[self.rows.start * width..self.rows.end * width], self.rows.len(), *width)
     }
@@ -316,6 +332,16 @@ impl<'a> Chunk<'a> {
         if let Some(by) = self.block.softcap {
             host::for_rows(logits, 1, |_, block| cap(block, by));
         }
+    }
+
+    /// Adds these logits, which are not capped, to others.
+    pub(super) fn add_logits(&self, to: &mut [f32]) {
+        let columns = self.block.columns.len();
+        matmul_columns(self.hidden(), self.block.packed, to, columns);
+    }
+
+    pub(super) fn softcap(&self) -> Option<f32> {
+        self.block.softcap
     }
 
     /// The logits that `uncapped` will need once the chunk's own are overwritten; nothing where they are not capped.

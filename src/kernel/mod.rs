@@ -6,13 +6,16 @@
 
 pub mod adamw;
 pub mod attention;
+mod attention_tangent;
 pub mod awake;
+pub mod blend;
 mod cut;
 pub mod decode;
 pub mod device;
 pub mod divergence;
 pub mod dot;
 pub mod elementwise;
+pub mod fisher;
 pub mod form;
 pub mod gemm;
 pub mod gradients;
@@ -25,6 +28,7 @@ mod packed;
 pub mod packs;
 pub mod peak;
 pub mod quantised;
+pub mod rank;
 pub mod rms_norm;
 pub mod rotary;
 pub mod segments;

@@ -6,19 +6,16 @@
 use super::form::Form;
 use super::tape::{Grads, Sink, Tape, Var};
 use super::value::Value;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::gpu::Array;
 use candle_core::Tensor;
 
 /// A differentiable operation over N values; its fields are what is not differentiated (an epsilon, positions, ids).
 /// `Tape::apply` runs it.
 ///
-/// The form for values on a device is a trait of its own, `DeviceForm`, whose implementations stand in `device/`. Models,
-/// tape and engine name no form. The suite of operations (`suite_tests.rs`) takes the place as a parameter.
-///
-/// *The forward derivative* (Fisher products, directional derivatives) will stand here as well: `tangent`, from the
-/// inputs and their tangents to the tangent of the value, J·u. What holds it to `backward` needs no second oracle:
-/// ⟨dy, J·u⟩ = ⟨Jᵀ·dy, u⟩.
+/// The form for values on a device is a trait of its own, `DeviceForm`, whose implementations stand in `device/`; the
+/// forward derivative is `Tangent`. Models, tape and engine name no form. The suite of operations (`suite_tests.rs`) takes
+/// the place as a parameter.
 pub trait Operation<const N: usize>: Send + Sync + 'static {
     /// What the host form's backward pass reads, and no more: a `Var` where it needs an input's value, a `Sink` where
     /// it only needs to know where the gradient goes, and what the forward pass found on its way.
@@ -48,12 +45,55 @@ pub trait DeviceForm<const N: usize>: Operation<N> {
     fn device_backward(&self, kept: &Self::Kept, dy: &Array, grads: &mut Grads) -> Result<()>;
 }
 
+/// An operation within a pass, which carries tangents on: what scores tokens at a pass's end needs none.
+pub trait Tangent<const N: usize>: DeviceForm<N> {
+    /// J·u of the host form: the tangent of the value, from the inputs and their tangents u, of which those that are not
+    /// there are zero and at least one is. ⟨dy, J·u⟩ = ⟨Jᵀ·dy, u⟩.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    fn tangent(
+        &self,
+        tape: &Tape,
+        inputs: [&Var; N],
+        tangents: [Option<&Tensor>; N],
+        saved: &Self::Saved,
+    ) -> Result<Tensor>;
+}
+
 impl Tape {
-    /// Runs an operation and records its backward pass.
+    /// Runs an operation, with the tangent of its value where an input has one, and records its backward pass.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, an interruption; tangents elsewhere than in the host form.
+    pub fn apply<const N: usize>(&mut self, op: impl Tangent<N>, inputs: [&Var; N]) -> Result<Var> {
+        if inputs.iter().all(|v| v.tangent().is_none()) {
+            return self.finish(op, inputs);
+        }
+        let Form::Host = Form::of(inputs.map(|v| &v.value), self.is_plain())? else {
+            return Err(Error::new(
+                Kind::Device,
+                "forward derivatives are computed by the fused operations of the CPU",
+            ));
+        };
+        // What is kept for the backward pass keeps no tangents.
+        let bare = inputs.map(Var::without_tangent);
+        let (value, saved) = op.host(self, bare.each_ref())?;
+        let tangents: Vec<Option<&Tensor>> =
+            inputs.iter().map(|v| v.tangent().map(Value::host).transpose()).collect::<Result<_>>()?;
+        let tangents = tangents.try_into().expect("as many tangents as inputs");
+        let tangent = op.tangent(self, bare.each_ref(), tangents, &saved)?;
+        let out = self.push(value.into(), &bare.each_ref(), move |dy, grads| {
+            op.backward(&saved, &dy.host()?.contiguous()?, grads)
+        });
+        Ok(out.with_tangent(tangent.into()))
+    }
+
+    /// Runs an operation at the end of a pass, without tangents, and records its backward pass.
     ///
     /// # Errors
     /// Shapes that do not fit, and an interruption.
-    pub fn apply<const N: usize>(&mut self, op: impl DeviceForm<N>, inputs: [&Var; N]) -> Result<Var> {
+    pub fn finish<const N: usize>(&mut self, op: impl DeviceForm<N>, inputs: [&Var; N]) -> Result<Var> {
         match Form::of(inputs.map(|v| &v.value), self.is_plain())? {
             Form::Host => {
                 let (value, saved) = op.host(self, inputs)?;
@@ -73,6 +113,11 @@ impl Tape {
             }
         }
     }
+}
+
+/// The tangent of an operation's only input.
+pub(super) fn given(tangent: Option<&Tensor>) -> &Tensor {
+    tangent.expect("at least one tangent is there")
 }
 
 /// The inputs of a form for the host.

@@ -2,7 +2,7 @@
 //! 1 in Gemma and else 0.
 
 use super::host;
-use super::op::Operation;
+use super::op::{Operation, Tangent};
 use super::simd::{simd, sum_by};
 use super::tape::{Grads, Tape, Var};
 use crate::error::Result;
@@ -68,6 +68,22 @@ impl Operation<2> for Rms {
     }
 }
 
+impl Tangent<2> for Rms {
+    fn tangent(&self, _: &Tape, [x, w]: [&Var; 2], [dx, dw]: [Option<&Tensor>; 2], _: &[Var; 2]) -> Result<Tensor> {
+        let dims = x.value.dims().to_vec();
+        let (x, w) = (host::read(x.tensor()?)?, host::read(w.tensor()?)?);
+        let (width, w) = (w.len(), moved(&w, self.offset));
+        let (dx, dw) = (dx.map(host::read).transpose()?, dw.map(host::read).transpose()?);
+        let dw: &[f32] = dw.as_deref().unwrap_or_default();
+        let y = host::make_rows(x.len() / width, width, |first, y| {
+            let (from, to) = (first * width, first * width + y.len());
+            let dx = dx.as_ref().map_or(&[][..], |dx| &dx[from..to]);
+            tangent(&x[from..to], &w, [dx, dw], self.eps as f32, y);
+        });
+        host::tensor(y, &dims)
+    }
+}
+
 /// offset + w
 fn moved(w: &[f32], offset: f32) -> Cow<'_, [f32]> {
     if offset == 0.0 { Cow::Borrowed(w) } else { w.iter().map(|w| w + offset).collect() }
@@ -84,6 +100,26 @@ simd! {
             let r = inverse(x, eps);
             for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
                 *y = x * r * w;
+            }
+        }
+    }
+}
+
+simd! {
+    /// dx·r·w − x·r³·mean(x·dx)·w + x·r·dw, of which an empty dx or dw is zero.
+    fn tangent(x: &[f32], w: &[f32], moved: [&[f32]; 2], eps: f32, y: &mut [f32]) {
+        let ([dx, dw], n) = (moved, w.len());
+        for (i, (x, y)) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)).enumerate() {
+            let r = inverse(x, eps);
+            if !dx.is_empty() {
+                let dx = &dx[i * n..(i + 1) * n];
+                let pull = sum_by(n, |i| x[i] * dx[i]) * r * r * r / n as f32;
+                for i in 0..n {
+                    y[i] = (dx[i] * r - x[i] * pull) * w[i];
+                }
+            }
+            for (i, dw) in dw.iter().enumerate() {
+                y[i] += x[i] * r * dw;
             }
         }
     }

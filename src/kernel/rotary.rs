@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), the two-halves form of Llama and Qwen.
 
 use super::host;
-use super::op::Operation;
+use super::op::{Operation, Tangent, given};
 use super::simd::simd;
 use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::Result;
@@ -154,6 +154,12 @@ impl Operation<1> for Rotary {
         let rest = heads.narrow(D::Minus1, 2 * half, head_dim - 2 * half)?;
         let parts = if 2 * half == *head_dim { vec![first, second] } else { vec![first, second, rest] };
         Ok(Tensor::cat(&parts, D::Minus1)?.reshape((n, width))?)
+    }
+}
+
+impl Tangent<1> for Rotary {
+    fn tangent(&self, _: &Tape, _: [&Var; 1], [dx]: [Option<&Tensor>; 1], _: &Sink) -> Result<Tensor> {
+        turn(given(dx), &self.angles, self.head_dim)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Functions that the compiler can vectorise: `exp`, the normal distribution, sums and maxima in a fixed order.
+//! Functions that the compiler can vectorise: `exp`, `ln`, the normal distribution, sums and maxima in a fixed order.
 //!
 //! Owns no operation: each kernel writes its inner loop once, inside `simd!`, and the widest instruction set of
 //! the machine runs it (`tensor::simd`). Lane-wise sums have a fixed order, so a row's result never depends on its
@@ -30,6 +30,32 @@ pub fn exp(x: f32) -> f32 {
         ((shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32).wrapping_add(127) << 23) as u32,
     );
     if x < -87.3 { 0.0 } else { y * scale }
+}
+
+/// ln x to about 1 ulp, for numbers above 0 that are no subnormals: the exponent, and a polynomial of the mantissa around 1
+/// (Moshier's Cephes). Exactly 0 at 1; NaN stays NaN.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    const ROOT_HALF: u32 = 0x3f35_04f3;
+    let bits = x.to_bits().wrapping_sub(ROOT_HALF);
+    let exponent = ((bits as i32) >> 23) as f32;
+    let m = f32::from_bits((bits & 0x007f_ffff) + ROOT_HALF) - 1.0;
+    let terms = [
+        7.037_683_6e-2,
+        -1.151_461e-1,
+        1.167_699_9e-1,
+        -1.242_014_1e-1,
+        1.424_932_3e-1,
+        -1.666_805_8e-1,
+        2.000_071_5e-1,
+        -2.499_999_4e-1,
+        3.333_333e-1,
+    ];
+    let square = m * m;
+    let y = exponent.mul_add(-2.121_944_4e-4, polynomial(m, terms) * m * square);
+    let y = (-0.5_f32).mul_add(square, y) + m;
+    let y = exponent.mul_add(0.693_359_4, y);
+    if x.is_nan() { x } else { y }
 }
 
 /// tanh x to about 2 ulp: an odd polynomial near 0 (Moshier's Cephes), where 1 − e^(−2|x|) would cancel, then that.
@@ -232,6 +258,31 @@ mod tests {
         tanh_all(&mut edge);
         assert_eq!(edge[..3], [-1.0, 1.0, 0.0]);
         assert!(edge[3].is_nan());
+    }
+
+    simd! {
+        fn ln_all(x: &[f32], y: &mut [f32]) {
+            x.iter().zip(y).for_each(|(x, y)| *y = ln(*x));
+        }
+    }
+
+    #[test]
+    fn ln_is_within_two_ulp() {
+        let xs: Vec<f32> =
+            (-1250..=1270).map(|i| 2f32.powf(i as f32 * 0.1 + 0.0037)).chain([1.0, 0.9999, 1.0001]).collect();
+        for ys in at_every_level(|_| {
+            let mut ys = xs.clone();
+            ln_all(&xs, &mut ys);
+            ys
+        }) {
+            for (x, y) in xs.iter().zip(&ys) {
+                let exact = f64::from(*x).ln();
+                assert!((f64::from(*y) - exact).abs() <= 2.5e-7 * exact.abs(), "ln({x}) = {y}, not {exact}");
+            }
+        }
+        let mut edge = [0.0; 2];
+        ln_all(&[1.0, f32::NAN], &mut edge);
+        assert!(edge[0] == 0.0 && edge[1].is_nan());
     }
 
     #[test]

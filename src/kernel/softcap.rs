@@ -4,7 +4,7 @@
 //! `divergence` cap their own numbers with, so that a logit has the same bits wherever it is capped.
 
 use super::host;
-use super::op::Operation;
+use super::op::{Operation, Tangent, given};
 use super::simd::{simd, tanh};
 use super::tape::{Grads, Sink, Tape, Var};
 use crate::error::Result;
@@ -47,6 +47,17 @@ impl Operation<1> for Softcap {
 
     fn plain(&self, [x]: &[Tensor; 1]) -> Result<Tensor> {
         plain(x, self.by)
+    }
+}
+
+impl Tangent<1> for Softcap {
+    fn tangent(&self, _: &Tape, _: [&Var; 1], [dx]: [Option<&Tensor>; 1], (_, out): &Self::Saved) -> Result<Tensor> {
+        let (dx, y) = (host::read(given(dx))?, host::read(out)?);
+        let dy = host::make_rows(y.len(), 1, |at, dy| {
+            dy.copy_from_slice(&dx[at..at + dy.len()]);
+            uncap(dy, &y[at..at + dy.len()], self.by);
+        });
+        host::tensor(dy, out.dims())
     }
 }
 

@@ -5,12 +5,13 @@
 
 use super::entries_tests::{Case, Entry, carried, entries, over_several_chunks, upstream};
 use super::simd::forced::at_every_level;
-use super::tests::{bits, numbers};
+use super::tests::{bits, numbers, random};
 use super::value::Value;
 use crate::gpu::{self, Gpu};
 use crate::tensor::rng::Key;
 use crate::ui::out;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The largest errors of one operation.
@@ -228,6 +229,71 @@ fn matches_finite_differences(case: &Case) {
             assert!((slope - found).abs() < 1e-6 * (1.0 + slope.abs()), "{} {i}[{at}]: {found} for {slope}", case.name);
         }
     }
+}
+
+/// J·u of every operation within a pass, at every instruction set: by central differences of the plain composition in
+/// f64, and by the backward pass, ⟨dy, J·u⟩ = ⟨Jᵀ·dy, u⟩; along all inputs together and along each alone.
+#[test]
+fn forward_derivatives_match_finite_differences() {
+    let mut table = String::from("forward derivatives\n");
+    let mut broken = Vec::new();
+    let shapes = [1, 7, 60].map(|n| entries(Key::new(n as u64), n, 70));
+    let mut most: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
+    for case in shapes.iter().flatten().flat_map(|entry| &entry.cases) {
+        let tangents: Vec<Tensor> =
+            case.inputs.iter().enumerate().map(|(i, t)| random(t.dims(), Key::new(31).fold(i as u64))).collect();
+        let all = vec![true; case.inputs.len()];
+        let alone = (0..case.inputs.len()).map(|i| all.iter().enumerate().map(|(k, _)| k == i).collect());
+        for moving in std::iter::once(all.clone()).chain(alone) {
+            let mut found = at_every_level(|_| case.moved(&moving, &tangents)).into_iter();
+            let Some(first) = found.next().flatten() else { continue };
+            for other in found {
+                assert!(bits(&first) == bits(&other.expect("a tangent")), "{}: instruction sets differ", case.name);
+            }
+            let most = most.entry(case.name).or_default();
+            let (gap, size) = gap(&first, &differences(case, &moving, &tangents));
+            raise(&mut most[0], gap / size);
+            raise(&mut most[1], transposed(case, &moving, &tangents, &first));
+        }
+    }
+    for (name, [forward, transposed]) in &most {
+        writeln!(table, "{name:<14} {forward:>10.1e} of the largest, against the backward pass {transposed:>10.1e}")
+            .expect("a string can be written to");
+        if !(*forward < 3e-6 && *transposed < 1e-5) {
+            broken.push(*name);
+        }
+    }
+    out::line(&table);
+    assert!(broken.is_empty(), "{broken:?}:\n{table}");
+    assert!(most.len() >= 11, "operations have no forward derivative: {:?}", most.keys());
+}
+
+/// (f(x + h·u) − f(x − h·u)) / 2h of the plain composition in f64.
+fn differences(case: &Case, moving: &[bool], tangents: &[Tensor]) -> Tensor {
+    const STEP: f64 = 1e-5;
+    let moved = |by: f64| {
+        let shift = |((x, u), moves): ((Tensor, &Tensor), &bool)| {
+            if !moves {
+                return x;
+            }
+            let u = u.to_dtype(DType::F64).expect("a copy");
+            (x + (u * by).expect("a product")).expect("of one shape")
+        };
+        let inputs: Vec<Tensor> = case.in_f64().into_iter().zip(tangents).zip(moving).map(shift).collect();
+        case.oracle(&inputs).values.swap_remove(0)
+    };
+    ((moved(STEP) - moved(-STEP)).expect("of one shape") / (2.0 * STEP)).expect("a quotient")
+}
+
+/// How far ⟨dy, J·u⟩ and ⟨Jᵀ·dy, u⟩ are apart, as a share of the product of the lengths that the first is made of.
+fn transposed(case: &Case, moving: &[bool], tangents: &[Tensor], moved: &Tensor) -> f64 {
+    let inputs: Vec<Value> = case.inputs.iter().map(Value::from).collect();
+    let found = case.run(&inputs, moving, gpu::DType::F32);
+    let dot = |a: &Tensor, b: &Tensor| numbers(a).iter().zip(numbers(b)).map(|(a, b)| a * b).sum::<f64>();
+    let dy = upstream(&found.values[0]);
+    let back: f64 = found.grads.iter().zip(tangents).filter_map(|(g, u)| Some(dot(g.as_ref()?, u))).sum();
+    let length = |t: &Tensor| dot(t, t).sqrt();
+    (dot(&dy, moved) - back).abs() / (length(&dy) * length(moved)).max(1e-3)
 }
 
 /// Every type that the sources of `kernel/` make an operation or a routine.

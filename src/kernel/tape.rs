@@ -14,6 +14,7 @@ use super::value::Value;
 use crate::error::{Error, Result};
 use crate::gpu::{Array, DType};
 use candle_core::Tensor;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,6 +34,8 @@ pub struct Var {
     slot: Slot,
     /// The parameter's index in its model, trainable or not: the key of packed copies.
     index: Option<usize>,
+    /// Where it is going along the tape's direction; zero where there is none.
+    tangent: Option<Value>,
 }
 
 impl Var {
@@ -59,6 +62,18 @@ impl Var {
     /// Whether it is one of the model's parameters, trainable or not.
     pub(super) fn is_parameter(&self) -> bool {
         self.index.is_some()
+    }
+
+    pub(super) fn tangent(&self) -> Option<&Value> {
+        self.tangent.as_ref()
+    }
+
+    pub(super) fn without_tangent(&self) -> Self {
+        Self { tangent: None, ..self.clone() }
+    }
+
+    pub(super) fn with_tangent(self, tangent: Value) -> Self {
+        Self { tangent: Some(tangent), ..self }
     }
 
     /// Where the gradient goes, without the value: what an operation keeps of an input that it will not read again.
@@ -114,7 +129,11 @@ pub struct Tape {
     packs: Arc<Packs>,
     decoding: bool,
     stop: Stop,
+    direction: Arc<Direction>,
 }
+
+/// A direction among a model's parameters, by their indices: the tangents that a pass begins with.
+pub type Direction = BTreeMap<usize, Value>;
 
 impl Tape {
     /// A tape that keeps what the backward pass needs.
@@ -128,6 +147,7 @@ impl Tape {
             packs,
             decoding: false,
             stop: Stop::default(),
+            direction: Arc::default(),
         }
     }
 
@@ -154,6 +174,12 @@ impl Tape {
         self
     }
 
+    /// Carries the tangents of this direction from the trained parameters through the pass.
+    pub fn along(mut self, direction: Arc<Direction>) -> Self {
+        self.direction = direction;
+        self
+    }
+
     /// The type that operations compute in on a device.
     pub fn compute(&self) -> DType {
         self.compute
@@ -170,13 +196,14 @@ impl Tape {
     }
 
     pub fn constant(&self, value: impl Into<Value>) -> Var {
-        Var { value: value.into(), slot: Slot::Constant, index: None }
+        Var { value: value.into(), slot: Slot::Constant, index: None, tangent: None }
     }
 
     /// Parameter number `index` of the model.
     pub fn parameter(&self, value: impl Into<Value>, index: usize, trainable: bool) -> Var {
         let slot = if trainable && self.recording { Slot::Parameter(index) } else { Slot::Constant };
-        Var { value: value.into(), slot, index: Some(index) }
+        let tangent = self.direction.get(&index).filter(|_| trainable).cloned();
+        Var { value: value.into(), slot, index: Some(index), tangent }
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -196,7 +223,7 @@ impl Tape {
         let id = self.activations;
         self.activations += 1;
         self.steps.push((id, Box::new(backward)));
-        Var { value, slot: Slot::Activation(id), index: None }
+        Var { value, slot: Slot::Activation(id), index: None, tangent: None }
     }
 
     /// The packed copy of a weight, which `fill` makes where it is kept; `None` where it is not.
@@ -229,8 +256,18 @@ impl Tape {
 
     /// As `backward`, from several values with a gradient each.
     pub fn backward_from(&self, outs: Vec<(&Var, Value)>, parameters: &mut ParameterGrads) -> Result<()> {
+        let begin = |grads: &mut Grads| outs.into_iter().try_for_each(|(out, upstream)| grads.add_owned(out, upstream));
+        self.backward_by(begin, parameters)
+    }
+
+    /// As `backward`, from the gradients that `begin` adds.
+    pub(super) fn backward_by(
+        &self,
+        begin: impl FnOnce(&mut Grads) -> Result<()>,
+        parameters: &mut ParameterGrads,
+    ) -> Result<()> {
         let mut grads = Grads { tape: self, activations: vec![None; self.activations], parameters };
-        outs.into_iter().try_for_each(|(out, upstream)| grads.add_owned(out, upstream))?;
+        begin(&mut grads)?;
         for (id, backward) in self.steps.iter().rev() {
             if let Some((upstream, _)) = grads.activations[*id].take() {
                 self.stop.check()?;

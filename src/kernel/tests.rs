@@ -3,7 +3,7 @@
 
 use super::attention::{Heads, attention};
 use super::decode::{KeyValues, attend_row};
-use super::divergence::{Reference, linear_kl};
+use super::divergence::{Divergence, Reference, linear_divergence};
 use super::elementwise::{Columns, Gelu, columns};
 use super::gradients::ParameterGrads;
 use super::linear::{Layout, linear};
@@ -70,11 +70,13 @@ fn a_distribution_diverges_from_itself_by_exactly_nothing() {
     let rows = Arc::from((0..300).collect::<Vec<u32>>());
     let targets = Targets { rows, tokens: vec![0; 300].into(), temperature: 1.3 };
     let [h, w] = [300, 9001].map(|rows| random(&[rows, 12], key.fold(rows as u64)));
-    for softcap in [None, Some(8.0)] {
+    let kinds = [Divergence::Full, Divergence::Forward, Divergence::Jsd(0.3), Divergence::Jsd(0.9)];
+    for (softcap, of) in [None, Some(8.0)].into_iter().flat_map(|softcap| kinds.map(|of| (softcap, of))) {
         let mut tape = Tape::recording(Packs::new(0));
         let (hv, wv) = (tape.parameter(&h, 0, true), tape.parameter(&w, 1, true));
         let itself = Reference { hidden: (&h).into(), head: (&w).into(), softcap };
-        let out = linear_kl(&mut tape, &hv, &lm_head(&wv, softcap), &itself, &targets).expect("the operation runs");
+        let head = lm_head(&wv, softcap);
+        let out = linear_divergence(&mut tape, (of, &itself), &hv, &head, &targets).expect("the operation runs");
         let mut grads = ParameterGrads::default();
         tape.backward(&out, random(&[300, 1], key), &mut grads).expect("walks back");
         for t in [&out.value, grads.get(0).expect("a gradient"), grads.get(1).expect("a gradient")] {
@@ -268,4 +270,66 @@ fn columns_outside_the_matrix_are_refused() {
     let x = tape.constant(random(&[2, 10], Key::new(1)));
     let error = columns(&mut tape, &x, Columns { start: 2, stride: 4, width: 3, count: 3 }).unwrap_err();
     assert!(error.what.contains("of a matrix with 10 columns"), "{error}");
+}
+
+/// F·v of a head: for each row p∘(dz − Σ p·dz) as the gradient of its logits, and from there by candle in f64.
+#[test]
+fn a_fisher_product_at_the_head_equals_its_plain_composition() {
+    let key = Key::new(14);
+    let mut most: f64 = 0.0;
+    for (n, vocabulary, softcap, temperature) in
+        [(5, 50, None, 1.0), (40, 300, Some(3.0), 0.7), (300, 9001, None, 1.3), (70, 5000, Some(4.0), 1.0)]
+    {
+        let [h, w, dh, dw] = [1, 2, 3, 4].map(|i| {
+            let rows = if i % 2 == 1 { n } else { vocabulary };
+            random(&[rows, 24], key.fold(i + 10 * n as u64))
+        });
+        let rows: Arc<[u32]> = (0..n as u32).flat_map(|r| vec![r; 1 + r as usize % 2]).collect();
+        let weights: Vec<f32> =
+            (0..rows.len()).map(|i| if i % 5 == 3 { 0.0 } else { 1.0 / (1.0 + i as f32) }).collect();
+        for head_moves in [true, false] {
+            let direction = if head_moves { vec![(0, &dh), (1, &dw)] } else { vec![(0, &dh)] };
+            let direction = direction.into_iter().map(|(i, t)| (i, Value::from(t))).collect();
+            let tape = Tape::recording(Packs::new(0)).along(Arc::new(direction));
+            let (hv, wv) = (tape.parameter(&h, 0, true), tape.parameter(&w, 1, true));
+            let mut grads = ParameterGrads::default();
+            let targets = Targets { rows: rows.clone(), tokens: vec![0; rows.len()].into(), temperature };
+            super::fisher::pull(&tape, &hv, &lm_head(&wv, softcap), &targets, &weights, &mut grads).expect("a product");
+            let wide = |t: &Tensor| candle_core::Var::from_tensor(&t.to_dtype(DType::F64)?);
+            let plain = || -> candle_core::Result<[Tensor; 2]> {
+                let (h, w, dh, dw) = (wide(&h)?, wide(&w)?, wide(&dh)?, wide(&dw)?);
+                let raw = h.matmul(&w.t()?)?;
+                let mut moved = dh.matmul(&w.t()?)?;
+                if head_moves {
+                    moved = (moved + h.matmul(&dw.t()?)?)?;
+                }
+                let z = match softcap {
+                    None => raw.clone(),
+                    Some(by) => ((raw.clone() / f64::from(by))?.tanh()? * f64::from(by))?,
+                };
+                if let Some(by) = softcap {
+                    let slope = ((z.clone() / f64::from(by))?.sqr()?.neg()? + 1.0)?;
+                    moved = (moved * slope)?;
+                }
+                let (z, moved) = ((z / temperature)?, (moved / temperature)?);
+                let p = candle_nn::ops::softmax(&z, 1)?;
+                let mean = (&p * &moved)?.sum_keepdim(1)?;
+                let q = (&p * moved.broadcast_sub(&mean)?)?.detach();
+                let mut of_row = vec![0.0; n];
+                rows.iter().zip(&weights).for_each(|(row, weight)| of_row[*row as usize] += f64::from(*weight));
+                let of_row = Tensor::from_vec(of_row, (n, 1), &Device::Cpu)?;
+                let found = (q.broadcast_mul(&of_row)? * z)?.sum_all()?.backward()?;
+                Ok([&h, &w].map(|leaf| found.get(leaf).expect("a gradient").clone()))
+            };
+            for (i, exact) in plain().expect("the plain composition").iter().enumerate() {
+                let (found, exact) =
+                    (numbers(grads.get(i).expect("a gradient").host().expect("a tensor")), numbers(exact));
+                let size = exact.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+                let gap = found.iter().zip(&exact).fold(0.0_f64, |most, (a, b)| most.max((a - b).abs())) / size;
+                assert!(gap < 1e-5, "{n} rows, {vocabulary} tokens, input {i}: off by {gap}");
+                most = most.max(gap);
+            }
+        }
+    }
+    crate::ui::out::line(&format!("a Fisher product at the head is off by {most:.1e} of the largest at most"));
 }

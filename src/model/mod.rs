@@ -4,6 +4,7 @@
 //! decides how.
 
 mod base;
+mod blend;
 pub mod builtin;
 pub mod chat;
 pub mod config;
@@ -38,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{DType, Place};
 use crate::kernel::packs::Packs;
 use crate::kernel::value::Value;
+use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -195,7 +197,7 @@ impl Model {
     fn still(&self, config: Config, count: usize, adapter: Option<Adapter>) -> Result<Arc<Self>> {
         let parameters = self.parameters[..count].iter().map(Parameter::still).collect::<Result<_>>()?;
         let still = Parts { config, ..self.parts(parameters, adapter) }.with(None);
-        *still.packs.lock().unwrap_or_else(PoisonError::into_inner) = self.packs().shared(|i| !self.trains(i));
+        *still.packs.lock().unwrap_or_else(PoisonError::into_inner) = self.packs().shared(|i| !self.changes(i));
         Ok(Arc::new(still))
     }
 
@@ -209,22 +211,33 @@ impl Model {
                 "start one with load_model(name, #{ lora: #{ rank: 16 } }) or read one with #{ adapter: path }",
             ));
         };
-        let own = self.config.parameters().len();
-        let mut parameters = Vec::with_capacity(own);
-        let linears: BTreeMap<String, config::Linear> =
-            adapter.linears(&self.config).into_iter().map(|linear| (linear.weight().0, linear)).collect();
-        for p in &self.parameters[..own] {
+        let linears = self.adapted(adapter);
+        let merged = |p: &Parameter| {
             let tensor = match linears.get(&p.name) {
                 None => p.on_host()?,
-                Some(linear) => {
-                    let [a, b] = lora::names(&linear.name);
-                    let [a, b] = [self.own(&a)?.on_host()?, self.own(&b)?.on_host()?];
-                    lora::merged(&p.on_host()?, &a, &b, adapter.scale(), linear.layout)?
-                }
+                Some(linear) => self.merged(p, adapter, linear)?,
             };
-            parameters.push(Parameter::trained(p.name.clone(), &tensor)?);
-        }
+            Parameter::trained(p.name.clone(), &tensor)
+        };
+        let parameters = self.whole().iter().map(merged).collect::<Result<_>>()?;
         Ok(Arc::new(self.parts(parameters, None).build()?))
+    }
+
+    /// The parameters without the adapter's.
+    fn whole(&self) -> &[Parameter] {
+        &self.parameters[..self.config.parameters().len()]
+    }
+
+    /// The adapted maps by the name of their weight.
+    fn adapted(&self, adapter: &Adapter) -> BTreeMap<String, config::Linear> {
+        adapter.linears(&self.config).into_iter().map(|linear| (linear.weight().0, linear)).collect()
+    }
+
+    /// A weight with the adapter's change, on the host.
+    fn merged(&self, p: &Parameter, adapter: &Adapter, linear: &config::Linear) -> Result<Tensor> {
+        let [a, b] = lora::names(&linear.name);
+        let [a, b] = [self.own(&a)?.on_host()?, self.own(&b)?.on_host()?];
+        lora::merged(&p.on_host()?, &a, &b, adapter.scale(), linear.layout)
     }
 
     /// How often the parameters were changed.
@@ -236,7 +249,7 @@ impl Model {
     pub fn bump_version(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
         let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
-        *packs = packs.renewed(|i| !self.trains(i));
+        *packs = packs.renewed(|i| !self.changes(i));
     }
 
     /// Where kernels keep packed copies of this version's weights.
@@ -247,6 +260,11 @@ impl Model {
     /// Whether the parameter at this place of [`Model::parameters`] is trained.
     pub fn trains(&self, place: usize) -> bool {
         self.parameters.get(place).is_some_and(|p| p.trains)
+    }
+
+    /// Whether the parameter at this place can change: it is trained, or of a copy that can be mixed.
+    pub fn changes(&self, place: usize) -> bool {
+        self.parameters.get(place).is_some_and(|p| p.own)
     }
 
     /// Where its weights are.

@@ -5,7 +5,9 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Array, DType, Gpu, Place};
+use crate::kernel::blend::{Blend, copy_as};
 use crate::kernel::device::dot::Parts;
+use crate::kernel::form::Routine;
 use crate::kernel::gradients::{ArenaLayout, GradArena, ParameterGrads};
 use crate::kernel::value::Value;
 use candle_core::{Device, Tensor, Var};
@@ -22,6 +24,8 @@ pub struct Parameter {
     /// The f32 numbers that are trained, where `value` is a copy of them in another type.
     pub(super) master: Option<Array>,
     pub(super) trains: bool,
+    /// Whether nobody else holds these numbers, so that they may be changed in place.
+    pub(super) own: bool,
 }
 
 /// The trained weights of a model on a device.
@@ -68,12 +72,12 @@ impl Parameter {
             true => Var::from_vec(values, shape, &Device::Cpu)?.into_inner(),
             false => Tensor::from_vec(values, shape, &Device::Cpu)?,
         };
-        Ok(Self { name, value: tensor.into(), master: None, trains })
+        Ok(Self { name, value: tensor.into(), master: None, trains, own: trains })
     }
 
     /// One that is trained, on the host, from a copy of the numbers.
     pub(super) fn trained(name: String, tensor: &Tensor) -> Result<Self> {
-        Ok(Self { name, value: Var::from_tensor(tensor)?.into_inner().into(), master: None, trains: true })
+        Ok(Self { name, value: Var::from_tensor(tensor)?.into_inner().into(), master: None, trains: true, own: true })
     }
 
     /// The numbers that are saved, as a tensor on the host; a device is waited for.
@@ -114,18 +118,55 @@ impl Parameter {
         }
     }
 
+    /// keep·self + by·x in place, x f32 of the same shape and place.
+    ///
+    /// # Errors
+    /// Numbers of a device that are no f32: what is added would be lost to rounding.
+    pub(super) fn blend(&self, keep: f64, x: &Value, by: f64) -> Result<()> {
+        let Some(master) = &self.master else {
+            if let Value::Device(array) = &self.value
+                && array.dtype() != DType::F32
+            {
+                let what =
+                    format!("`{}` is kept in {}, in which small changes are lost", self.name, array.dtype().name());
+                return Err(Error::new(Kind::Device, what).hint(
+                    "a model that load_model opened keeps its weights in f32, a frozen copy with #{ dtype: \"f32\" } too",
+                ));
+            }
+            return Blend { into: &self.value, keep, x, by }.run();
+        };
+        Blend { into: &master.into(), keep, x, by }.run()?;
+        copy_as(self.value.array()?, master)
+    }
+
+    /// The numbers in f32, where they lie.
+    ///
+    /// # Errors
+    /// Too little memory; a device that has failed.
+    pub(super) fn wide(&self) -> Result<Value> {
+        Ok(match (&self.value, &self.master) {
+            (_, Some(master)) => master.into(),
+            (Value::Device(array), None) if array.dtype() != DType::F32 => {
+                let wide = array.gpu().empty("weights", DType::F32, array.dims())?;
+                copy_as(&wide, array)?;
+                wide.into()
+            }
+            (value, None) => value.clone(),
+        })
+    }
+
     /// A copy that is never trained; weights that never change are shared with it.
     pub(super) fn still(&self) -> Result<Self> {
         let value = match &self.value {
-            Value::Host(t) if self.trains => t.detach().copy()?.into(),
-            Value::Device(array) if self.trains => {
+            Value::Host(t) if self.own => t.detach().copy()?.into(),
+            Value::Device(array) if self.own => {
                 let copy = array.gpu().empty("a frozen model's weights", array.dtype(), array.dims())?;
                 array.gpu().copy(&copy, array)?;
                 copy.into()
             }
             value => value.clone(),
         };
-        Ok(Self { name: self.name.clone(), value, master: None, trains: false })
+        Ok(Self { name: self.name.clone(), value, master: None, trains: false, own: self.own })
     }
 }
 

@@ -4,8 +4,8 @@
 //! Owns no numbers of the script and writes nothing.
 
 use crate::engine::{
-    Engine, ForwardRequest, Gradient, ModelHandle, Moments, OpenRequest, Pass, Plane, SampleRequest, Samples, Settings,
-    State, Stateful, StepRequest, Upstream,
+    Engine, FisherRequest, ForwardRequest, Gradient, MixtureRequest, ModelHandle, Moments, OpenRequest, Pass, Plane,
+    SampleRequest, Samples, Settings, State, Stateful, StepRequest, Upstream,
 };
 use crate::error::Result;
 use crate::model::SaveDtype;
@@ -163,6 +163,15 @@ impl Engine for Metered {
         Ok(samples)
     }
 
+    fn sample_mixture(&self, request: &MixtureRequest) -> Result<Samples> {
+        let (samples, seconds) = timed(|| self.inner.sample_mixture(request))?;
+        self.meter.add(|spent| {
+            spent.sample += seconds;
+            spent.tokens += samples.tokens();
+        });
+        Ok(samples)
+    }
+
     fn forward(&self, request: &ForwardRequest) -> Result<Plane> {
         let (plane, seconds) = timed(|| self.inner.forward(request))?;
         self.meter.passed(plane.pass.as_ref(), seconds);
@@ -179,6 +188,12 @@ impl Engine for Metered {
         let (norm, seconds) = timed(|| self.inner.step(request))?;
         self.meter.stepped(request, seconds);
         Ok(norm)
+    }
+
+    fn fisher(&self, request: &FisherRequest, v: &Gradient) -> Result<Gradient> {
+        let (product, seconds) = timed(|| self.inner.fisher(request, v))?;
+        self.meter.add(|spent| spent.update += seconds);
+        Ok(product)
     }
 
     fn settings(&self) -> &Settings {
@@ -211,6 +226,26 @@ impl Engine for Metered {
 
     fn dot(&self, g: &Gradient, h: &Gradient) -> Result<f64> {
         self.inner.dot(g, h)
+    }
+
+    fn combine(&self, terms: &[(f64, Gradient)]) -> Result<Gradient> {
+        self.inner.combine(terms)
+    }
+
+    fn gradient(&self, model: &ModelHandle, state: &State) -> Result<Gradient> {
+        self.inner.gradient(model, state)
+    }
+
+    fn shift(&self, g: &Gradient, c: f64) -> Result<()> {
+        self.inner.shift(g, c)
+    }
+
+    fn average(&self, models: &[(f64, ModelHandle)]) -> Result<ModelHandle> {
+        self.inner.average(models)
+    }
+
+    fn mix(&self, into: &ModelHandle, share: f64, other: &ModelHandle) -> Result<()> {
+        self.inner.mix(into, share, other)
     }
 
     fn moments(&self, models: &[ModelHandle]) -> Result<Moments> {

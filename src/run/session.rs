@@ -2,9 +2,10 @@
 //! command line asked for. Owns no run folder (`handle.rs`), no state of the loop
 //! (`step_loop.rs`) and draws no numbers itself: it only hands out keys.
 
-use crate::engine::{Engine, SampleRequest, Samples, Settings};
+use crate::engine::{Engine, MixtureRequest, SampleRequest, Samples, Settings};
 use crate::error::{Error, Result};
 use crate::gpu::{DType, Place};
+use crate::model::ModelInfo;
 use crate::run::access::Access;
 use crate::run::checkpoint::Checkpoints;
 use crate::run::checkpoint::state::RunState;
@@ -62,6 +63,8 @@ pub struct Session {
     suspect: RefCell<Option<Suspect>>,
     sampled: Cell<u64>,
     place: RefCell<Place>,
+    /// One of each vocabulary that was opened first: by its tokenizer and chat template texts become tokens of rows.
+    readers: RefCell<Vec<ModelInfo>>,
     steps: StepLoop,
     checkpoints: Checkpoints,
 }
@@ -87,6 +90,7 @@ impl Session {
             suspect: RefCell::default(),
             sampled: Cell::new(0),
             place: RefCell::new(launch.place.clone()),
+            readers: RefCell::default(),
             steps: StepLoop::new(launch.interrupt.clone()),
             checkpoints: Checkpoints::new(launch.checkpoint, launch.continued.as_ref()),
             launch,
@@ -111,6 +115,19 @@ impl Session {
     /// Models opened from here on are there.
     pub fn set_place(&self, place: Place) {
         *self.place.borrow_mut() = place;
+    }
+
+    /// A model was opened.
+    pub fn opened(&self, model: &ModelInfo) {
+        let mut readers = self.readers.borrow_mut();
+        if model.tokenizer.is_some() && !readers.iter().any(|known| known.vocabulary() == model.vocabulary()) {
+            readers.push(model.clone());
+        }
+    }
+
+    /// The first model of this run whose tokenizer made rows of this vocabulary.
+    pub fn reader(&self, vocabulary: Option<u64>) -> Option<ModelInfo> {
+        self.readers.borrow().iter().find(|known| vocabulary.is_some() && known.vocabulary() == vocabulary).cloned()
     }
 
     /// What runs the models; what it is asked counts as the step's.
@@ -146,7 +163,18 @@ impl Session {
     /// # Errors
     /// Those of [`Engine::sample`].
     pub fn sample(&self, request: &SampleRequest) -> Result<Samples> {
-        let samples = self.engine().sample(request)?;
+        self.counted(self.engine().sample(request)?)
+    }
+
+    /// As `sample`, of a mixture.
+    ///
+    /// # Errors
+    /// Those of [`Engine::sample_mixture`].
+    pub fn sample_mixture(&self, request: &MixtureRequest) -> Result<Samples> {
+        self.counted(self.engine().sample_mixture(request)?)
+    }
+
+    fn counted(&self, samples: Samples) -> Result<Samples> {
         let finished = samples.finished.iter().filter(|finished| **finished).count();
         self.count_sampled(samples.tokens(), samples.finished.len(), finished);
         Ok(samples)

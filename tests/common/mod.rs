@@ -9,6 +9,8 @@ use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Config, Model};
 use rhopo::tensor::rng::Key;
 use rhopo::tensor::{Device, Tensor, ops};
+use safetensors::SafeTensors;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +26,27 @@ pub fn fixtures() -> PathBuf {
 
 pub fn json(path: &str) -> serde_json::Value {
     serde_json::from_str(&std::fs::read_to_string(fixtures().join(path)).unwrap()).unwrap()
+}
+
+/// The numbers of a safetensors file of f32, by name.
+pub fn tensors(path: &str) -> BTreeMap<String, Vec<f64>> {
+    let bytes = std::fs::read(fixtures().join(path)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let number = |b: &[u8]| f64::from(f32::from_le_bytes(b.try_into().unwrap()));
+    let numbers = |name: &str| file.tensor(name).unwrap().data().chunks_exact(4).map(number).collect();
+    file.names().into_iter().map(|name| (name.to_string(), numbers(name))).collect()
+}
+
+/// The rows that a fixture model's reference read.
+pub fn inputs(name: &str) -> Arc<Rows> {
+    let inputs = json(&format!("models/{name}/inputs.json"));
+    let lengths = inputs["prompt_lens"].as_array().unwrap();
+    let row = |(ids, prompt): (&serde_json::Value, &serde_json::Value)| {
+        let ids: Vec<u32> = ids.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect();
+        let (prompt, completion) = ids.split_at(prompt.as_u64().unwrap() as usize);
+        Row::new(prompt, completion)
+    };
+    Rows::new(inputs["ids"].as_array().unwrap().iter().zip(lengths).map(row).collect())
 }
 
 pub fn fixture_model(name: &str) -> Arc<Model> {

@@ -1,8 +1,8 @@
 //! Models of this process measured, sampled and stepped through the engine's trait.
 
 use rhopo::engine::{
-    AdamwOptions, Engine, ForwardRequest, Gradient, Measure, ModelHandle, Optimizer, SampleOptions, SampleRequest,
-    Samples, Settings, Solo, State, Stateful, StepStats, measure,
+    AdamwOptions, Divergence, Engine, ForwardRequest, Gradient, Measure, ModelHandle, Optimizer, SampleOptions,
+    SampleRequest, Samples, Settings, Solo, State, Stateful, StepStats, measure,
 };
 use rhopo::error::Result;
 use rhopo::model::Model;
@@ -30,6 +30,11 @@ pub fn measured_at(
 ) -> Result<Tensor> {
     let (model, rows) = (model.into(), rows.clone());
     self::measure(engine, &ForwardRequest { model, rows, temperature, measure }, "test:1")
+}
+
+/// KL(model ‖ reference).
+pub fn kl_full(reference: ModelHandle) -> Measure {
+    Measure::Divergence { of: Divergence::Full, reference, under: None }
 }
 
 pub fn logprob(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) -> Tensor {

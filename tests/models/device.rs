@@ -1,7 +1,7 @@
 //! Whole models on the emulated device, in both compute types: every family, adapters, heads and divergences against
 //! the reference's numbers or the host's; copies, files and optimizer states as on the host.
 
-use crate::common::solo::{Adamw, differentiate, logprob, measured, numbers_of, sample};
+use crate::common::solo::{Adamw, differentiate, kl_full, logprob, measured, numbers_of, sample};
 use crate::common::{MODELS, fixtures, largest, max_gap};
 use crate::heads;
 use crate::model_reference::{Reference, numbers, reference, reference_of, rows_of};
@@ -255,7 +255,7 @@ fn divergences_over_the_vocabulary() {
         let other = adapted("qwen2", place, compute);
         let engine = engine(place);
         [other.clone(), other.frozen().unwrap()].map(|other| {
-            let found = measured(&engine, &model, &rows, Measure::Kl { reference: other.into() }).unwrap();
+            let found = measured(&engine, &model, &rows, kl_full(other.into())).unwrap();
             let sum = found.clone().with_tokens(false).sum(None).unwrap();
             (found.to_vec().unwrap(), numbers_of(&differentiate(&sum).unwrap()[0]), model.clone())
         })

@@ -4,7 +4,10 @@
 use crate::common::solo::{differentiate, logprob, measured_at, numbers_of, sample};
 use crate::common::{fixtures, json, largest, mask, max_gap, mul, ragged_rows, sub, unrecorded};
 use crate::golden;
-use rhopo::engine::{AdamwOptions, Measure, ModelHandle, Optimizer, SampleOptions, Settings, Solo};
+use rhopo::engine::{
+    AdamwOptions, Engine, Fisher, Measure, ModelHandle, Optimizer, SampleOptions, Settings, Snapshot, Solo, Stateful,
+    average, mix, shift,
+};
 use rhopo::error::{Error, Kind};
 use rhopo::gpu::{DType, Emulator, Gpu, Place};
 use rhopo::model::rows::{Row, Rows};
@@ -300,4 +303,57 @@ fn a_request_beyond_memory_fails_alone() {
         assert_eq!(gpu.counters().held, held, "what failed holds nothing");
         assert_eq!([first, bits(&training.step(&small))], bits_of_small);
     }
+}
+
+/// Sums of gradients, steps along one, snapshots, averages and mixes; in bf16 the f32 masters are what moves.
+#[test]
+fn weights_are_values_on_a_device() {
+    for compute in TYPES {
+        let gpu = Gpu::emulated(5);
+        let (model, rows) = (model("qwen2", &gpu, compute), rows());
+        let engine = Solo::new(Settings::at(&Place::Gpu(gpu.clone())));
+        let handle = ModelHandle::from(&model);
+        let weights = |model: &Model| -> Vec<f64> {
+            (0..model.parameters().count()).flat_map(|i| model.numbers(i).unwrap()).map(f64::from).collect()
+        };
+        let before = logprob(&model, &rows, &engine);
+        let g = differentiate(&loss(&before, &rows)).unwrap().swap_remove(0);
+        let twice = g.plus(1.0, &g, &engine).unwrap().times(0.5, &engine).unwrap();
+        let flat = |g| numbers_of(g).into_iter().flat_map(Option::unwrap).collect::<Vec<f64>>();
+        assert!(max_gap(&flat(&twice), &flat(&g)) <= 1e-6 * largest(&flat(&g)));
+        let (snapshot, old) = (Snapshot::of(&engine, &handle).unwrap(), weights(&model));
+        shift(&engine, &handle, &g, -0.25).unwrap();
+        let moved: Vec<f64> = old.iter().zip(flat(&g)).map(|(w, g)| w - 0.25 * g).collect();
+        assert!(max_gap(&weights(&model), &moved) < 1e-6, "{compute:?}");
+        let after = logprob(&model, &rows, &engine).to_vec().unwrap();
+        assert!(max_gap(&after, &before.to_vec().unwrap()) > 1e-3, "operations read the new weights");
+        snapshot.restore(&engine, &handle).unwrap();
+        assert_eq!(bits(&logprob(&model, &rows, &engine).to_vec().unwrap()), bits(&before.to_vec().unwrap()));
+        let other = self::model("qwen2", &gpu, compute);
+        shift(
+            &engine,
+            &(&other).into(),
+            &engine.gradient(&(&other).into(), &engine.state(Stateful::Gradient(&g)).unwrap()).unwrap(),
+            1.0,
+        )
+        .unwrap();
+        let average = average(&engine, &[handle.clone(), (&other).into()], &[0.75, 0.25]).unwrap();
+        let between: Vec<f64> = old.iter().zip(weights(&other)).map(|(a, b)| 0.75 * a + 0.25 * b).collect();
+        assert!(max_gap(&weights(&Solo::model(&average).unwrap()), &between) < 1e-6);
+        mix(&engine, &(&other).into(), &handle, 0.75).unwrap();
+        assert!(max_gap(&weights(&other), &between) < 1e-6);
+        let frozen = other.frozen().unwrap();
+        let mixed = mix(&engine, &(&frozen).into(), &handle, 0.5);
+        match compute {
+            DType::Bf16 => assert_eq!(mixed.unwrap_err().kind, Kind::Device),
+            _ => assert!(max_gap(&weights(&frozen), &before_and(&old, &between)) < 1e-6),
+        }
+        let e =
+            Fisher::new(&handle, &rows, 1.0, &mask(&rows).to_vec().unwrap()).unwrap().times(&g, &engine).err().unwrap();
+        assert!(e.what.starts_with("fisher: the model"), "{e}");
+    }
+}
+
+fn before_and(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| 0.5 * (a + b)).collect()
 }

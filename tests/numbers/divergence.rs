@@ -1,8 +1,10 @@
 //! kl::full against sums over the vocabulary made from log-probs, value and gradient; however it is computed.
 
-use crate::common::solo::{Adamw, differentiate, logprob, measured, measured_at, numbers_of, solo};
-use crate::common::{fixture_model, largest, mask, max_gap, mul, ragged_rows, random_model, sub};
-use rhopo::engine::{AdamwOptions, Measure, Settings, Solo};
+use crate::common::solo::{Adamw, differentiate, kl_full, logprob, measured, measured_at, numbers_of, solo};
+use crate::common::{
+    fixture_model, fixtures, inputs, largest, mask, max_gap, mul, ragged_rows, random_model, sub, tensors, unrecorded,
+};
+use rhopo::engine::{AdamwOptions, Divergence, Measure, ModelHandle, Settings, Solo};
 use rhopo::gpu::Place;
 use rhopo::model::rows::{Row, Rows};
 use rhopo::model::{Adaptation, LoraOptions, Model, OpenOptions};
@@ -15,7 +17,7 @@ const V: usize = 23;
 
 fn kl(model: &Arc<Model>, reference: &Arc<Model>, rows: &Arc<Rows>, temperature: f64, engine: &Solo) -> Tensor {
     let reference = reference.clone().into();
-    measured_at(engine, model, rows, temperature, Measure::Kl { reference }).unwrap()
+    measured_at(engine, model, rows, temperature, kl_full(reference)).unwrap()
 }
 
 /// For each completion token of each row, and each token of the vocabulary, a row that ends with it.
@@ -142,7 +144,127 @@ fn a_reference_that_changed_and_other_vocabularies_are_refused() {
     let after = kl(&model, &reference, &rows, 1.0, &engine);
     assert!(max_gap(&after.to_vec().unwrap(), &before.to_vec().unwrap()) > 0.0, "the reference's weights of now");
     gradient(&token_mean(&after, &mask(&rows)).unwrap());
-    let e =
-        measured(&engine, &model, &rows, Measure::Kl { reference: random_model(V + 1, 16, 1, 2).into() }).unwrap_err();
+    let e = measured(&engine, &model, &rows, kl_full(random_model(V + 1, 16, 1, 2).into())).unwrap_err();
     assert!(e.what.contains("has 23 tokens in its vocabulary") && e.what.ends_with("has 24"), "{e}");
+}
+
+/// Between qwen2 and qwen2 under an adapter, as PyTorch has them: values of every token, and gradients of their mean.
+#[test]
+fn divergences_equal_the_references() {
+    let model = fixture_model("qwen2");
+    let options = OpenOptions {
+        adaptation: Adaptation::Stored(fixtures().join("adapters/qwen2-lora")),
+        ..OpenOptions::new(Key::new(1))
+    };
+    let teacher = fixtures().join("models/qwen2");
+    let teacher: ModelHandle = Arc::new(Model::open(teacher.to_str().unwrap(), &options, &Place::Host).unwrap()).into();
+    let expected = tensors("second/divergence.safetensors");
+    let rows = inputs("qwen2");
+    for (name, of) in [("full", Divergence::Full), ("forward", Divergence::Forward), ("jsd", Divergence::jsd(0.3))] {
+        let measure = Measure::Divergence { of, reference: teacher.clone(), under: None };
+        let found = measured(&solo(), &model, &rows, measure).unwrap();
+        let mut value: f64 = 0.0;
+        for (i, (cells, row)) in found.to_rows().unwrap().iter().zip(rows.iter()).enumerate() {
+            value = value.max(max_gap(&cells[..row.completion.len()], &expected[&format!("{name}.{i}")]));
+        }
+        let grads = differentiate(&token_mean(&found, &mask(&rows)).unwrap()).unwrap();
+        let mut gradient: f64 = 0.0;
+        for ((parameter, _), found) in model.parameters().zip(numbers_of(&grads[0])) {
+            let exact = &expected[&format!("{name}.grad.{parameter}")];
+            gradient = gradient.max(max_gap(&found.unwrap(), exact) / largest(exact));
+        }
+        println!("{name}: values off by {value:.1e} nats, gradients by {gradient:.1e} of a tensor's largest");
+        assert!(value < 2e-4 && gradient < 1e-3, "{name}: off by {value}, {gradient}");
+    }
+}
+
+/// Rows of the same completions, some of which share a prompt here and not there.
+#[test]
+fn a_reference_reads_the_completions_under_other_prompts() {
+    let (model, reference) = (random_model(V, 16, 2, 1), random_model(V, 24, 1, 2));
+    let rows = ragged_rows(4, 3, V as u64, Key::new(3));
+    let moved = rows.iter().enumerate().map(|(i, row)| {
+        let prompt: Vec<u32> = (0..1 + (i as u32 * 7) % 11).map(|t| (t * 5 + i as u32) % V as u32).collect();
+        Row::new(prompt, row.completion.clone())
+    });
+    let moved = Rows::new(moved.collect());
+    for of in [Divergence::Full, Divergence::Forward, Divergence::Jsd(0.4)] {
+        let asked = |engine: &Solo, rows: &Arc<Rows>, under: Option<&Arc<Rows>>| {
+            let measure = Measure::Divergence { of, reference: (&reference).into(), under: under.cloned() };
+            measured_at(engine, &model, rows, 0.8, measure).unwrap()
+        };
+        let same = asked(&solo(), &rows, None).to_vec().unwrap();
+        let gap = max_gap(&asked(&solo(), &rows, Some(&unrecorded(&rows))).to_vec().unwrap(), &same);
+        assert!(gap < 1e-6, "{of:?}: the same prompts, off by {gap}");
+        let found = asked(&solo(), &rows, Some(&moved));
+        let own = gradient(&token_mean(&found, &mask(&rows)).unwrap());
+        // One row at a time, over all of the vocabulary.
+        let expected = directly(&model, &reference, [&rows, &moved], 0.8, of);
+        let inside: Vec<f64> = found
+            .to_rows()
+            .unwrap()
+            .into_iter()
+            .zip(rows.iter())
+            .flat_map(|(cells, row)| cells[..row.completion.len()].to_vec())
+            .collect();
+        let gap = max_gap(&inside, &expected.to_vec().unwrap());
+        assert!(gap < 1e-5, "{of:?}: off by {gap}");
+        let sum = gradient(&expected.mean(None).unwrap());
+        let gap = max_gap(&own, &sum) / largest(&sum);
+        assert!(gap < 5e-5, "{of:?}: the gradient is off by {gap} of the largest");
+        for token_budget in [1, 40] {
+            for keep_bytes in [0, 1 << 30] {
+                let engine = Solo::new(Settings { token_budget, keep_bytes, ..Settings::default() });
+                let again = asked(&engine, &rows, Some(&moved));
+                assert!(max_gap(&again.to_vec().unwrap(), &found.to_vec().unwrap()) < 1e-5);
+                let grads = gradient(&token_mean(&again, &mask(&rows)).unwrap());
+                assert!(max_gap(&grads, &own) / largest(&own) < 1e-5);
+            }
+        }
+    }
+    let other = ragged_rows(4, 3, V as u64, Key::new(4));
+    let measure = Measure::Divergence { of: Divergence::Full, reference: (&reference).into(), under: Some(other) };
+    let e = measured(&solo(), &model, &rows, measure).unwrap_err();
+    assert!(e.what.contains("of `under` has another completion than the batch"), "{e}");
+}
+
+/// The divergence of every completion token in turn, `[N,1]`, by one row per token and v; the reference reads the second.
+fn directly(model: &Arc<Model>, reference: &Arc<Model>, rows: [&Arc<Rows>; 2], t: f64, of: Divergence) -> Tensor {
+    let engine = solo();
+    let logp = |m: &Arc<Model>, rows| measured_at(&engine, m, &every_token(rows, V), t, Measure::Logprob).unwrap();
+    let (own, other) = (logp(model, rows[0]), logp(reference, rows[1]).detach());
+    let exp = |x: &Tensor| ops::EXP.on(x).unwrap();
+    let kl = |a: &Tensor, b: &Tensor| mul(&exp(a), &sub(a, b));
+    let scaled = |x: &Tensor, by: f64| mul(x, &x.number(by).unwrap());
+    let terms = match of {
+        Divergence::Full => kl(&own, &other),
+        Divergence::Forward => kl(&other, &own),
+        Divergence::Jsd(beta) => {
+            let beta = f64::from(beta);
+            let middle = ops::ADD.on(&scaled(&exp(&other), beta), &scaled(&exp(&own), 1.0 - beta)).unwrap();
+            let middle = ops::LOG.on(&middle).unwrap();
+            ops::ADD.on(&scaled(&kl(&other, &middle), beta), &scaled(&kl(&own, &middle), 1.0 - beta)).unwrap()
+        }
+    };
+    terms.reshape(&[-1, V as i64]).unwrap().sum(Some(1)).unwrap()
+}
+
+#[test]
+fn a_rank_counts_the_tokens_that_are_likelier() {
+    let model = random_model(V, 16, 2, 1);
+    let rows = ragged_rows(4, 3, V as u64, Key::new(3));
+    let engine = solo();
+    let logp = measured(&engine, &model, &every_token(&rows, V), Measure::Logprob).unwrap().to_vec().unwrap();
+    let tokens = rows.iter().flat_map(|row| row.completion.iter().map(|&token| token as usize));
+    let expected: Vec<f64> = tokens
+        .zip(logp.chunks_exact(V))
+        .map(|(token, all)| all.iter().filter(|&&x| x > all[token]).count() as f64)
+        .collect();
+    for token_budget in [1, 50, 4096] {
+        let engine = Solo::new(Settings { token_budget, ..Settings::default() });
+        let found = measured(&engine, &model, &rows, Measure::Rank).unwrap().to_rows().unwrap();
+        let inside: Vec<f64> =
+            found.iter().zip(rows.iter()).flat_map(|(cells, row)| cells[..row.completion.len()].to_vec()).collect();
+        assert_eq!(inside, expected);
+    }
 }

@@ -1,6 +1,6 @@
 //! What the sampler recorded serves the measurements of its rows: the same bits, and no pass without a gradient.
 
-use crate::common::solo::{logprob, measured, measured_at, numbers_of, sample, solo};
+use crate::common::solo::{kl_full, logprob, measured, measured_at, numbers_of, sample, solo};
 use crate::common::{mask, mul, random_model, sub, unrecorded};
 use rhopo::data::Batch;
 use rhopo::engine::{
@@ -126,7 +126,7 @@ fn a_divergence_of_recorded_rows_is_that_of_rows_scored_anew() {
         let engine = Solo::new(Settings { keep_bytes, ..settings() });
         let rows = sampled(&solo(), &model, 1.0).rows;
         let run = |rows: &Arc<Rows>| {
-            let kl = measured(&engine, &model, rows, Measure::Kl { reference: (&reference).into() }).unwrap();
+            let kl = measured(&engine, &model, rows, kl_full((&reference).into())).unwrap();
             let both = sub(&loss(&engine, &model, rows), &token_mean(&kl, &mask(rows)).unwrap());
             (kl.to_vec().unwrap(), gradient(&engine, &both), gradient(&engine, &both))
         };
@@ -138,7 +138,7 @@ fn a_divergence_of_recorded_rows_is_that_of_rows_scored_anew() {
     let rows = sampled(&engine, &model, 1.0).rows;
     let first = loss(&engine, &model, &rows);
     assert_eq!(engine.runs(), [0, 0]);
-    let kl = measured(&engine, &model, &rows, Measure::Kl { reference: (&reference).into() }).unwrap();
+    let kl = measured(&engine, &model, &rows, kl_full((&reference).into())).unwrap();
     assert_eq!(engine.runs(), [0, 1], "what a divergence is computed from is kept for the step");
     let both = sub(&first, &token_mean(&kl, &mask(&rows)).unwrap());
     gradient(&engine, &both);

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// A replay pool, a closure that counts, a copy of the policy, an optimizer and data that the loop makes anew.
+/// A replay pool, a closure that counts, a copy of the policy, an optimizer and data that the loop makes anew; a gradient, a
+/// snapshot, and a reference that is mixed.
 const OWN: &str = r#"
 let cfg = args(#{ steps: 9, lr: 1e-3, seed: 0 });
 let run = open_run(cfg);
@@ -25,6 +26,9 @@ let seen = 0;
 let count = |n| { seen += n; seen };
 let older = policy;
 let data = ();
+let slow = policy.frozen();
+let pull = ();
+let anchor = ();
 let best = #{ reward: -1.0, at: (), "left": "to right" };
 for step in run.steps(cfg.steps) {
     let b = sample(policy, task.prompts(4), #{ n: 2, max_tokens: 4 });
@@ -42,6 +46,14 @@ for step in run.steps(cfg.steps) {
     let logp = logprob(policy, old);
     let near = token_mean(abs(logp - logprob(older, old)), old.mask);
     let stat = opt.step(0.1 * near - token_mean(logp * (old.reward - 0.5), old.mask));
+    slow.mix(policy, 0.2);
+    if step % 4 == 2 {
+        anchor = policy.snapshot();
+        pull = gradient(-token_mean(logprob(policy, b), b.mask), policy) / 2;
+    }
+    if step % 4 == 0 && step > 0 { policy.shift(pull, -1e-3); }
+    if step == 7 { policy.restore(anchor); }
+    run.log(#{ slow: token_mean(kl::full(policy, slow, b), b.mask) });
     let more = encode(policy, data.demos(2));
     let also = opt.step(-token_mean(logprob(policy, more), more.mask));
     let reached = mean(b.reward).item();

@@ -1,8 +1,8 @@
 //! The engine is a seam: another one, which counts what it is asked and passes it on, runs a script to the same numbers.
 
 use rhopo::engine::{
-    Engine, ForwardRequest, Gradient, ModelHandle, Moments, OpenRequest, Plane, SampleRequest, Samples, Settings, Solo,
-    State, Stateful, StepRequest, Upstream, local,
+    Engine, FisherRequest, ForwardRequest, Gradient, MixtureRequest, ModelHandle, Moments, OpenRequest, Plane,
+    SampleRequest, Samples, Settings, Solo, State, Stateful, StepRequest, Upstream, local,
 };
 use rhopo::error::Result;
 use rhopo::gpu::Place;
@@ -61,6 +61,10 @@ impl Engine for Counting {
         self.inner("sample").sample(request)
     }
 
+    fn sample_mixture(&self, request: &MixtureRequest) -> Result<Samples> {
+        self.inner("sample_mixture").sample_mixture(request)
+    }
+
     fn forward(&self, request: &ForwardRequest) -> Result<Plane> {
         self.inner("forward").forward(request)
     }
@@ -71,6 +75,30 @@ impl Engine for Counting {
 
     fn dot(&self, g: &Gradient, h: &Gradient) -> Result<f64> {
         self.inner("dot").dot(g, h)
+    }
+
+    fn fisher(&self, request: &FisherRequest, v: &Gradient) -> Result<Gradient> {
+        self.inner("fisher").fisher(request, v)
+    }
+
+    fn combine(&self, terms: &[(f64, Gradient)]) -> Result<Gradient> {
+        self.inner("combine").combine(terms)
+    }
+
+    fn gradient(&self, model: &ModelHandle, state: &State) -> Result<Gradient> {
+        self.inner("gradient").gradient(model, state)
+    }
+
+    fn shift(&self, g: &Gradient, c: f64) -> Result<()> {
+        self.inner("shift").shift(g, c)
+    }
+
+    fn average(&self, models: &[(f64, ModelHandle)]) -> Result<ModelHandle> {
+        self.inner("average").average(models)
+    }
+
+    fn mix(&self, into: &ModelHandle, share: f64, other: &ModelHandle) -> Result<()> {
+        self.inner("mix").mix(into, share, other)
     }
 
     fn moments(&self, models: &[ModelHandle]) -> Result<Moments> {

@@ -1,45 +1,63 @@
-//! KL(policy ‖ reference) over the whole vocabulary, as a further plane of the policy's forward pass.
+//! Divergences of a policy from a reference over the whole vocabulary, as further planes of the policy's forward pass.
 //!
 //! Owns what the reference adds to a pass: its hidden states at the measured tokens. The policy's pass is shared with
 //! the log-probs and entropies of the same rows, and so is its backward pass. Where the policy's activations are held,
 //! the reference's hidden states are held beside them: H numbers per measured token, where a layer's activations are
 //! some tens of H. Where they are not, both are computed again. Neither model's logits are ever held.
 
-use super::pack::Pack;
+use super::pack::{Measured, Pack, micro_batches};
 use super::rows::check_for;
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::attention::attention;
-use crate::kernel::divergence::Reference;
+use crate::kernel::divergence::{Divergence, Reference};
 use crate::kernel::elementwise::gather;
 use crate::kernel::logprob::LmHead;
 use crate::kernel::tape::{Tape, Var};
+use crate::kernel::value::Value;
 use crate::model::decoder::Decoder;
 use crate::model::rows::Rows;
 use crate::model::{Head, Model};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The divergence of a pass from one reference at one version of it.
-pub(super) struct Divergence {
+/// Which divergence of a pass, from which reference, and what that reads where it is not the pass's own rows.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) of: Divergence,
     pub(super) reference: Arc<Model>,
+    pub(super) under: Option<Arc<Rows>>,
+}
+
+impl Asked {
+    fn same(&self, other: &Self) -> bool {
+        let rows = |asked: &Self| asked.under.as_ref().map(|rows| rows.id());
+        (self.of, self.reference.id, rows(self)) == (other.of, other.reference.id, rows(other))
+    }
+}
+
+/// A divergence that was asked for, at one version of its reference.
+pub(super) struct Found {
+    pub(super) asked: Asked,
     version: u64,
     /// `[B,T]`, row-major.
     pub(super) values: Vec<f32>,
 }
 
-impl Divergence {
-    pub(super) fn new(reference: Arc<Model>, values: Vec<f32>) -> Self {
-        Self { version: reference.version(), reference, values }
+impl Found {
+    pub(super) fn new(asked: Asked, values: Vec<f32>) -> Self {
+        Self { version: asked.reference.version(), asked, values }
     }
 
-    /// Whether the reference still has the weights that the values were computed from.
-    pub(super) fn current(&self) -> bool {
-        self.version == self.reference.version()
+    /// Whether it is this one, and the reference still has the weights that the values were computed from.
+    pub(super) fn answers(&self, asked: &Asked) -> bool {
+        self.asked.same(asked) && self.version == asked.reference.version()
     }
 }
 
 /// Whether the models' distributions are over the same tokens, and the reference can read the rows.
-pub(super) fn check(model: &Model, reference: &Model, rows: &Rows, call: &str) -> Result<()> {
+pub(super) fn check(model: &Model, asked: &Asked, rows: &Rows, call: &str) -> Result<()> {
+    let Asked { reference, under, .. } = asked;
     reference.require_head(Head::Lm, call)?;
     let [own, other] = [model, reference].map(|m| m.vocab_size);
     if own != other {
@@ -54,7 +72,16 @@ pub(super) fn check(model: &Model, reference: &Model, rows: &Rows, call: &str) -
         return Err(Error::new(Kind::Device, format!("{call}: the policy is {own}, the reference {other}"))
             .hint("both must be in one place: open them with the same `device`, or take policy.frozen()"));
     }
-    check_for(rows, reference)
+    let Some(under) = under else { return check_for(rows, reference) };
+    let apart = rows.iter().zip(under.iter()).position(|(row, other)| row.completion != other.completion);
+    let what = match apart {
+        Some(row) => format!("row {row} of `under` has another completion than the batch"),
+        None if rows.len() != under.len() => {
+            format!("the batch has {} rows, `under` has {}", rows.len(), under.len())
+        }
+        None => return check_for(under, reference),
+    };
+    Err(Error::value(format!("{call}: {what}")).hint("the reference reads the same completions: b.under(prompts)"))
 }
 
 /// What a reference adds to a pass: its hidden states at the measured tokens, and its head.
@@ -68,4 +95,38 @@ pub(super) fn hidden(reference: &Model, pack: &Pack, settings: &Settings) -> Res
     let hidden = gather(&mut tape, &hidden, pack.scored.clone())?.value;
     let LmHead { weight, softcap } = decoder.head(&tape);
     Ok(Reference { hidden, head: weight.value, softcap })
+}
+
+/// As `hidden`, where the reference reads other rows with the same completions: of each pair of a pack, in `cells`, in order.
+pub(super) fn hidden_under(
+    reference: &Model,
+    rows: &Rows,
+    cells: &[(usize, usize)],
+    settings: &Settings,
+) -> Result<Reference> {
+    let (first, last) = cells.iter().fold((usize::MAX, 0), |(a, b), (row, _)| (a.min(*row), b.max(*row)));
+    let rows = rows.select(&(first..=last).collect::<Vec<_>>());
+    let share = settings.share_prefixes;
+    let (mut parts, mut places, mut head) = (Vec::new(), BTreeMap::new(), None);
+    for range in micro_batches(&rows, settings.token_budget, Measured::States, share) {
+        settings.check()?;
+        let Some(pack) = Pack::new(&rows, range, Measured::States, 1.0, share)? else { continue };
+        let Reference { hidden, head: weight, softcap } = hidden(reference, &pack, settings)?;
+        for ((row, t), at) in pack.cells.iter().zip(&*pack.targets.rows) {
+            places.insert((row + first, *t), (parts.len(), *at));
+        }
+        parts.push(hidden);
+        head = Some((weight, softcap));
+    }
+    let mut begins = Vec::with_capacity(parts.len());
+    let mut end = 0;
+    for part in &parts {
+        begins.push(end);
+        end += part.dim(0)? as u32;
+    }
+    let ids: Arc<[u32]> = cells.iter().map(|cell| places[cell]).map(|(part, at)| begins[part] + at).collect();
+    let mut tape = settings.tape(reference.packs(), reference.compute, false);
+    let all = tape.constant(Value::stack(&parts)?);
+    let (head, softcap) = head.expect("a pack has a pair, and its row is among these");
+    Ok(Reference { hidden: gather(&mut tape, &all, ids)?.value, head, softcap })
 }

@@ -6,7 +6,7 @@
 //! planes, and nothing runs before a gradient is asked for. Owns micro-batches and which activations are held; how many
 //! fit is `room.rs`'s.
 
-use super::divergence::{self, Divergence};
+use super::divergence::{self, Asked};
 use super::pack::{Measured, Pack, micro_batches};
 use super::room::{Room, measured};
 use super::rows::check_for;
@@ -14,10 +14,10 @@ use crate::engine::settings::Settings;
 use crate::error::Result;
 use crate::kernel::attention::attention;
 use crate::kernel::awake::awake;
-use crate::kernel::divergence::linear_kl;
+use crate::kernel::divergence::linear_divergence;
 use crate::kernel::elementwise::gather;
 use crate::kernel::gradients::ParameterGrads;
-use crate::kernel::logprob::{Found, Stats, linear_logprob};
+use crate::kernel::logprob::{Found, Stats, Targets, linear_logprob};
 use crate::kernel::softmax::{Scored, Softmax};
 use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
@@ -49,7 +49,7 @@ pub struct Forward {
     /// Micro-batches whose activations are held, by index; others are recomputed.
     passes: Mutex<Vec<Option<Pass>>>,
     /// From one reference each.
-    divergences: Mutex<Vec<Divergence>>,
+    divergences: Mutex<Vec<divergence::Found>>,
 }
 
 struct Pass {
@@ -268,11 +268,10 @@ impl Forward {
         locked(&self.divergences)[index].values.clone()
     }
 
-    /// The place of the divergence from `reference` among this pass's; computed where it is not there yet.
-    pub(super) fn diverge(&self, reference: &Arc<Model>) -> Result<usize> {
+    /// The place of a divergence among this pass's; computed where it is not there yet.
+    pub(super) fn diverge(&self, asked: Asked) -> Result<usize> {
         let mut divergences = locked(&self.divergences);
-        let same = |d: &Divergence| d.reference.id == reference.id && d.current();
-        if let Some(found) = divergences.iter().position(same) {
+        if let Some(found) = divergences.iter().position(|found| found.answers(&asked)) {
             return Ok(found);
         }
         let mut values = vec![0.0; self.rows.len() * self.width];
@@ -299,7 +298,7 @@ impl Forward {
                     }
                 },
             };
-            let out = pass.diverge(&self.model, reference, &self.settings)?;
+            let out = pass.diverge(&self.model, &asked, &self.settings)?;
             found.push((pass.pack.clone(), out.value.clone()));
             outs.push(kept.then_some(out));
         }
@@ -315,7 +314,7 @@ impl Forward {
                 pass.divergences.push(out);
             }
         }
-        divergences.push(Divergence::new(reference.clone(), values));
+        divergences.push(divergence::Found::new(asked, values));
         Ok(divergences.len() - 1)
     }
 
@@ -341,9 +340,8 @@ impl Forward {
                 None => match self.pack(range.clone())? {
                     Some(pack) => {
                         again = self.pass(i, Arc::new(pack), true)?;
-                        let diverge = |&(i, _): &(usize, _)| {
-                            again.diverge(&self.model, &divergences[i].reference, &self.settings)
-                        };
+                        let diverge =
+                            |&(i, _): &(usize, _)| again.diverge(&self.model, &divergences[i].asked, &self.settings);
                         let outs: Vec<Var> = reached.iter().map(diverge).collect::<Result<_>>()?;
                         (&again, outs)
                     }
@@ -372,10 +370,19 @@ impl Forward {
 }
 
 impl Pass {
-    /// The divergence `[P,1]` of the pass's pairs from a reference, on the pass's own tape.
-    fn diverge(&mut self, model: &Model, reference: &Model, settings: &Settings) -> Result<Var> {
-        let head = Decoder::new(model)?.head(&self.tape);
-        let reference = divergence::hidden(reference, &self.pack, settings)?;
-        linear_kl(&mut self.tape, &self.scored, &head, &reference, &self.pack.targets)
+    /// A divergence `[P,1]` of the pass's pairs, on the pass's own tape.
+    fn diverge(&mut self, model: &Model, asked: &Asked, settings: &Settings) -> Result<Var> {
+        let Asked { of, reference, under } = asked;
+        let Self { tape, scored, pack, .. } = self;
+        let head = Decoder::new(model)?.head(tape);
+        let Some(rows) = under else {
+            let reference = divergence::hidden(reference, pack, settings)?;
+            return linear_divergence(tape, (*of, &reference), scored, &head, &pack.targets);
+        };
+        // A state that several answers begin from has one for each of them: their prompts may differ there.
+        let reference = divergence::hidden_under(reference, rows, &pack.cells, settings)?;
+        let scored = gather(tape, scored, pack.targets.rows.clone())?;
+        let targets = Targets { rows: (0..pack.cells.len() as u32).collect(), ..pack.targets.clone() };
+        linear_divergence(tape, (*of, &reference), &scored, &head, &targets)
     }
 }

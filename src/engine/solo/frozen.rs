@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kernel::attention::{Heads, attention};
 use crate::kernel::elementwise::gather;
 use crate::kernel::packs::Packs;
+use crate::kernel::rank::rank_of;
 use crate::kernel::softmax::{Scored, softmax};
 use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
@@ -70,14 +71,15 @@ pub(super) fn held(model: &Frozen, rows: &Rows) -> Result<Vec<(&'static str, u64
 /// 0.
 ///
 /// # Errors
-/// Anything but log-probs and entropies; a row without a prompt or longer than the context, a token that the model does
+/// Anything but log-probs, entropies and ranks; a row without a prompt or longer than the context, a token that the model does
 /// not know, logits that are not finite, an interruption.
 pub(super) fn measure(model: &Frozen, request: &ForwardRequest, settings: &Settings) -> Result<Plane> {
     let ForwardRequest { rows, temperature, measure, .. } = request;
-    let of: fn(Scored) -> f32 = match measure {
-        Measure::Logprob => Scored::logprob,
-        Measure::Entropy => Scored::entropy,
-        Measure::Value | Measure::Score | Measure::Kl { .. } => return Err(scores_only(model, measure.name())),
+    let of: fn(&[f32], u32, Scored) -> f32 = match measure {
+        Measure::Logprob => |_, _, token| token.logprob(),
+        Measure::Entropy => |_, _, token| token.entropy(),
+        Measure::Rank => |logits, token, _| rank_of(logits, token as usize) as f32,
+        Measure::Value | Measure::Score | Measure::Divergence { .. } => return Err(scores_only(model, measure.name())),
     };
     let (sizes, temperature) = (model.sizes(), *temperature);
     check_rows(rows, sizes.vocabulary, sizes.context)?;
@@ -102,7 +104,7 @@ pub(super) fn measure(model: &Frozen, request: &ForwardRequest, settings: &Setti
             for (i, z) in logits.chunks_exact(sizes.vocabulary).enumerate() {
                 let softmax = softmax(z, scale);
                 while let Some(((_, &token), &(row, t))) = pairs.next_if(|((at, _), _)| **at as usize == first + i) {
-                    cells[row * width + t] = of(Scored { softmax, z: z[token as usize] * scale });
+                    cells[row * width + t] = of(z, token, Scored { softmax, z: z[token as usize] * scale });
                 }
             }
         }

@@ -5,9 +5,11 @@
 use super::forward::Forward;
 use crate::engine::handle::inside;
 use crate::engine::request::Upstream;
+use crate::engine::state::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::kernel::awake::awake;
 use crate::kernel::gradients::ParameterGrads;
+use crate::kernel::value::Value;
 use crate::model::Model;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,10 +69,49 @@ struct Reached {
 
 impl ModelGrads {
     /// Every trainable parameter must have got a gradient, and a finite one.
-    fn checked(model: Arc<Model>, grads: ParameterGrads) -> Result<Self> {
+    pub(super) fn checked(model: Arc<Model>, grads: ParameterGrads) -> Result<Self> {
         let squares = grads.dot(&grads)?;
         check_complete(&model, &squares)?;
         Ok(Self { model, grads, squares })
+    }
+
+    /// Σ cᵢ·gᵢ
+    pub(super) fn combined(terms: &[(f64, &Self)]) -> Result<Self> {
+        let Some((_, first)) = terms.first() else {
+            return Err(Error::new(ErrorKind::Internal, "a sum of no gradients"));
+        };
+        let grads: Vec<(f64, &ParameterGrads)> = terms.iter().map(|(by, g)| (*by, &g.grads)).collect();
+        Self::finite(first.model.clone(), ParameterGrads::combined(&grads)?, "a sum of gradients")
+    }
+
+    /// The numbers of a gradient's state.
+    pub(super) fn of_state(model: &Arc<Model>, state: &State) -> Result<Self> {
+        let mut grads = model.arena().map_or_else(|| Ok(ParameterGrads::default()), |arena| arena.gradients())?;
+        let trained = || model.parameters().enumerate().filter(|(i, _)| model.trains(*i));
+        if let Some(name) = state.tensors.keys().find(|name| !trained().any(|(_, (own, _))| own == *name)) {
+            let names: Vec<&str> = trained().map(|(_, (name, _))| name).collect();
+            return Err(Error::unknown("trained parameter", name, &names));
+        }
+        for (i, (name, parameter)) in trained() {
+            grads.set(i, model.place(), state.tensor(name, parameter.len())?, parameter.dims())?;
+        }
+        Self::finite(model.clone(), grads, "a stored gradient")
+    }
+
+    pub(super) fn state(&self) -> Result<State> {
+        let held = self.model.parameters().enumerate().filter_map(|(i, (name, _))| Some((name, self.grads.get(i)?)));
+        let (names, values): (Vec<&str>, Vec<&Value>) = held.unzip();
+        let tensors = names.into_iter().map(str::to_string).zip(Value::all_to_vec(&values)?).collect();
+        Ok(State { steps: Vec::new(), tensors })
+    }
+
+    fn finite(model: Arc<Model>, grads: ParameterGrads, what: &str) -> Result<Self> {
+        let squares = grads.dot(&grads)?;
+        if squares.values().all(|square| square.is_finite()) {
+            return Ok(Self { model, grads, squares });
+        }
+        Err(Error::new(ErrorKind::NotFinite, format!("{what} of {} is not finite", model.name))
+            .hint("its numbers have left f32: look at g.norm() of what it was made of"))
     }
 
     /// Σ g·h over all parameters.

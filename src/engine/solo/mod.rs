@@ -7,19 +7,23 @@ mod cache;
 mod choose;
 mod divergence;
 mod ends;
+mod fisher;
 mod forward;
 mod frozen;
 mod gradient;
+mod mixture;
 mod network;
 pub mod pack;
+mod rank;
 mod room;
 mod rows;
 mod sample;
 
-use super::handle::{Gradient, HeldModel, ModelHandle, Moments, Pass, inside};
+use super::handle::{Gradient, Held, HeldModel, ModelHandle, Moments, Pass, inside};
 use super::interface::Engine;
 use super::request::{
-    ForwardRequest, Measure, OpenRequest, Plane, SampleRequest, Samples, Stateful, StepRequest, Upstream,
+    FisherRequest, ForwardRequest, Measure, MixtureRequest, OpenRequest, Plane, SampleRequest, Samples, Stateful,
+    StepRequest, Upstream,
 };
 use super::settings::Settings;
 use super::state::State;
@@ -28,10 +32,14 @@ use crate::model::decoder::Decoder;
 use crate::model::gguf::Frozen;
 use crate::model::rows::Rows;
 use crate::model::{Head, Model, ModelInfo, SaveDtype};
+use crate::tensor::memory;
 use adamw::Adamw;
+use divergence::Asked;
 use forward::{Count, DIVERGENCES, ENTROPY, LOGPROB, Passes, locked};
 use gradient::{ModelGrads, PlaneOf};
+use mixture::Mixed;
 use network::{Network, Own};
+use sample::Voice;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -98,18 +106,22 @@ impl Solo {
     fn measure(&self, model: &Arc<Model>, request: &ForwardRequest) -> Result<Plane> {
         let ForwardRequest { rows, temperature, measure, .. } = request;
         model.require_head(measure.head(), measure.name())?;
-        let reference = match measure {
-            Measure::Kl { reference } => {
-                let reference = Self::model(reference)?;
-                divergence::check(model, &reference, rows, measure.name())?;
-                Some(reference)
+        let asked = match measure {
+            Measure::Divergence { of, reference, under } => {
+                let asked = Asked { of: *of, reference: Self::model(reference)?, under: under.clone() };
+                divergence::check(model, &asked, rows, measure.name())?;
+                Some(asked)
+            }
+            Measure::Rank => {
+                let values = rank::plane(model, rows, &self.settings)?;
+                return Ok(Plane { values, width: rows.width(), pass: None });
             }
             _ => None,
         };
         let forward = self.passes.of(model, rows, *temperature)?;
-        let (plane, values) = match (measure, reference) {
-            (Measure::Kl { .. }, Some(reference)) => {
-                let index = forward.diverge(&reference)?;
+        let (plane, values) = match (measure, asked) {
+            (_, Some(asked)) => {
+                let index = forward.diverge(asked)?;
                 (DIVERGENCES + index, forward.divergence(index))
             }
             (Measure::Entropy, _) => (ENTROPY, forward.plane(ENTROPY)),
@@ -122,6 +134,34 @@ impl Solo {
         let width = forward.width;
         let pass = model.trainable().then(|| Pass(Arc::new(PlaneOf { forward, plane })));
         Ok(Plane { values, width, pass })
+    }
+}
+
+/// What scripts hold of gradients.
+fn handle(grads: ModelGrads) -> Gradient {
+    Gradient { model: grads.model.clone().into(), held: Arc::new(grads) }
+}
+
+/// A model as decoding sees it.
+enum Decoding<'a> {
+    Own(Box<Own<'a>>),
+    Frozen(&'a Frozen),
+}
+
+impl<'a> Decoding<'a> {
+    fn of(held: &'a Held) -> Result<Self> {
+        if let Some(frozen) = held.downcast_ref::<Frozen>() {
+            return Ok(Self::Frozen(frozen));
+        }
+        let model: &Model = inside(held)?;
+        Ok(Self::Own(Box::new(Own { model, decoder: Decoder::new(model)? })))
+    }
+
+    fn network(&self) -> &dyn Network {
+        match self {
+            Self::Own(own) => &**own,
+            Self::Frozen(frozen) => *frozen,
+        }
     }
 }
 
@@ -163,14 +203,20 @@ impl Engine for Solo {
     fn sample(&self, request: &SampleRequest) -> Result<Samples> {
         request.model.require_head(Head::Lm, request.call)?;
         let held = request.model.held();
-        match held.downcast_ref::<Frozen>() {
-            Some(frozen) => sample::sample(frozen, request, &self.settings),
-            None => {
-                let model: &Model = inside(&held)?;
-                let network: &dyn Network = &Own { model, decoder: Decoder::new(model)? };
-                sample::sample(network, request, &self.settings)
-            }
-        }
+        let decoding = Decoding::of(&held)?;
+        sample::sample(&[Voice::new(decoding.network(), &request.prompts)], None, request, &self.settings)
+    }
+
+    fn sample_mixture(&self, request: &MixtureRequest) -> Result<Samples> {
+        let models = request.members.iter().map(|member| &member.model);
+        models.clone().try_for_each(|model| model.require_head(Head::Lm, "mixture"))?;
+        let held: Vec<Held> = models.map(ModelHandle::held).collect();
+        let members = held.iter().map(Decoding::of).collect::<Result<Vec<_>>>()?;
+        let networks: Vec<&dyn Network> = members.iter().map(Decoding::network).collect();
+        mixture::check(&networks, &request.members)?;
+        let voices = networks.iter().zip(&request.members);
+        let voices: Vec<Voice> = voices.map(|(network, member)| Voice::new(*network, &member.prompts)).collect();
+        sample::sample(&voices, Some(&Mixed::of(request)), &request.sample, &self.settings)
     }
 
     fn forward(&self, request: &ForwardRequest) -> Result<Plane> {
@@ -182,12 +228,50 @@ impl Engine for Solo {
     }
 
     fn backward(&self, upstream: &[Upstream]) -> Result<Vec<Gradient>> {
-        let gradient = |grads: ModelGrads| Gradient { model: grads.model.clone().into(), held: Arc::new(grads) };
-        Ok(gradient::backward(upstream)?.into_iter().map(gradient).collect())
+        Ok(gradient::backward(upstream)?.into_iter().map(handle).collect())
     }
 
     fn dot(&self, g: &Gradient, h: &Gradient) -> Result<f64> {
         Self::gradients(g)?.dot(Self::gradients(h)?)
+    }
+
+    fn fisher(&self, request: &FisherRequest, v: &Gradient) -> Result<Gradient> {
+        let model = Self::model(&request.model)?;
+        room::for_vector(&model)?;
+        let (settings, count) = (&self.settings, &self.passes.count);
+        Ok(handle(fisher::product(&model, request, Self::gradients(v)?, settings, count)?))
+    }
+
+    fn combine(&self, terms: &[(f64, Gradient)]) -> Result<Gradient> {
+        let own = terms.iter().map(|(by, g)| Ok((*by, Self::gradients(g)?))).collect::<Result<Vec<_>>>()?;
+        own.first().map_or(Ok(()), |(_, g)| room::for_vector(&g.model))?;
+        Ok(handle(ModelGrads::combined(&own)?))
+    }
+
+    fn gradient(&self, model: &ModelHandle, state: &State) -> Result<Gradient> {
+        let model = Self::model(model)?;
+        room::for_vector(&model)?;
+        Ok(handle(ModelGrads::of_state(&model, state)?))
+    }
+
+    fn shift(&self, g: &Gradient, c: f64) -> Result<()> {
+        let ModelGrads { model, grads, .. } = Self::gradients(g)?;
+        model.shift(grads, c)?;
+        self.passes.release(model);
+        Ok(())
+    }
+
+    fn average(&self, models: &[(f64, ModelHandle)]) -> Result<ModelHandle> {
+        let own = models.iter().map(|(by, model)| Ok((*by, Self::model(model)?))).collect::<Result<Vec<_>>>()?;
+        own.first().map_or(Ok(()), |(_, first)| memory::room(size_of::<f32>() as u64 * first.size as u64))?;
+        Ok(Model::average(&own)?.into())
+    }
+
+    fn mix(&self, into: &ModelHandle, share: f64, other: &ModelHandle) -> Result<()> {
+        let into = Self::model(into)?;
+        into.mix(share, &*Self::model(other)?)?;
+        self.passes.release(&into);
+        Ok(())
     }
 
     fn moments(&self, models: &[ModelHandle]) -> Result<Moments> {
@@ -206,11 +290,12 @@ impl Engine for Solo {
     fn state(&self, of: Stateful) -> Result<State> {
         match of {
             Stateful::Optimizer(moments) => locked(inside::<Mutex<Adamw>>(&moments.held)?).state(),
+            Stateful::Gradient(g) => Self::gradients(g)?.state(),
             Stateful::Model(handle) => {
                 let model = Self::model(handle)?;
-                let trained = model.parameters().enumerate().filter(|(i, _)| model.trains(*i));
+                let changing = model.parameters().enumerate().filter(|(i, _)| model.changes(*i));
                 let read = |(i, (name, _)): (usize, (&str, _))| Ok((name.to_string(), model.numbers(i)?));
-                Ok(State { steps: Vec::new(), tensors: trained.map(read).collect::<Result<_>>()? })
+                Ok(State { steps: Vec::new(), tensors: changing.map(read).collect::<Result<_>>()? })
             }
             Stateful::Copy { copy, of } => {
                 let (copy, of) = (Self::model(copy)?, Self::model(of)?);
@@ -231,18 +316,19 @@ impl Engine for Solo {
     fn restore(&self, of: Stateful, state: &State) -> Result<()> {
         match of {
             Stateful::Copy { copy, .. } => Err(Error::value(format!("{copy:?} never changes"))),
+            Stateful::Gradient(_) => Err(Error::value("a gradient never changes")),
             Stateful::Optimizer(moments) => locked(inside::<Mutex<Adamw>>(&moments.held)?).restore(state),
             Stateful::Model(handle) => {
                 let model = Self::model(handle)?;
-                let trained = || model.parameters().enumerate().filter(|(i, _)| model.trains(*i));
-                for (_, (name, parameter)) in trained() {
+                let changing = || model.parameters().enumerate().filter(|(i, _)| model.changes(*i));
+                for (_, (name, parameter)) in changing() {
                     state.tensor(name, parameter.len())?;
                 }
-                if let Some(name) = state.tensors.keys().find(|name| !trained().any(|(_, (own, _))| own == *name)) {
-                    let names: Vec<&str> = trained().map(|(_, (name, _))| name).collect();
+                if let Some(name) = state.tensors.keys().find(|name| !changing().any(|(_, (own, _))| own == *name)) {
+                    let names: Vec<&str> = changing().map(|(_, (name, _))| name).collect();
                     return Err(Error::unknown("trained parameter", name, &names));
                 }
-                for (i, (name, _)) in trained() {
+                for (i, (name, _)) in changing() {
                     model.write(i, &state.tensors[name])?;
                 }
                 model.bump_version();

@@ -7,8 +7,10 @@ use super::rows::{cached, check_for};
 use crate::engine::memory::Memory;
 use crate::engine::settings::Settings;
 use crate::error::Result;
+use crate::gpu::Place;
 use crate::model::rows::Rows;
 use crate::model::{Config, Head, Model};
+use crate::tensor::memory;
 
 /// What is left of the bytes for activations.
 pub(super) struct Room {
@@ -67,5 +69,13 @@ pub(super) fn measured(config: &Config) -> Measured {
     match config.head {
         Head::Lm | Head::Value => Measured::States,
         Head::Score => Measured::Last(config.unscored),
+    }
+}
+
+/// That the host has memory for a vector over the trained parameters of a model there.
+pub(super) fn for_vector(model: &Model) -> Result<()> {
+    match model.place() {
+        Place::Host => memory::room(size_of::<f32>() as u64 * model.trained as u64),
+        Place::Gpu(_) => Ok(()),
     }
 }

@@ -6,6 +6,7 @@
 use super::cache::{Cache, Caching, Prompts};
 use super::choose::Choice;
 use super::ends::Ends;
+use super::mixture::Mixed;
 use super::network::{Network, Sizes};
 use crate::engine::handle::ModelHandle;
 use crate::engine::request::{SampleOptions, SampleRequest, Samples};
@@ -71,13 +72,35 @@ struct Answer {
     finished: bool,
 }
 
-/// Samples what `request` asks for from any decoder, a frozen one as well.
-pub(super) fn sample(network: &dyn Network, request: &SampleRequest, settings: &Settings) -> Result<Samples> {
+/// A decoder that has a say in every token, and what it reads before them: prompt by prompt, as the rows have theirs.
+pub(super) struct Voice<'a> {
+    pub(super) network: &'a dyn Network,
+    pub(super) prompts: Vec<Arc<[u32]>>,
+}
+
+impl<'a> Voice<'a> {
+    pub(super) fn new(network: &'a dyn Network, prompts: &[Vec<u32>]) -> Self {
+        Self { network, prompts: prompts.iter().map(|p| Arc::from(&p[..])).collect() }
+    }
+}
+
+/// Samples what `request` asks for from any decoder, a frozen one as well; of several by their mixture.
+pub(super) fn sample(
+    voices: &[Voice],
+    mixed: Option<&Mixed>,
+    request: &SampleRequest,
+    settings: &Settings,
+) -> Result<Samples> {
     let SampleRequest { call, prompts, places, options, .. } = request;
     options.check(call)?;
+    let network = voices[0].network;
     let ends = Ends::new(network, &options.stop);
-    let run = Run { call, network, places: places.as_deref(), options, ends, choice: options.choice(), settings };
-    prompts.iter().enumerate().try_for_each(|(i, prompt)| run.check_prompt(i, prompt))?;
+    let (places, choice) = (places.as_deref(), options.choice());
+    let run = Run { call, voices, mixed, network, places, options, ends, choice, settings };
+    for voice in voices {
+        let each = voice.prompts.iter().enumerate();
+        each.into_iter().try_for_each(|(i, prompt)| run.check_prompt(voice.network, i, prompt))?;
+    }
     if network.tokenizer().is_none() && !options.stop.is_empty() {
         return Err(Error::value(format!("{call}: stop texts need a tokenizer, but the model has none"))
             .hint("leave `stop` out"));
@@ -92,13 +115,17 @@ pub(super) fn sample(network: &dyn Network, request: &SampleRequest, settings: &
     }
     let mut answers = Vec::with_capacity(rows);
     for wave in run.waves(rows)? {
-        answers.extend(awake(network.place(), || run.decode(&prompts, wave, key))?);
+        answers.extend(awake(network.place(), || run.decode(wave, key))?);
     }
     Ok(run.collect(answers, &prompts, &request.model))
 }
 
 struct Run<'a> {
     call: &'static str,
+    voices: &'a [Voice<'a>],
+    /// What several voices come to.
+    mixed: Option<&'a Mixed>,
+    /// The first voice's, whose tokens the rows hold.
     network: &'a dyn Network,
     /// The number of each prompt in the keys, where it is not its own.
     places: Option<&'a [usize]>,
@@ -116,77 +143,76 @@ impl Run<'_> {
             Place::Host => DType::F32,
             Place::Gpu(_) => self.network.compute(),
         };
-        let layers = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer));
-        let token = layers.map(|heads| 2 * dtype.size() * heads.key * heads.dim).sum::<usize>() as u64;
+        let of = |network: &dyn Network| -> usize {
+            let layers = (0..network.sizes().layers).map(|layer| network.heads(layer));
+            layers.map(|heads| 2 * dtype.size() * heads.key * heads.dim).sum()
+        };
+        let token = self.voices.iter().map(|voice| of(voice.network)).sum::<usize>() as u64;
         let each = token * self.options.max_tokens as u64;
         let step = (self.settings.keep(place, 0)? / each.max(1)).clamp(1, rows.max(1) as u64) as usize;
         Ok((0..rows).step_by(step).map(|from| from..(from + step).min(rows)).collect())
     }
 
     /// The answers of `wave`: number i is answer i % n to prompt i / n.
-    fn decode(&self, prompts: &[Arc<[u32]>], wave: Range<usize>, key: Key) -> Result<Vec<Answer>> {
-        // Equal prompts are run once.
-        let mut unique: Vec<Arc<[u32]>> = Vec::new();
-        let mut place: BTreeMap<&[u32], usize> = BTreeMap::new();
+    fn decode(&self, wave: Range<usize>, key: Key) -> Result<Vec<Answer>> {
         let n = self.options.n;
-        let at: Vec<usize> = wave
-            .clone()
-            .map(|i| {
-                *place.entry(&prompts[i / n]).or_insert_with(|| {
-                    unique.push(prompts[i / n].clone());
-                    unique.len() - 1
-                })
-            })
-            .collect();
-        let prefix = Prompts::prefill(self.network, &unique, self.settings)?;
-        let heads = (0..self.network.sizes().layers).map(|layer| self.network.heads(layer)).collect();
-        let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false).decoding();
-        let mut cache =
-            tape.run(Caching { prompts: &prefix, heads, rows: wave.len(), most: self.options.max_tokens })?;
+        let read: Vec<Prefix> =
+            self.voices.iter().map(|voice| Prefix::of(voice, wave.clone(), n, self.settings)).collect::<Result<_>>()?;
+        let mut streams = Vec::with_capacity(read.len());
+        for (voice, prefix) in self.voices.iter().zip(&read) {
+            streams.push(Stream::new(voice, prefix, self.options.max_tokens, self.settings)?);
+        }
         let mut answers: Vec<Answer> = Vec::with_capacity(wave.len());
-        for (i, &unique) in wave.zip(&at) {
+        for i in wave {
             let prompt = i / n;
             let place = self.places.map_or(prompt, |places| places[prompt]);
             let key = key.fold(place as u64).fold((i % n) as u64);
             answers.push(Answer { prompt, key, tokens: Vec::new(), seen: Vec::new(), finished: false });
-            cache.push(unique);
         }
-        let logits = self.network.logits(&mut tape, &prefix.last)?;
         let mut active: Vec<usize> = (0..answers.len()).collect();
         // Every answer starts from its prompt's logits.
-        self.choose(&mut answers, &mut active, (&logits, &at), &mut *cache)?;
+        let first = streams.iter().map(|stream| stream.first(self.settings)).collect::<Result<Vec<_>>>()?;
+        let at: Vec<&[usize]> = read.iter().map(|prefix| &prefix.at[..]).collect();
+        self.choose(&mut answers, &mut active, (&first, &at), &mut streams)?;
         let each: Vec<usize> = (0..answers.len()).collect();
         while !active.is_empty() {
             self.settings.check()?;
             let ids: Arc<[u32]> =
                 active.iter().map(|&a| *answers[a].tokens.last().expect("a token was chosen")).collect();
-            let position = |&a: &usize| (prompts[answers[a].prompt].len() + answers[a].tokens.len() - 1) as u32;
-            let positions: Vec<u32> = active.iter().map(position).collect();
-            let mut tape = self.settings.tape(self.network.packs(), self.network.compute(), false).decoding();
-            let attend = &mut |tape: &mut Tape, layer: usize, qkv| cache.attend(tape, layer, qkv);
-            let hidden = self.network.hidden(&mut tape, ids, &positions, attend)?;
-            let logits = self.network.logits(&mut tape, &hidden.value)?;
-            let rows = &each[..active.len()];
-            self.choose(&mut answers, &mut active, (&logits, rows), &mut *cache)?;
+            let next = |stream: &mut Stream| {
+                let length = |&a: &usize| stream.voice.prompts[answers[a].prompt].len() + answers[a].tokens.len();
+                let positions: Vec<u32> = active.iter().map(|a| (length(a) - 1) as u32).collect();
+                stream.next(ids.clone(), &positions, self.settings)
+            };
+            let logits = streams.iter_mut().map(next).collect::<Result<Vec<_>>>()?;
+            let rows = vec![&each[..active.len()]; logits.len()];
+            self.choose(&mut answers, &mut active, (&logits, &rows), &mut streams)?;
         }
         Ok(answers)
     }
 
-    /// Chooses a token for each active answer by its row of the logits, then lets those that ended leave.
+    /// Chooses a token for each active answer by its row of each voice's logits, then lets those that ended leave.
     fn choose(
         &self,
         answers: &mut [Answer],
         active: &mut Vec<usize>,
-        (logits, rows): (&Value, &[usize]),
-        cache: &mut dyn Cache,
+        (logits, rows): (&[Value], &[&[usize]]),
+        streams: &mut [Stream],
     ) -> Result<()> {
-        let width = logits.dim(1)?;
-        let numbers = logits.numbers()?;
-        let numbers: &[f32] = &numbers;
+        let width = logits[0].dim(1)?;
+        let numbers = logits.iter().map(Value::numbers).collect::<Result<Vec<_>>>()?;
+        let numbers: Vec<&[f32]> = numbers.iter().map(|numbers| &**numbers).collect();
         let picks = map_each(active.len(), |i| {
             let answer = &answers[active[i]];
-            let logits = &numbers[rows[i] * width..(rows[i] + 1) * width];
-            self.choice.pick(logits, answer.key.uniform(answer.tokens.len() as u64))
+            let row = |voice: usize| &numbers[voice][rows[voice][i] * width..(rows[voice][i] + 1) * width];
+            let u = answer.key.uniform(answer.tokens.len() as u64);
+            match self.mixed {
+                None => self.choice.pick(row(0), u),
+                Some(mixed) => {
+                    let rows: Vec<&[f32]> = (0..numbers.len()).map(row).collect();
+                    self.choice.pick(&mixed.logits(&rows, self.choice.temperature), u)
+                }
+            }
         });
         let mut keep = Vec::with_capacity(active.len());
         for (&a, (token, scored)) in active.iter().zip(picks) {
@@ -204,16 +230,16 @@ impl Run<'_> {
             keep.push(!answer.finished && answer.tokens.len() < self.options.max_tokens);
         }
         if keep.contains(&false) {
-            cache.retain(&keep);
+            streams.iter_mut().for_each(|stream| stream.cache.retain(&keep));
             let mut keep = keep.iter();
             active.retain(|_| *keep.next().expect("one flag per answer"));
         }
         Ok(())
     }
 
-    fn check_prompt(&self, i: usize, prompt: &[u32]) -> Result<()> {
+    fn check_prompt(&self, network: &dyn Network, i: usize, prompt: &[u32]) -> Result<()> {
         let (call, max_tokens) = (self.call, self.options.max_tokens);
-        let Sizes { context, vocabulary, .. } = self.network.sizes();
+        let Sizes { context, vocabulary, .. } = network.sizes();
         if prompt.is_empty() {
             return Err(Error::value(format!("{call}: prompt {i} has no tokens"))
                 .hint("a prompt needs at least one token to continue"));
@@ -241,8 +267,8 @@ impl Run<'_> {
         let (id, version, temperature) = (model.id, model.version(), self.options.temperature);
         let row = |Answer { prompt, tokens, seen, .. }: Answer| {
             let prompt = prompts[prompt].clone();
-            // Plain compositions score in candle's order of sums, which is not the sampler's.
-            if !self.settings.fused {
+            // Plain compositions score in candle's order of sums, which is not the sampler's; a mixture is no model that scores.
+            if !self.settings.fused || self.mixed.is_some() {
                 return Row::new(prompt, tokens);
             }
             Row::sampled(prompt, tokens, Record { model: id, version, temperature, tokens: seen })
@@ -254,5 +280,63 @@ impl Run<'_> {
             texts,
             temperature,
         }
+    }
+}
+
+/// What a voice reads before the answers of a wave.
+struct Prefix {
+    prompts: Prompts,
+    /// Of each answer its prompt's number there: equal prompts are run once.
+    at: Vec<usize>,
+}
+
+impl Prefix {
+    fn of(voice: &Voice, wave: Range<usize>, n: usize, settings: &Settings) -> Result<Self> {
+        let mut unique: Vec<Arc<[u32]>> = Vec::new();
+        let mut place: BTreeMap<&[u32], usize> = BTreeMap::new();
+        let at = wave
+            .map(|i| {
+                *place.entry(&voice.prompts[i / n]).or_insert_with(|| {
+                    unique.push(voice.prompts[i / n].clone());
+                    unique.len() - 1
+                })
+            })
+            .collect();
+        Ok(Self { prompts: Prompts::prefill(voice.network, &unique, settings)?, at })
+    }
+}
+
+/// A voice under way.
+struct Stream<'a> {
+    voice: &'a Voice<'a>,
+    prefix: &'a Prefix,
+    cache: Box<dyn Cache + 'a>,
+}
+
+impl<'a> Stream<'a> {
+    fn new(voice: &'a Voice<'a>, prefix: &'a Prefix, most: usize, settings: &Settings) -> Result<Self> {
+        let network = voice.network;
+        let heads = (0..network.sizes().layers).map(|layer| network.heads(layer)).collect();
+        let tape = settings.tape(network.packs(), network.compute(), false).decoding();
+        let mut cache = tape.run(Caching { prompts: &prefix.prompts, heads, rows: prefix.at.len(), most })?;
+        prefix.at.iter().for_each(|&unique| cache.push(unique));
+        Ok(Self { voice, prefix, cache })
+    }
+
+    /// The logits behind each prompt.
+    fn first(&self, settings: &Settings) -> Result<Value> {
+        let network = self.voice.network;
+        let mut tape = settings.tape(network.packs(), network.compute(), false).decoding();
+        network.logits(&mut tape, &self.prefix.prompts.last)
+    }
+
+    /// The logits behind one more token of each answer.
+    fn next(&mut self, ids: Arc<[u32]>, positions: &[u32], settings: &Settings) -> Result<Value> {
+        let network = self.voice.network;
+        let mut tape = settings.tape(network.packs(), network.compute(), false).decoding();
+        let cache = &mut self.cache;
+        let attend = &mut |tape: &mut Tape, layer: usize, qkv| cache.attend(tape, layer, qkv);
+        let hidden = network.hidden(&mut tape, ids, positions, attend)?;
+        network.logits(&mut tape, &hidden.value)
     }
 }

@@ -9,7 +9,7 @@ use crate::gpu::check::{Finding, Verdict};
 use crate::gpu::{DType, Gpu};
 use crate::kernel::adamw::{Rule, Update};
 use crate::kernel::attention::{Attention, Heads};
-use crate::kernel::divergence::LinearKl;
+use crate::kernel::divergence::{Divergence, LinearDivergence};
 use crate::kernel::dot::dot;
 use crate::kernel::elementwise::{Add, Columns, Gate, Gather, Gelu, Scale};
 use crate::kernel::form::Routine;
@@ -227,7 +227,7 @@ fn case<const N: usize>(name: &str, op: impl DeviceForm<N> + Clone, dims: [&[usi
         trained: N,
         wide: &[],
         exact: Exact::All,
-        apply: Box::new(move |tape, vars| tape.apply(op.clone(), std::array::from_fn(|i| &vars[i]))),
+        apply: Box::new(move |tape, vars| tape.finish(op.clone(), std::array::from_fn(|i| &vars[i]))),
     })
 }
 
@@ -320,10 +320,10 @@ fn scored(rows: usize, vocabulary: usize, width: usize) -> Result<[Case; 2]> {
         apply,
     };
     let logprob = LinearLogprob { targets: targets.clone(), softcap: None, found: None };
-    let kl = LinearKl { targets, softcap: Some(8.0), other: None };
+    let kl = LinearDivergence { of: Divergence::Full, targets, softcap: Some(8.0), other: None };
     Ok([
-        scored("logprob", 2, Box::new(move |tape, v| tape.apply(logprob.clone(), [&v[0], &v[1]]))),
-        scored("kl", 4, Box::new(move |tape, v| tape.apply(kl.clone(), [&v[0], &v[1], &v[2], &v[3]]))),
+        scored("logprob", 2, Box::new(move |tape, v| tape.finish(logprob.clone(), [&v[0], &v[1]]))),
+        scored("kl", 4, Box::new(move |tape, v| tape.finish(kl.clone(), [&v[0], &v[1], &v[2], &v[3]]))),
     ])
 }
 

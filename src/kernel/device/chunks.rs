@@ -7,7 +7,8 @@ use super::elementwise::cast;
 use crate::error::Result;
 use crate::gpu::{Array, DType, Gpu, Operand, Product, Start};
 use crate::kernel::logprob::Targets;
-use crate::kernel::tape::{Grads, Var};
+use crate::kernel::rank::Seen;
+use crate::kernel::tape::{Grads, Tape, Var};
 use std::ops::Range;
 
 /// How logits `[U,V]` are cut: it depends on U and V alone, the columns on V alone.
@@ -155,6 +156,18 @@ impl Side {
             None => Ok(()),
         }
     }
+}
+
+/// `seen(rows, columns, logits)` of one chunk after another, read to the host.
+pub(in crate::kernel) fn read_chunks(tape: &Tape, [h, w]: [&Var; 2], seen: &mut Seen) -> Result<()> {
+    let side = Side::new([h, w], None, Cut::USUAL)?;
+    let buffer = side.buffer("logits", DType::F32)?;
+    for chunk in side.chunks() {
+        tape.stop().check()?;
+        let logits: Vec<f32> = side.gpu().read(&side.logits(&chunk, &buffer)?)?;
+        seen(chunk.rows, chunk.columns, &logits);
+    }
+    Ok(())
 }
 
 /// Pairs of a row and a token, on a device.

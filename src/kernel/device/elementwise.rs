@@ -86,24 +86,23 @@ impl DeviceForm<1> for Gelu {
     }
 }
 
-impl Scale {
-    fn times_array(&self, x: &Array) -> Result<Array> {
-        let y = like(x)?;
-        let args = [x.into(), (&y).into(), x.len().into(), self.0.into()];
-        over_numbers(x.gpu(), &kernel("scale", "scale", x), x.len(), &args)?;
-        Ok(y)
-    }
+/// by·x
+pub(in crate::kernel) fn scaled(x: &Array, by: f32) -> Result<Array> {
+    let y = like(x)?;
+    let args = [x.into(), (&y).into(), x.len().into(), by.into()];
+    over_numbers(x.gpu(), &kernel("scale", "scale", x), x.len(), &args)?;
+    Ok(y)
 }
 
 impl DeviceForm<1> for Scale {
     type Kept = Sink;
 
     fn device(&self, _: &Tape, [x]: [&Var; 1]) -> Result<(Array, Sink)> {
-        Ok((self.times_array(x.array()?)?, x.sink()))
+        Ok((scaled(x.array()?, self.0)?, x.sink()))
     }
 
     fn device_backward(&self, x: &Sink, dy: &Array, grads: &mut Grads) -> Result<()> {
-        grads.add_owned(*x, self.times_array(dy)?)
+        grads.add_owned(*x, scaled(dy, self.0)?)
     }
 }
 

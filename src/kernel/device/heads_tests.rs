@@ -3,7 +3,7 @@
 
 use super::chunks::Cut;
 use crate::gpu::{DType, Gpu};
-use crate::kernel::divergence::LinearKl;
+use crate::kernel::divergence::{Divergence, LinearDivergence};
 use crate::kernel::entries_tests::carried;
 use crate::kernel::logprob::{LinearLogprob, Targets};
 use crate::kernel::op::DeviceForm;
@@ -47,15 +47,19 @@ struct Found(Vec<Vec<f32>>);
 #[derive(Clone)]
 enum Scored {
     Logprob(LinearLogprob),
-    Kl(LinearKl),
+    Kl(LinearDivergence),
 }
 
 impl Scored {
     /// Both operations with and without soft caps.
     fn all(targets: &Targets) -> Vec<Self> {
         let logprob = |softcap| Self::Logprob(LinearLogprob { targets: targets.clone(), softcap, found: None });
-        let kl = |softcap, other| Self::Kl(LinearKl { targets: targets.clone(), softcap, other });
-        vec![logprob(None), logprob(Some(3.0)), kl(None, None), kl(Some(3.0), None), kl(Some(4.0), Some(3.0))]
+        let of = |of, softcap, other| Self::Kl(LinearDivergence { of, targets: targets.clone(), softcap, other });
+        let kinds = [Divergence::Full, Divergence::Forward, Divergence::Jsd(0.3)];
+        let kls = kinds.into_iter().flat_map(|kind| {
+            [(None, None), (Some(3.0), None), (Some(4.0), Some(3.0))].map(|(own, other)| of(kind, own, other))
+        });
+        [logprob(None), logprob(Some(3.0))].into_iter().chain(kls).collect()
     }
 
     fn planes(&self) -> usize {
@@ -107,8 +111,8 @@ impl Scored {
         let mut tape = Tape::recording(Packs::new(0));
         let vars = self.vars(&tape, &inputs);
         let out = match self.clone() {
-            Self::Logprob(op) => tape.apply(op, [&vars[0], &vars[1]]),
-            Self::Kl(op) => tape.apply(op, [&vars[0], &vars[1], &vars[2], &vars[3]]),
+            Self::Logprob(op) => tape.finish(op, [&vars[0], &vars[1]]),
+            Self::Kl(op) => tape.finish(op, [&vars[0], &vars[1], &vars[2], &vars[3]]),
         };
         let out = out.expect("runs");
         let upstream: Vec<f64> = upstream.iter().map(|x| f64::from(*x)).collect();
@@ -241,7 +245,8 @@ fn equal_distributions_diverge_by_exactly_nothing() {
         let inputs = on(&Gpu::emulated(1), &[h.clone(), w.clone(), h.clone(), w.clone()], dtype);
         let targets = targets(sizes, key);
         let dy = upstream(targets.len(), key);
-        let found = Scored::Kl(LinearKl { targets, softcap, other: softcap }).run(&inputs, SMALL, &dy);
+        let found = Scored::Kl(LinearDivergence { of: Divergence::Full, targets, softcap, other: softcap })
+            .run(&inputs, SMALL, &dy);
         assert!(found.0.iter().flatten().all(|x| *x == 0.0));
     }
 }
@@ -258,7 +263,7 @@ fn a_large_vocabulary_takes_the_memory_of_a_chunk() {
         let inputs = on(&gpu, &all, dtype);
         for op in [
             Scored::Logprob(LinearLogprob { targets: targets.clone(), softcap: None, found: None }),
-            Scored::Kl(LinearKl { targets: targets.clone(), softcap: None, other: None }),
+            Scored::Kl(LinearDivergence { of: Divergence::Full, targets: targets.clone(), softcap: None, other: None }),
         ] {
             let dy = upstream(targets.len() * op.planes(), key);
             gpu.reset_counters();

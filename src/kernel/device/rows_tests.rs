@@ -28,7 +28,7 @@ fn t(dims: &[usize], stream: u64) -> Tensor {
 fn run<const N: usize>(op: impl DeviceForm<N>, inputs: [Value; N], dy: Value, compute: DType) -> Vec<Vec<f32>> {
     let mut tape = Tape::recording(Packs::new(0)).computing(compute);
     let vars: [Var; N] = std::array::from_fn(|i| tape.parameter(&inputs[i], i, true));
-    let out = tape.apply(op, std::array::from_fn(|i| &vars[i])).expect("the operation runs");
+    let out = tape.finish(op, std::array::from_fn(|i| &vars[i])).expect("the operation runs");
     let mut grads = ParameterGrads::default();
     tape.backward(&out, dy, &mut grads).expect("walks back");
     let grads = (0..N).map(|i| grads.get(i).expect("a gradient").to_vec().expect("numbers"));

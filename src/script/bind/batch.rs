@@ -1,11 +1,14 @@
 //! Batches in scripts: columns and mini-batches. Rows from texts are `encode`'s.
 
 use super::convert;
-use super::encode::AnyPrompts;
+use super::encode::{AnyPrompts, AskedAnew};
+use super::model::{AnyModel, Frozen};
 use crate::data::{self, Batch, Column, stored};
 use crate::error::{Error, Result};
 use crate::run::Stream;
-use crate::script::lang::native::{Call, Fallible, Handle, IntoScript, Registry, Typed};
+use crate::script::lang::native::{
+    Call, Fallible, Handle, IntoScript, OptionValue, Options, Place, Registry, Typed, options,
+};
 use crate::script::lang::value::{describe, from_json, to_json};
 use crate::tensor::{Device, Tensor};
 use rhai::{Array, Dynamic, ImmutableString, Map};
@@ -86,6 +89,22 @@ fn columns(reg: &mut Registry) {
 
 fn rows(reg: &mut Registry) {
     reg.function("select", ["indices"], |b: &mut Batch, indices: Dynamic| b.select(&read_indices(&indices, b.len())?));
+    reg.function(
+        "under",
+        ["prompts", "options"],
+        |call: &Call, b: &mut Batch, prompts: AskedAnew, Options(Under { model, special }): Options<Under>| {
+            let rows = b.require_rows("under")?;
+            let reader = match model {
+                Some(AnyModel(model)) => Some((*model).clone()),
+                None => call.session.reader(rows.vocabulary()),
+            };
+            let reader = reader.ok_or_else(|| {
+                Error::value("under: it is not known by which tokenizer these rows were made")
+                    .hint("name a model that has it: b.under(prompts, #{ model: policy })")
+            })?;
+            b.under(&prompts.0, &reader, special)
+        },
+    );
     reg.function("join", ["batches"], |batches: Array| -> Result<Batch> {
         let read = |item: Dynamic| {
             let found = describe(&item);
@@ -94,6 +113,35 @@ fn rows(reg: &mut Registry) {
         };
         data::join(&batches.into_iter().map(read).collect::<Result<Vec<_>>>()?)
     });
+}
+
+options! {
+    struct Under {
+        /// whose tokenizer and chat template read the prompts; the first opened model's that has the rows' tokenizer unless
+        /// given
+        model: Option<AnyModel>,
+        /// whether special tokens written out in prompts are control tokens
+        special: bool = false,
+    }
+}
+
+impl OptionValue for Batch {
+    const TYPE: &'static str = "Batch";
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        value.try_cast_result().map_err(|other| place.refused("a batch", &other))
+    }
+}
+
+impl OptionValue for AnyModel {
+    const TYPE: &'static str = "Model | Frozen";
+
+    fn read(value: Dynamic, place: Place<'_>) -> Result<Self> {
+        match value.try_cast_result::<Frozen>() {
+            Ok(Frozen(model)) => Ok(Self(model)),
+            Err(value) => value.try_cast_result().map(Self).map_err(|other| place.refused("a model", &other)),
+        }
+    }
 }
 
 /// Row numbers of a batch of `rows` rows.

@@ -3,9 +3,12 @@
 use super::choices::Answering;
 use super::encode::{AnyPrompts, Asked};
 use super::likelihood;
+use super::mixture::{self, Mixture};
 use super::model::AnyModel;
 use crate::data::Batch;
-use crate::engine::{self, AdamwOptions, ForwardRequest, Gradient, Measure, ModelHandle, SampleOptions, SampleRequest};
+use crate::engine::{
+    self, AdamwOptions, Divergence, ForwardRequest, Gradient, Measure, ModelHandle, SampleOptions, SampleRequest,
+};
 use crate::error::{Error, Kind, Result};
 use crate::model::Head;
 use crate::run::{Session, Stream};
@@ -45,6 +48,13 @@ pub fn register(reg: &mut Registry) {
             sample(call.session, &model, &prompts.0, options)
         },
     );
+    reg.form(
+        ["model", "prompts", "options"],
+        |call: &Call, model: Mixture, prompts: Asked, Options(options): Options<Answering>| {
+            mixture::sample(call.session, &model, &prompts.0, options)
+        },
+    );
+    mixture::register(reg);
     measuring(reg);
     optimizing(reg);
     gradients(reg);
@@ -87,13 +97,10 @@ fn measuring(reg: &mut Registry) {
     reg.function("entropy", ["model", "b"], |call: &Call, AnyModel(model): AnyModel, b: Batch| {
         measure(call, model, &b, Measure::Entropy)
     });
-    reg.function(
-        "kl::full",
-        ["policy", "ref", "b"],
-        |call: &Call, policy: ModelHandle, reference: ModelHandle, b: Batch| {
-            measure(call, policy, &b, Measure::Kl { reference })
-        },
-    );
+    divergences(reg);
+    reg.function("rank", ["model", "b"], |call: &Call, AnyModel(model): AnyModel, b: Batch| {
+        measure(call, model, &b, Measure::Rank)
+    });
     reg.function("value", ["model", "b"], |call: &Call, model: ModelHandle, b: Batch| {
         measure(call, model, &b, Measure::Value)
     });
@@ -101,6 +108,52 @@ fn measuring(reg: &mut Registry) {
         measure(call, model, &b, Measure::Score)
     });
     reg.function("memory", ["model", "b"], |call: &Call, AnyModel(model): AnyModel, b: Batch| memory(call, &model, &b));
+}
+
+options! {
+    struct Reading {
+        /// b.under(prompts): the reference reads the same completions after those prompts
+        under: Option<Batch>,
+    }
+}
+
+fn divergences(reg: &mut Registry) {
+    for (name, of) in [("kl::full", Divergence::Full), ("kl::forward", Divergence::Forward)] {
+        reg.function(
+            name,
+            ["policy", "ref", "b", "options"],
+            move |call: &Call, policy: ModelHandle, reference: ModelHandle, b: Batch, options: Options<Reading>| {
+                diverge(call, of, [policy, reference], &b, options)
+            },
+        );
+    }
+    reg.function(
+        "kl::jsd",
+        ["policy", "ref", "b", "beta", "options"],
+        |call: &Call,
+         policy: ModelHandle,
+         reference: ModelHandle,
+         b: Batch,
+         beta: Number,
+         options: Options<Reading>| {
+            if !(0.0..=1.0).contains(&beta.0) {
+                return Err(Error::value(format!("kl::jsd: beta must be in [0, 1], found {}", beta.0))
+                    .hint("0 is kl::forward(policy, ref, b), 1 is kl::full(policy, ref, b)"));
+            }
+            diverge(call, Divergence::jsd(beta.0), [policy, reference], &b, options)
+        },
+    );
+}
+
+fn diverge(
+    call: &Call<'_>,
+    of: Divergence,
+    [policy, reference]: [ModelHandle; 2],
+    b: &Batch,
+    Options(Reading { under }): Options<Reading>,
+) -> Result<Tensor> {
+    let under = under.map(|b| b.require_rows(call.function).cloned()).transpose()?;
+    measure(call, policy, b, Measure::Divergence { of, reference, under })
 }
 
 /// Bytes by what holds them.

@@ -54,7 +54,9 @@ fn open(session: &Session, path: &str, options: Opening) -> Result<Frozen> {
         session.access().read(Path::new(path))?;
     }
     let (path, tokenizer) = (path.into(), tokenizer.map(Into::into));
-    Ok(Frozen(session.engine().open(&OpenRequest::Gguf { path, tokenizer })?))
+    let judge = session.engine().open(&OpenRequest::Gguf { path, tokenizer })?;
+    session.opened(&judge);
+    Ok(Frozen(judge))
 }
 
 fn generate(session: &Session, Frozen(model): &Frozen, prompts: AskedAnew, options: Answering) -> Result<Batch> {

@@ -17,6 +17,7 @@ pub mod language;
 mod likelihood;
 pub mod load_run;
 pub mod maps;
+mod mixture;
 pub mod model;
 pub mod patterns;
 pub mod plot;
@@ -27,6 +28,7 @@ pub mod task;
 pub mod tensor;
 pub mod texts;
 pub mod tracked;
+mod weights;
 
 use crate::run::Session;
 use crate::script::lang::functions::CallStack;
@@ -51,6 +53,7 @@ pub fn register(reg: &mut Registry, session: &Rc<Session>, loader: &Rc<Loader>, 
     batch::register(reg);
     dialogue::register(reg.page(include_str!("pages/dialogues-and-resets.md")));
     engine::register(reg.page(include_str!("pages/sampling-and-training.md")));
+    weights::register(reg.page(include_str!("pages/weights.md")));
     task::register(reg.page(include_str!("pages/tasks.md")), loader, calls, tracked);
     data::register(reg.page(include_str!("pages/data.md")));
     patterns::register(reg.page(include_str!("pages/patterns.md")));

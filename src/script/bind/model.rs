@@ -28,6 +28,7 @@ impl Handle for Frozen {
 }
 
 /// Either of them, where a model is only asked: it is read as what it is in the engine.
+#[derive(Debug, Clone)]
 pub struct AnyModel(pub ModelHandle);
 
 impl Typed for AnyModel {
@@ -171,6 +172,7 @@ fn load(session: &Session, name: &str, options: Loading) -> Result<ModelHandle> 
     let compute = compute.unwrap_or(session.compute());
     let options = OpenOptions { random, head, adaptation, key, compute };
     let model = session.engine().open(&OpenRequest::Stored { name: name.into(), options, place })?;
+    session.opened(&model);
     for note in &model.notes {
         session.reporter().note(&format!("{name}: {note}"));
     }

@@ -2,7 +2,7 @@
 
 use super::objects::{Objects, Opt, Saved, SavedOptimizer, captured};
 use crate::data::{Prompts, stored};
-use crate::engine::{AdamwOptions, Engine, ModelHandle, Optimizer, State, Stateful};
+use crate::engine::{AdamwOptions, Engine, ModelHandle, Optimizer, Snapshot, State, Stateful};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::script::bind::data::Data;
@@ -12,6 +12,7 @@ use crate::tensor::{DType, Device, Tensor};
 use rhai::{Array, Dynamic, FnPtr};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -147,6 +148,14 @@ impl<'a> Decoder<'a> {
             "batch" => stored::load(&self.folder.join(text()?), &Device::Cpu).map(Dynamic::from),
             "prompts" => Ok(Dynamic::from(AnyPrompts::Fresh(Prompts::from_value(content)?))),
             "model" | "frozen" => self.handle(&Value::Object(form.clone())).map(Dynamic::from),
+            "gradient" => {
+                let (model, state) = self.vector(text()?, form)?;
+                self.engine.gradient(&model, &state).map(Dynamic::from)
+            }
+            "snapshot" => {
+                let (model, state) = self.vector(text()?, form)?;
+                Ok(Dynamic::from(Snapshot { model, state: Rc::new(state) }))
+            }
             "optimizer" => found(&self.known.optimizers, text()?).map(|opt| Dynamic::from(opt.clone())),
             "made" => self.optimizers.get(place()?).map(|opt| Dynamic::from(opt.clone())).ok_or_else(wrong),
             "data" => found(&self.known.data, text()?).map(|data| Dynamic::from(data.clone())),
@@ -173,6 +182,18 @@ impl<'a> Decoder<'a> {
         let values = bytes.chunks_exact(size_of::<f64>()).map(number).collect();
         let dtype = if form["dtype"] == "f64" { DType::F64 } else { DType::F32 };
         Tensor::from_vec_f64(values, &shape, &Device::Cpu)?.to_dtype(dtype)
+    }
+
+    /// Numbers of a model's parameters, and the model.
+    fn vector(&self, file: &str, form: &Map<String, Value>) -> Result<(ModelHandle, State)> {
+        let wrong = || unreadable("numbers of parameters");
+        let sizes: Vec<(String, usize)> = serde_json::from_value(form["sizes"].clone()).map_err(|_| wrong())?;
+        let bytes = files::bytes(&self.folder.join(file))?;
+        let mut numbers =
+            bytes.chunks_exact(size_of::<f32>()).map(|x| f32::from_le_bytes(std::array::from_fn(|i| x[i])));
+        let tensors: BTreeMap<String, Vec<f32>> =
+            sizes.into_iter().map(|(name, n)| (name, numbers.by_ref().take(n).collect())).collect();
+        Ok((self.handle(&form["of"])?, State { steps: Vec::new(), tensors }))
     }
 
     /// What the prologue has made again; what a function has captured is written into it.

@@ -8,7 +8,7 @@ use super::objects::{
     Objects, Opt, Saved, SavedData, SavedModel, SavedOptimizer, captured, hash_of, is_remade, remade,
 };
 use crate::data::{Batch, stored};
-use crate::engine::{Engine, ModelHandle, State, Stateful};
+use crate::engine::{Engine, Gradient, ModelHandle, Snapshot, State, Stateful};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::script::bind::data::Data;
@@ -91,6 +91,12 @@ impl<'a> Encoder<'a> {
         if let Some(model) = value.read_lock::<ModelHandle>() {
             return self.model(path, &model);
         }
+        if let Some(g) = value.read_lock::<Gradient>() {
+            return self.vector("gradient", path, &g.model, &self.engine.state(Stateful::Gradient(&g))?);
+        }
+        if let Some(s) = value.read_lock::<Snapshot>() {
+            return self.vector("snapshot", path, &s.model, &s.state);
+        }
         if let Some(opt) = value.read_lock::<Opt>() {
             return self.optimizer(path, &opt);
         }
@@ -120,6 +126,13 @@ impl<'a> Encoder<'a> {
         let bytes: Vec<u8> = tensor.to_vec()?.iter().flat_map(|x| x.to_le_bytes()).collect();
         let dtype = if tensor.dtype() == DType::F64 { "f64" } else { "f32" };
         Ok(json!({ "tensor": self.file(&bytes)?, "shape": tensor.dims(), "dtype": dtype }))
+    }
+
+    /// Numbers of a model's parameters that the model itself does not have.
+    fn vector(&mut self, kind: &str, path: &str, model: &ModelHandle, state: &State) -> Result<Value> {
+        let bytes: Vec<u8> = state.tensors.values().flatten().flat_map(|x| x.to_le_bytes()).collect();
+        let sizes: Vec<(&String, usize)> = state.tensors.iter().map(|(name, x)| (name, x.len())).collect();
+        Ok(json!({ kind: self.file(&bytes)?, "sizes": sizes, "of": self.model(&format!("{path}: its model"), model)? }))
     }
 
     /// What the prologue makes again.

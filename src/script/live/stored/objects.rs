@@ -1,7 +1,7 @@
 //! What a loop's variables hold that has an identity: models, optimizers, data sets, each known by where it was found when
 //! the loop began. And what a checkpoint says of all values.
 
-use crate::engine::{ModelHandle, Optimizer};
+use crate::engine::{Fisher, ModelHandle, Optimizer};
 use crate::run::Run;
 use crate::run::steps::Steps;
 use crate::script::bind::data::Data;
@@ -114,6 +114,7 @@ pub(super) fn is_remade(value: &Dynamic) -> bool {
         || value.is::<TaskHandle>()
         || value.is::<UserHandle>()
         || value.is::<Frozen>()
+        || value.is::<Fisher>()
         || value.is::<Rc<Run>>()
         || value.is::<Steps>()
         || value.is::<State>()
