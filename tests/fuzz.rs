@@ -103,7 +103,7 @@ fn open(dir: &Path) -> Result<Option<String>, String> {
     let justified = justified(bytes.sum());
     LARGEST.store(0, Ordering::Relaxed);
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let model = Model::load(dir, &Place::Host)?;
+        let model = Model::load(&rhopo::files::anywhere(dir), &Place::Host)?;
         if let Some(chat) = &model.chat {
             chat.render(&[json!({"role": "user", "content": "Hello"})], true)?;
         }

@@ -95,7 +95,7 @@ fn every_family() {
         let lora = LoraOptions { rank: 4, ..LoraOptions::default() };
         for adaptation in [Adaptation::None, Adaptation::New(lora)] {
             let options = OpenOptions { adaptation, ..OpenOptions::new(Key::new(2)) };
-            let model = Arc::new(Model::open(&dir, &options, &Place::Host).expect("a model"));
+            let model = Arc::new(Model::open(&rhopo::files::anywhere(&dir), &options, &Place::Host).expect("a model"));
             let (rows, tokens) = rows(6, 20, 40, model.config.vocab_size as u64);
             let engine = Solo::new(Settings::default());
             let logprob = || logprob(&engine, &model, &rows);

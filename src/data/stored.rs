@@ -3,7 +3,7 @@
 
 use super::batch::{Batch, Column};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::model::rows::{Row, Rows};
 use crate::tensor::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -42,7 +42,7 @@ struct Stored {
 ///
 /// # Errors
 /// A path that cannot be written.
-pub fn save(b: &Batch, path: &Path) -> Result<()> {
+pub fn save(b: &Batch, path: &Location) -> Result<()> {
     // What is refused here is refused before anything is written.
     files::write(path, to_bytes(b, path)?)
 }
@@ -98,7 +98,7 @@ fn ids<'a>([name, lengths]: [&str; 2], rows: impl Iterator<Item = &'a [u32]>) ->
 ///
 /// # Errors
 /// A file that cannot be read, that is no stored batch, or whose parts do not fit each other.
-pub fn load(path: &Path, device: &Device) -> Result<Batch> {
+pub fn load(path: &Location, device: &Device) -> Result<Batch> {
     let shown = path.display();
     let bytes = files::bytes(path)?;
     let broken = |what: &dyn std::fmt::Display| {
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn what_is_loaded_is_what_was_saved() {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("b.safetensors");
+        let path = crate::files::anywhere(dir.path()).join("b.safetensors");
         for b in [
             sampled(),
             Batch::from_columns(vec![("x".into(), sampled().get("fine").expect("there"))], &Device::Cpu)
@@ -214,13 +214,23 @@ mod tests {
     #[test]
     fn other_files_are_refused() {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("b.safetensors");
+        let path = crate::files::anywhere(dir.path()).join("b.safetensors");
         for bytes in [&b"no tensors"[..], b"\x02\0\0\0\0\0\0\0{}", b""] {
             std::fs::write(&path, bytes).expect("written");
             let e = load(&path, &Device::Cpu).expect_err("refused");
             assert!(e.what.contains("is not a stored batch") && e.hint.is_some(), "{e:?}");
         }
-        assert!(load(&dir.path().join("none"), &Device::Cpu).expect_err("refused").what.starts_with("cannot read"));
-        assert!(save(&sampled(), &dir.path().join("none/b")).expect_err("refused").what.starts_with("cannot write"));
+        assert!(
+            load(&crate::files::anywhere(dir.path()).join("none"), &Device::Cpu)
+                .expect_err("refused")
+                .what
+                .starts_with("cannot read")
+        );
+        assert!(
+            save(&sampled(), &crate::files::anywhere(dir.path()).join("none/b"))
+                .expect_err("refused")
+                .what
+                .starts_with("cannot write")
+        );
     }
 }

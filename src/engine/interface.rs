@@ -8,9 +8,9 @@ use super::request::{
 use super::settings::Settings;
 use super::state::State;
 use crate::error::Result;
+use crate::files::Location;
 use crate::model::SaveDtype;
 use crate::model::rows::Rows;
-use std::path::Path;
 
 /// Holds models and runs them on rows: this process's cores, a GPU, many ranks, a remote service.
 ///
@@ -52,7 +52,7 @@ pub trait Engine {
     ///
     /// # Errors
     /// A folder that cannot be written.
-    fn save(&self, model: &ModelHandle, dir: &Path, dtype: SaveDtype) -> Result<()>;
+    fn save(&self, model: &ModelHandle, dir: &Location, dtype: SaveDtype) -> Result<()>;
 
     /// # Errors
     /// An option outside its range, an empty prompt, one that leaves no room for `max_tokens` in the context, a token

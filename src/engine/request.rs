@@ -1,21 +1,22 @@
 //! What an engine is asked and what it answers, as plain data: token rows, keys, temperatures, planes.
 
 use super::handle::{Gradient, ModelHandle, Moments, Pass};
+use crate::files::Location;
 use crate::gpu::Place;
 pub use crate::kernel::divergence::Divergence;
 use crate::model::rows::Rows;
 use crate::model::{Config, Head, OpenOptions};
 use crate::tensor::rng::Key;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Which model to open.
 #[derive(Debug, Clone)]
 pub enum OpenRequest {
-    /// A built-in model, a folder in the Hugging Face layout or a hub id, ready to be trained.
-    Stored { name: String, options: OpenOptions, place: Place },
+    /// A built-in model, a folder in the Hugging Face layout or a hub id, ready to be trained; folders are opened through
+    /// the door of the name.
+    Stored { name: Location, options: OpenOptions, place: Place },
     /// A GGUF file, which only answers and scores; its tokenizer, where that is not the file's own.
-    Gguf { path: PathBuf, tokenizer: Option<PathBuf> },
+    Gguf { path: Location, tokenizer: Option<Location> },
     /// Random weights and no tokenizer; the same key gives the same weights.
     Random { config: Box<Config>, key: Key, place: Place },
 }

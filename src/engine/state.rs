@@ -1,11 +1,10 @@
 //! A state as numbers and as a file: what an engine hands out of a model or an optimizer, and takes back.
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::model::{SaveDtype, weights};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// A state as numbers, to be saved and put back.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,7 +35,7 @@ impl State {
     ///
     /// # Errors
     /// A place that cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &Location) -> Result<()> {
         let named: Vec<_> = self.tensors.iter().map(|(name, x)| (name.as_str(), vec![x.len()], x.clone())).collect();
         weights::write(path, &named, SaveDtype::F32)
     }
@@ -45,7 +44,7 @@ impl State {
     ///
     /// # Errors
     /// A file that cannot be read, or is none of these.
-    pub fn read(path: &Path, steps: Vec<u64>) -> Result<Self> {
+    pub fn read(path: &Location, steps: Vec<u64>) -> Result<Self> {
         let bytes = files::bytes(path)?;
         let broken = |e: &dyn std::fmt::Display| Error::file(format!("{}: {e}", path.display()));
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
@@ -65,7 +64,7 @@ mod tests {
     #[test]
     fn a_state_comes_back_to_the_last_bit() {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("state.safetensors");
+        let path = files::anywhere(dir.path()).join("state.safetensors");
         let numbers = vec![0.1_f32, -0.0, f32::MIN_POSITIVE / 4.0, f32::MAX];
         let tensors = BTreeMap::from([("b".to_string(), numbers), ("a".to_string(), vec![])]);
         let state = State { steps: vec![3, 7], tensors };

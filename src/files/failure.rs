@@ -1,6 +1,6 @@
 //! What is said when something cannot be done with a path: one wording, with a hint by the kind of failure.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use std::io;
 use std::path::Path;
 
@@ -8,7 +8,6 @@ use std::path::Path;
 pub(super) fn failed(doing: &str, path: &Path, e: &io::Error) -> Error {
     let error = Error::file(format!("cannot {doing} {}: {e}", path.display()));
     match e.kind() {
-        io::ErrorKind::NotFound if path.is_symlink() => error.hint("it is a link, and nothing is where it leads"),
         io::ErrorKind::NotFound => error.hint("is it spelled right? A relative path is taken from the current folder"),
         io::ErrorKind::NotADirectory => error.hint("a part of the path that should be a folder is a file"),
         io::ErrorKind::AlreadyExists => error.hint("something of that name is in the way: choose another name"),
@@ -31,10 +30,15 @@ pub fn unwritable(path: &Path, e: &io::Error) -> Error {
 }
 
 /// That there is something else in a file's place.
-pub(super) fn no_file(path: &Path, folder: bool) -> Error {
-    let it = if path.is_symlink() { "it is a link to" } else { "it is" };
+pub(super) fn no_file(path: &Path, folder: bool, link: bool) -> Error {
+    let it = if link { "it is a link to" } else { "it is" };
     Error::file(format!("{} is not a file", path.display())).hint(match folder {
         true => format!("{it} a folder: give a file in it"),
         false => format!("{it} a device or a pipe: give an ordinary file"),
     })
+}
+
+/// Words `e` as that a file could not be written.
+pub(super) fn written<T>(path: &Path, done: io::Result<T>) -> Result<T> {
+    done.map_err(|e| unwritable(path, &e))
 }

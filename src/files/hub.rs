@@ -4,8 +4,9 @@
 //! hub's own tools use; `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean
 //! there, and one that is set to nothing is not set. Which files a model needs is `model::hub`'s affair.
 
+use super::door::Door;
 use super::failure::unwritable;
-use super::path::{is_folder, is_plain};
+use super::location::{Location, is_folder, is_plain};
 use super::read;
 use crate::error::{Error, Result};
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
@@ -59,11 +60,11 @@ impl Hub {
     }
 
     /// The folder in the cache that a revision stands for, if there is one: a name is looked up, a commit is one.
-    pub fn cached(&self, name: &str, revision: &str) -> Option<PathBuf> {
+    pub fn cached(&self, door: &Door, name: &str, revision: &str) -> Option<Location> {
         let repo = repo(name, revision);
-        let named = self.cache().join(repo.folder_name()).join("refs").join(revision);
+        let named = door.at(self.cache()).join(repo.folder_name()).join("refs").join(revision);
         let commit = read::text(&named).map_or(revision.to_string(), |commit| commit.trim().to_string());
-        let folder = self.cache.repo(repo).pointer_path(&commit);
+        let folder = door.at(self.cache.repo(repo).pointer_path(&commit));
         (is_plain(&commit) && is_folder(&folder)).then_some(folder)
     }
 

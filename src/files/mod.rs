@@ -2,28 +2,35 @@
 //! program does it here, and what libraries would open by themselves is opened here for them.
 //!
 //! Owns how files are opened and what is refused in their place (folders, devices, pipes), that a file is written whole
-//! or not at all, and the wording of what goes wrong. Owns no formats, and not which paths a script may name: that is
-//! `run::access`, which whoever opens a path for a script asks first.
+//! or not at all, and the wording of what goes wrong. A [`Location`] is a path with the [`Door`] that it is opened
+//! through: handles of folders, beneath which it is looked up in one step with the opening
+//! (`docs/design/019-files-by-capability.md`). Owns no formats, and not what scripts are granted: that is `run::access`.
 
 mod child;
+mod confine;
+mod door;
 pub mod editor;
 mod failure;
 mod folder;
-mod lock;
+mod grant;
 pub mod history;
 pub mod hub;
-mod path;
+mod location;
+mod lock;
 pub mod program;
 mod read;
 mod write;
 
 pub use child::Child;
+pub use confine::confine;
+pub use door::{Door, Granted, Visitor};
 pub use failure::{unreadable, unwritable};
 pub use folder::{
-    cache_folder, create_folder, entries, remove_file, remove_folder, rename_folder, replace_folder, temporary_folder,
+    cache_folder, create_folder, entries, fill_folder, remove_file, remove_folder, rename_folder, replace_folder,
+    temporary_folder,
 };
+pub use location::{Location, anywhere, beside, exists, is_file, is_folder, is_link, is_plain, real, require_file};
 pub use lock::{Lock, is_locked, lock};
-pub use path::{beside, exists, is_file, is_folder, is_link, is_plain, real, require_file};
 pub use read::{File, bytes, digest, digest_of, open, text};
 pub use write::{Log, replace, write};
 

@@ -10,8 +10,8 @@ fn folder() -> TempDir {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let name = |path: &std::path::PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
-    entries(folder).expect("listed").iter().map(name).collect()
+    let name = |path: &Location| path.file_name().expect("a name").to_string_lossy().into_owned();
+    entries(&anywhere(folder)).expect("listed").iter().map(name).collect()
 }
 
 /// What an error says, with the folder's own name taken out.
@@ -23,7 +23,7 @@ fn said(e: &Error, folder: &TempDir) -> (String, String) {
 #[test]
 fn a_file_is_read_as_it_is() {
     let dir = folder();
-    let path = dir.path().join("a");
+    let path = anywhere(dir.path()).join("a");
     fs::write(&path, "one two").expect("written");
     assert_eq!((bytes(&path).expect("read"), text(&path).expect("read")), (b"one two".to_vec(), "one two".into()));
     let mut file = open(&path).expect("opened");
@@ -38,7 +38,7 @@ fn a_file_is_read_as_it_is() {
 #[test]
 fn what_is_missing_is_named() {
     let dir = folder();
-    let path = dir.path().join("none");
+    let path = anywhere(dir.path()).join("none");
     for e in [open(&path).map(drop), bytes(&path).map(drop), text(&path).map(drop)] {
         let (what, hint) = said(&e.expect_err("missing"), &dir);
         assert!(what.starts_with("cannot read DIR/none: "), "{what}");
@@ -55,7 +55,7 @@ fn what_is_missing_is_named() {
 #[test]
 fn a_folder_is_no_file_and_a_file_no_folder() {
     let dir = folder();
-    let (file, inside) = (dir.path().join("file"), dir.path().join("folder"));
+    let [file, inside] = ["file", "folder"].map(|name| anywhere(dir.path()).join(name));
     fs::write(&file, "x").expect("written");
     fs::create_dir(&inside).expect("made");
     for e in [open(&inside).map(drop), write(&inside, "x"), Log::create(&inside).map(drop), require_file(&inside)] {
@@ -71,11 +71,11 @@ fn a_folder_is_no_file_and_a_file_no_folder() {
 #[test]
 fn devices_and_pipes_are_neither_read_nor_written() {
     let dir = folder();
-    let pipe = dir.path().join("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+    let pipe = anywhere(dir.path()).join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&*pipe).status().expect("mkfifo is there");
     assert!(made.success());
-    for path in [pipe.as_path(), Path::new("/dev/null"), Path::new("/dev/zero")] {
-        for e in [open(path).map(drop), text(path).map(drop), write(path, "x"), Log::create(path).map(drop)] {
+    for path in [pipe, anywhere("/dev/null"), anywhere("/dev/zero")] {
+        for e in [open(&path).map(drop), text(&path).map(drop), write(&path, "x"), Log::create(&path).map(drop)] {
             let e = e.expect_err("no file");
             assert_eq!(e.what, format!("{} is not a file", path.display()));
             assert_eq!(e.hint.as_deref(), Some("it is a device or a pipe: give an ordinary file"));
@@ -92,7 +92,7 @@ fn what_the_permissions_forbid_is_said() {
     assert!(e.what.starts_with("cannot read a/b: "), "{e}");
     assert_eq!(e.hint.as_deref(), Some("the permissions of the file, or of a folder above it, forbid it"));
     let dir = folder();
-    let closed = dir.path().join("closed");
+    let closed = anywhere(dir.path()).join("closed");
     fs::create_dir(&closed).expect("made");
     fs::write(closed.join("a"), "x").expect("written");
     let close = |mode: u32| fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).expect("its owner may");
@@ -110,7 +110,7 @@ fn what_the_permissions_forbid_is_said() {
 #[test]
 fn bytes_that_are_no_text_are_refused_as_text() {
     let dir = folder();
-    let path = dir.path().join("a");
+    let path = anywhere(dir.path()).join("a");
     fs::write(&path, b"caf\xe9").expect("written");
     assert_eq!(bytes(&path).expect("bytes").len(), 4);
     let expected = ("DIR/a is not a text file (UTF-8)".into(), "convert the file to UTF-8".into());
@@ -120,7 +120,7 @@ fn bytes_that_are_no_text_are_refused_as_text() {
 #[test]
 fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
     let dir = folder();
-    let path = dir.path().join("a");
+    let path = anywhere(dir.path()).join("a");
     write(&path, "old").expect("written");
     let e = replace(&path, |out| {
         out.write_all(&[b'x'; 1 << 20])?;
@@ -140,24 +140,24 @@ fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
 fn links_are_replaced_and_never_written_through() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let dir = folder();
-    let (victim, link) = (dir.path().join("victim"), dir.path().join("link"));
+    let [victim, link] = ["victim", "link"].map(|name| anywhere(dir.path()).join(name));
     fs::write(&victim, "mine").expect("written");
-    symlink(&victim, &link).expect("linked");
+    symlink(&*victim, &link).expect("linked");
     // The names that a file in the making takes, held by links.
     for n in 0..3 {
-        symlink(&victim, dir.path().join(format!(".part-{}-{n}", std::process::id()))).expect("linked");
+        symlink(&*victim, dir.path().join(format!(".part-{}-{n}", std::process::id()))).expect("linked");
     }
     assert!(is_link(&link) && is_file(&link) && !is_link(&victim));
     assert_eq!(text(&link).expect("reading follows it"), "mine");
     write(&link, "other").expect("written");
     assert!(!is_link(&link));
     assert_eq!((text(&victim).expect("there"), text(&link).expect("there")), ("mine".into(), "other".into()));
-    let lost = dir.path().join("lost");
+    let lost = anywhere(dir.path()).join("lost");
     symlink(dir.path().join("nowhere"), &lost).expect("linked");
     assert!(is_link(&lost) && !exists(&lost));
-    let hint = |path: &Path| open(path).expect_err("no file").hint.expect("a hint");
+    let hint = |path: &Location| open(path).expect_err("no file").hint.expect("a hint");
     assert_eq!(hint(&lost), "it is a link, and nothing is where it leads");
-    let inside = dir.path().join("inside");
+    let inside = anywhere(dir.path()).join("inside");
     symlink(dir.path(), &inside).expect("linked");
     assert_eq!(hint(&inside), "it is a link to a folder: give a file in it");
     fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).expect("its owner may");
@@ -168,11 +168,11 @@ fn links_are_replaced_and_never_written_through() {
 #[test]
 fn a_folder_that_fails_leaves_the_old_one() {
     let dir = folder();
-    let whole = dir.path().join("model");
-    let fill = |text: &'static str| move |part: &Path| write(&part.join("a"), text);
+    let whole = anywhere(dir.path()).join("model");
+    let fill = |text: &'static str| move |part: &Location| write(&part.join("a"), text);
     replace_folder(&whole, fill("one")).expect("first");
     replace_folder(&whole, fill("two")).expect("second");
-    let failing = |part: &Path| fill("three")(part).and(Err(Error::value("no")));
+    let failing = |part: &Location| fill("three")(part).and(Err(Error::value("no")));
     replace_folder(&whole, failing).expect_err("third");
     assert_eq!(text(&whole.join("a")).expect("kept"), "two");
     replace_folder(&whole, fill("four")).expect("what the third left is cleared");
@@ -180,9 +180,42 @@ fn a_folder_that_fails_leaves_the_old_one() {
 }
 
 #[test]
+fn files_of_a_folder_take_their_places_together() {
+    let dir = folder();
+    let at = anywhere(dir.path()).join("model");
+    let fill = |text: &'static str| {
+        move |part: &Location| {
+            write(&part.join("a"), text)
+                .and_then(|()| create_folder(&part.join("b")))
+                .and_then(|()| write(&part.join("b/c"), text))
+        }
+    };
+    fill_folder(&at, fill("one")).expect("new");
+    write(&at.join("mine"), "kept").expect("written");
+    let failing = |part: &Location| fill("two")(part).and(Err(Error::value("no")));
+    fill_folder(&at, failing).expect_err("second");
+    assert_eq!(
+        (text(&at.join("a")).expect("kept"), names(&at)),
+        ("one".into(), ["a", "b", "mine"].map(String::from).to_vec())
+    );
+    // What a killed process has left goes, and what another one is at stays.
+    for left in [".saving-1-0", ".saving-2-0"] {
+        fs::create_dir(at.join(left)).expect("made");
+        fs::write(at.join(left).join(".held"), "").expect("written");
+    }
+    let held = lock(&at.join(".saving-2-0/.held")).expect("free");
+    fill_folder(&at, fill("three")).expect("third");
+    assert_eq!(
+        (text(&at.join("b/c")).expect("new"), names(&at)),
+        ("three".into(), [".saving-2-0", "a", "b", "mine"].map(String::from).to_vec())
+    );
+    drop(held);
+}
+
+#[test]
 fn a_log_begins_empty_and_grows_by_lines() {
     let dir = folder();
-    let path = dir.path().join("log");
+    let path = anywhere(dir.path()).join("log");
     fs::write(&path, "older and longer").expect("written");
     let mut log = Log::create(&path).expect("begun");
     log.line("one").expect("written");
@@ -193,7 +226,7 @@ fn a_log_begins_empty_and_grows_by_lines() {
 
 #[test]
 fn names_in_files_lead_from_where_the_file_is() {
-    let at = |path: &str, name: &str| beside(Path::new(path), name).display().to_string();
+    let at = |path: &str, name: &str| beside(&anywhere(path), name).display().to_string();
     assert_eq!(at("m/model.index.json", "shard-1"), "m/shard-1");
     assert_eq!(at("own.rhai", "other.rhai"), "other.rhai");
     assert_eq!(at("m/adapter_config.json", "../base"), "m/../base");
@@ -202,6 +235,50 @@ fn names_in_files_lead_from_where_the_file_is() {
     assert!(["", ".", "..", "a/b", "/a", "../a", "a\\b"].iter().all(|name| !is_plain(name)));
     let dir = folder();
     fs::write(dir.path().join("a"), "").expect("written");
-    assert_eq!(real(&dir.path().join("x/../a")), None, "x is not there");
-    assert_eq!(real(&dir.path().join("./a")), real(&dir.path().join("a")));
+    let at = |name: &str| anywhere(dir.path()).join(name);
+    assert_eq!(real(&at("x/../a")), None, "x is not there");
+    assert_eq!(real(&at("./a")), real(&at("a")));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_door_opens_what_was_granted_and_nothing_beside_it() {
+    use std::os::unix::fs::symlink;
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    for name in ["a", "b"] {
+        fs::create_dir(at(name)).expect("made");
+        fs::write(at(name).join("x"), name).expect("written");
+    }
+    fs::write(at("one"), "one").expect("written");
+    let door = Door::closed(Visitor::Script);
+    let reads = |name: &str| text(&door.at(at(name)));
+    reads("a/x").expect_err("nothing was granted");
+    door.grant(Path::new(""), true);
+    reads("a/x").expect_err("an empty path is none");
+    let granted = door.grant(&at("a"), false);
+    assert_eq!(reads("a/x").expect("granted"), "a");
+    for name in ["b/x", "a/../b/x", "a/../one"] {
+        let e = reads(name).expect_err("outside");
+        assert!(
+            e.what.starts_with("a script may not read ") && e.what.ends_with(": it is outside of its folders"),
+            "{e}"
+        );
+    }
+    write(&door.at(at("a/x")), "y").expect_err("only to be read");
+    door.take_back(granted);
+    reads("a/x").expect_err("taken back");
+    // A file that was granted is that file, and no link that takes its place.
+    door.grant(&at("one"), false);
+    assert_eq!(reads("one").expect("granted"), "one");
+    fs::remove_file(at("one")).and_then(|()| symlink(at("b/x"), at("one"))).expect("exchanged");
+    reads("one").expect_err("a link to something else");
+    // A folder that is not there yet is made where it was granted, and not where a link leads meanwhile.
+    door.grant(&at("new/deep"), true);
+    write(&door.at(at("new/beside")), "x").expect_err("only below");
+    create_folder(&door.at(at("new/deep"))).expect("granted");
+    write(&door.at(at("new/deep/x")), "x").expect("below it");
+    fs::remove_dir_all(at("new/deep")).and_then(|()| symlink(at("b"), at("new/deep"))).expect("exchanged");
+    write(&door.at(at("new/deep/x")), "x").expect_err("a link to something else");
+    assert_eq!(fs::read_to_string(at("b/x")).expect("there"), "b");
 }

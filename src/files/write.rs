@@ -1,73 +1,80 @@
 //! Writing files: whole ones, which take the place of what was there in one step, and logs that grow line by line.
 
-use super::failure::unwritable;
-use super::path::require_file;
+use super::door::Need;
+use super::failure::{unwritable, written};
+use super::location::{Location, require_file};
 use crate::error::Result;
-use std::fs;
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
+use cap_std::fs::{Dir, File, OpenOptions};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Replaces a file as a whole: what stood there stays until the new content is complete and on the disk. A link is
 /// replaced, not followed. The new file has the permissions of the old one.
 ///
 /// # Errors
 /// A place that cannot be written, or where there is something else than a file; an error of `fill`.
-pub fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    require_file(path)?;
-    let written = || -> io::Result<()> {
-        let (part, file) = Part::create(path)?;
+pub fn replace(at: &Location, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    require_file(at)?;
+    let (folder, name) = at.run(Need::Write, "write", |way| way.parent())?;
+    let done = || -> io::Result<()> {
+        let (part, file) = Part::create(&folder)?;
         let mut out = BufWriter::new(file);
         fill(&mut out)?;
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        if let Ok(old) = fs::metadata(path) {
+        if let Ok(old) = folder.symlink_metadata(&name)
+            && old.is_file()
+        {
             file.set_permissions(old.permissions())?;
         }
         file.sync_all()?;
-        part.put(path)
+        part.put(&name)
     };
-    written().map_err(|e| unwritable(path, &e))
+    written(at, done())
 }
 
 /// Writes a file as a whole, as `replace` does.
 ///
 /// # Errors
 /// Those of `replace`.
-pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    replace(path, |out| out.write_all(bytes.as_ref()))
+pub fn write(at: &Location, bytes: impl AsRef<[u8]>) -> Result<()> {
+    replace(at, |out| out.write_all(bytes.as_ref()))
 }
 
-/// A file in the making, beside the one whose place it will take. It goes with this value unless it was put there.
-struct Part {
-    path: PathBuf,
+/// A file in the making, in the folder where it will take a place. It goes with this value unless it was put there.
+struct Part<'a> {
+    folder: &'a Dir,
+    name: OsString,
     placed: bool,
 }
 
-impl Part {
+impl<'a> Part<'a> {
     /// Makes a new file under a name that nobody has: one that is there is neither opened nor followed.
-    fn create(path: &Path) -> io::Result<(Self, fs::File)> {
+    fn create(folder: &'a Dir) -> io::Result<(Self, File)> {
         const TRIES: u32 = 1000;
         for n in 0..TRIES {
-            let part = path.with_file_name(format!(".part-{}-{n}", std::process::id()));
-            match fs::File::create_new(&part) {
+            let name = OsString::from(format!(".part-{}-{n}", std::process::id()));
+            match folder.open_with(&name, OpenOptions::new().write(true).create_new(true)) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && n + 1 < TRIES => {}
-                made => return made.map(|file| (Self { path: part, placed: false }, file)),
+                made => return made.map(|file| (Self { folder, name, placed: false }, file)),
             }
         }
         unreachable!("the last try is returned")
     }
 
-    fn put(mut self, path: &Path) -> io::Result<()> {
-        fs::rename(&self.path, path)?;
+    fn put(mut self, name: &OsStr) -> io::Result<()> {
+        self.folder.rename(&self.name, self.folder, name)?;
         self.placed = true;
         Ok(())
     }
 }
 
-impl Drop for Part {
+impl Drop for Part<'_> {
     fn drop(&mut self) {
         if !self.placed {
             // If it cannot be removed either, the first failure is the one to report.
-            fs::remove_file(&self.path).ok();
+            self.folder.remove_file(&self.name).ok();
         }
     }
 }
@@ -75,7 +82,7 @@ impl Drop for Part {
 /// A file that grows line by line, or record by record.
 #[derive(Debug)]
 pub struct Log {
-    file: fs::File,
+    file: File,
     path: PathBuf,
 }
 
@@ -83,24 +90,25 @@ impl Log {
     /// Begins an empty one; what stood there is gone.
     ///
     /// # Errors
-    /// A place that cannot be written, or where there is something else than a file.
-    pub fn create(path: &Path) -> Result<Self> {
-        require_file(path)?;
-        let made = fs::OpenOptions::new().append(true).create(true).open(path);
-        let file = made.and_then(|file| file.set_len(0).map(|()| file)).map_err(|e| unwritable(path, &e))?;
-        Ok(Self { file, path: path.to_path_buf() })
+    /// A place that cannot be written, or where there is something else than a file, a link included.
+    pub fn create(at: &Location) -> Result<Self> {
+        Self::open(at, OpenOptions::new().append(true).create(true), 0)
     }
 
     /// Goes on with one that is there, after its first `bytes`; what follows them goes.
     ///
     /// # Errors
     /// No file, or one that cannot be written.
-    pub fn resume(path: &Path, bytes: u64) -> Result<Self> {
-        require_file(path)?;
-        let opened = fs::OpenOptions::new().append(true).open(path);
-        let kept = |file: fs::File| file.set_len(file.metadata()?.len().min(bytes)).map(|()| file);
-        let file = opened.and_then(kept).map_err(|e| unwritable(path, &e))?;
-        Ok(Self { file, path: path.to_path_buf() })
+    pub fn resume(at: &Location, bytes: u64) -> Result<Self> {
+        Self::open(at, OpenOptions::new().append(true), bytes)
+    }
+
+    fn open(at: &Location, options: &mut OpenOptions, bytes: u64) -> Result<Self> {
+        require_file(at)?;
+        let (folder, name) = at.run(Need::Write, "write", |way| way.parent())?;
+        let opened = folder.open_with(&name, options.follow(FollowSymlinks::No));
+        let kept = |file: File| file.set_len(file.metadata()?.len().min(bytes)).map(|()| file);
+        Ok(Self { file: written(at, opened.and_then(kept))?, path: at.to_path_buf() })
     }
 
     /// Bytes of what it holds.

@@ -4,22 +4,22 @@
 //! `_name_or_path` of a configuration does not: it is as often somebody's folder.
 
 use super::hub;
-use crate::files;
-use std::path::Path;
+use crate::files::{self, Location};
 
 const CARD: &str = "README.md";
 
-/// Of the model that was opened by `name` and found in one of `folders`.
-pub(super) fn of(name: &str, folders: &[&Path]) -> Option<String> {
+/// Of the model that was opened by this name and found in one of `folders`.
+pub(super) fn of(named: &Location, folders: &[&Location]) -> Option<String> {
+    let name = named.to_str().unwrap_or_default();
     // A folder goes before a hub id of its name.
-    match hub::is_id(name) && !files::exists(Path::new(name)) {
+    match hub::is_id(name) && !files::exists(named) {
         true => Some(without_revision(name)),
-        false => folders.iter().find_map(|folder| named(&folder.join(CARD))),
+        false => folders.iter().find_map(|folder| in_card(&folder.join(CARD))),
     }
 }
 
 /// What the card names, if it is a hub id. A card that cannot be read names none: it is no part of the model.
-fn named(card: &Path) -> Option<String> {
+fn in_card(card: &Location) -> Option<String> {
     if !files::is_file(card) {
         return None;
     }
@@ -57,6 +57,7 @@ fn without_revision(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::anywhere;
 
     #[test]
     fn a_card_names_one_model_of_the_hub_or_none() {
@@ -82,11 +83,11 @@ mod tests {
     #[test]
     fn a_folder_goes_before_a_hub_id_of_its_name() {
         let dir = tempfile::tempdir().expect("a folder");
-        let folder = dir.path().to_str().expect("UTF-8");
-        assert_eq!(of(folder, &[dir.path()]), None);
+        let folder = anywhere(dir.path());
+        assert_eq!(of(&folder, &[&folder]), None);
         std::fs::write(dir.path().join(CARD), "---\nbase_model: some/model\n---\n").expect("written");
-        assert_eq!(of(folder, &[dir.path()]).as_deref(), Some("some/model"));
-        assert_eq!(of("other/model@v1", &[dir.path()]).as_deref(), Some("other/model"));
-        assert_eq!(of("src/model", &[]), None, "a folder that is there");
+        assert_eq!(of(&folder, &[&folder]).as_deref(), Some("some/model"));
+        assert_eq!(of(&anywhere("other/model@v1"), &[&folder]).as_deref(), Some("other/model"));
+        assert_eq!(of(&anywhere("src/model"), &[]), None, "a folder that is there");
     }
 }

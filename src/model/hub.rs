@@ -6,10 +6,9 @@
 use super::chat::NAMED;
 use super::weights::{self, INDEX, SINGLE, index};
 use crate::error::{Error, Kind, Result};
-use crate::files;
 use crate::files::hub::{Hub, folder_name};
+use crate::files::{self, Door, Location};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
 /// An adapter on its own, in PEFT's layout.
@@ -31,26 +30,26 @@ pub fn is_id(text: &str) -> bool {
     Id::parse(text).is_some()
 }
 
-/// The folder of the model `owner/name` or `owner/name@revision`, in the hub's cache. A snapshot that is complete
+/// The folder of the model `owner/name` or `owner/name@revision`, in the hub's cache, through `door`. A snapshot that is complete
 /// there is used as it is, without asking the hub; else what is missing is downloaded. `tell` hears the name of each
 /// file before it is.
 ///
 /// # Errors
 /// A hub that cannot be reached or does not know the model; a model without safetensors.
-pub fn fetch(id: &str, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+pub fn fetch(id: &str, door: &Door, tell: &mut dyn FnMut(&str)) -> Result<Location> {
     let id = Id::parse(id).ok_or_else(|| {
         Error::new(Kind::Name, format!("{id:?} is not a hub id")).hint("a hub id is owner/name, or owner/name@revision")
     })?;
     let hub = Hub::from_env()?;
-    let kept = hub.cached(&id.name, &id.revision);
+    let kept = hub.cached(door, &id.name, &id.revision);
     if let Some(dir) = kept.as_ref().filter(|dir| is_whole(dir)) {
         return Ok(dir.clone());
     }
-    let usable = kept.filter(|dir| is_usable(dir));
+    let usable = kept.filter(is_usable);
     if hub.offline {
         return usable.ok_or_else(|| unreachable(&hub, &id, "HF_HUB_OFFLINE is set, and it is not in the cache"));
     }
-    match (download(&hub, &id, tell), usable) {
+    match (download(&hub, &id, door, tell), usable) {
         (Ok(dir), _) => Ok(dir),
         // What is there serves as it is: some models have no tokenizer.
         (Err(_), Some(dir)) => Ok(dir),
@@ -85,11 +84,12 @@ impl std::fmt::Display for Id {
     }
 }
 
-fn download(hub: &Hub, id: &Id, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+fn download(hub: &Hub, id: &Id, door: &Door, tell: &mut dyn FnMut(&str)) -> Result<Location> {
     let snapshot = hub.snapshot(&id.name, &id.revision).map_err(|e| failed(hub, id, &e))?;
+    let folder = door.at(&*snapshot.folder);
     let listed: BTreeSet<&str> = snapshot.files.iter().map(String::as_str).collect();
     let mut get = |name: &str| -> Result<()> {
-        if files::is_file(&snapshot.folder.join(name)) {
+        if files::is_file(&folder.join(name)) {
             return Ok(());
         }
         tell(name);
@@ -108,7 +108,7 @@ fn download(hub: &Hub, id: &Id, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     }
     get(weights)?;
     if weights == INDEX {
-        for shard in shards(&snapshot.folder.join(INDEX))? {
+        for shard in shards(&folder.join(INDEX))? {
             if !listed.contains(shard.as_str()) || !files::is_plain(&shard) {
                 return Err(Error::model(format!("{id} names the shard {shard:?} in {INDEX}, but does not hold it"))
                     .hint("the model was not uploaded as a whole: choose another revision, owner/name@revision"));
@@ -117,7 +117,7 @@ fn download(hub: &Hub, id: &Id, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         }
     }
     snapshot.keep_as(&id.revision)?;
-    Ok(snapshot.folder)
+    Ok(folder)
 }
 
 /// What is said when the hub does not give what was asked of it; `text` is its library's reason.
@@ -176,12 +176,12 @@ fn plan<'a>(id: &Id, listed: &BTreeSet<&'a str>) -> Result<(Vec<&'a str>, &'a st
 }
 
 /// Whether nothing that a model may need can be missing.
-fn is_whole(dir: &Path) -> bool {
+fn is_whole(dir: &Location) -> bool {
     is_adapter(dir) || is_usable(dir) && has_all(dir, &TOKENIZER)
 }
 
 /// Whether a model can be opened from the folder.
-fn is_usable(dir: &Path) -> bool {
+fn is_usable(dir: &Location) -> bool {
     let all = |shards: BTreeSet<String>| shards.iter().all(|shard| files::is_file(&dir.join(shard)));
     is_adapter(dir)
         || has_all(dir, &[CONFIG])
@@ -189,16 +189,16 @@ fn is_usable(dir: &Path) -> bool {
             && (has_all(dir, &[SINGLE]) || shards(&dir.join(INDEX)).is_ok_and(all))
 }
 
-fn is_adapter(dir: &Path) -> bool {
+fn is_adapter(dir: &Location) -> bool {
     has_all(dir, &ADAPTER)
 }
 
-fn has_all(dir: &Path, names: &[&str]) -> bool {
+fn has_all(dir: &Location, names: &[&str]) -> bool {
     names.iter().all(|name| files::is_file(&dir.join(name)))
 }
 
 /// The files that an index names.
-fn shards(path: &Path) -> Result<BTreeSet<String>> {
+fn shards(path: &Location) -> Result<BTreeSet<String>> {
     let entries = index::entries(&files::bytes(path)?, &path.display().to_string())?;
     Ok(entries.into_iter().map(|(_, file)| file).collect())
 }

@@ -8,11 +8,10 @@ mod targets;
 use super::config::{Config, Layout, Linear};
 use super::trunk::Head;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::tensor::rng::Key;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
-use std::path::Path;
 use targets::Targets;
 
 /// What the names in an adapter's file begin with.
@@ -76,7 +75,7 @@ pub struct Adapter {
 impl Adapter {
     /// # Errors
     /// Rank 0 or beyond what the weights can use, an alpha that is not positive, a target that the model does not have.
-    pub fn new(options: &LoraOptions, config: &Config, base: &str) -> Result<Self> {
+    pub fn new(options: &LoraOptions, config: &Config, base: String) -> Result<Self> {
         if options.targets.is_empty() {
             return Err(Error::value("lora: targets is empty: nothing would be trained").hint(format!(
                 "the linear maps of {}: {}, or all-linear",
@@ -93,7 +92,7 @@ impl Adapter {
             alpha: options.alpha,
             rank_stabilised: false,
             targets: Targets::named(names),
-            base: Some(lasting(base)),
+            base: Some(base),
             replaced: Vec::new(),
             source: Map::new(),
         };
@@ -213,9 +212,9 @@ impl Adapter {
 }
 
 /// A folder by its absolute path: the adapter will be opened from elsewhere.
-fn lasting(base: &str) -> String {
-    let found = files::real(Path::new(base)).and_then(|path| path.to_str().map(str::to_string));
-    found.unwrap_or_else(|| base.to_string())
+pub(super) fn lasting(base: &Location) -> String {
+    let found = files::real(base).and_then(|path| path.to_str().map(str::to_string));
+    found.unwrap_or_else(|| base.display().to_string())
 }
 
 /// The names of A and B of a map.

@@ -12,12 +12,11 @@ use super::{
     Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, base, init, special, weights,
 };
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Door, Location, Visitor};
 use crate::gpu::{DType, Place};
 use crate::tensor::memory;
 use crate::tensor::rng::Key;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Files that are not ours to understand but belong to the model: copied from where it was loaded to where it is saved.
@@ -62,50 +61,55 @@ pub enum Adaptation {
     /// A new adapter.
     New(LoraOptions),
     /// The adapter in a folder.
-    Stored(PathBuf),
+    Stored(Location),
 }
 
 impl Model {
     /// Opens a folder in the Hugging Face layout: `config.json`, safetensors, and `tokenizer.json` where there is one.
-    pub fn load(dir: &Path, place: &Place) -> Result<Self> {
+    pub fn load(dir: &Location, place: &Place) -> Result<Self> {
         let checkpoint = Checkpoint::read(Source::folder(dir)?)?;
-        checkpoint.open(dir.display().to_string(), &OpenOptions::new(Key::new(0)), place)
+        checkpoint.open(dir, &OpenOptions::new(Key::new(0)), place)
     }
 
     /// A built-in model, a folder, or a hub id; a model's folder goes before a built-in one of its name. A folder that
-    /// holds an adapter alone names its model.
-    pub fn open(name: &str, options: &OpenOptions, place: &Place) -> Result<Self> {
+    /// holds an adapter alone names its model, which has to come through the same door.
+    pub fn open(name: &Location, options: &OpenOptions, place: &Place) -> Result<Self> {
         memory::enough()?;
         let source = Source::resolve(name, &mut |_| {})?;
         match source.adapter() {
             Some(dir) => open_adapted(dir, options, place),
-            None => Checkpoint::read(source)?.open(name.to_string(), options, place),
+            None => Checkpoint::read(source)?.open(name, options, place),
         }
     }
 
     /// A built-in model.
     pub fn builtin(name: &str, place: &Place) -> Result<Self> {
-        Checkpoint::read(Source::builtin(name)?)?.open(name.into(), &OpenOptions::new(Key::new(0)), place)
+        Checkpoint::read(Source::builtin(name)?)?.open(&no_folder(name), &OpenOptions::new(Key::new(0)), place)
     }
 
     /// A built-in model with random weights.
     pub fn builtin_random(name: &str, key: Key, place: &Place) -> Result<Self> {
         let options = OpenOptions { random: true, ..OpenOptions::new(key) };
-        Checkpoint::read(Source::builtin(name)?)?.open(name.into(), &options, place)
+        Checkpoint::read(Source::builtin(name)?)?.open(&no_folder(name), &options, place)
     }
 
     /// A model with random weights; the same key gives the same weights.
     pub fn random(config: Config, tokenizer: Option<Arc<Tokenizer>>, key: Key, place: &Place) -> Result<Self> {
         let checkpoint = Checkpoint { config, files: Files::new(), weights: None };
         let options = OpenOptions { random: true, ..OpenOptions::new(key) };
-        let mut model = checkpoint.open("random".into(), &options, place)?;
+        let mut model = checkpoint.open(&no_folder("random"), &options, place)?;
         model.info.tokenizer = tokenizer;
         Ok(model)
     }
 }
 
+/// A name that is no path.
+fn no_folder(name: &str) -> Location {
+    Door::closed(Visitor::Script).at(name)
+}
+
 /// A folder with an adapter alone: its file names the model, as a path, a hub id or a built-in name.
-fn open_adapted(dir: &Path, options: &OpenOptions, place: &Place) -> Result<Model> {
+fn open_adapted(dir: &Location, options: &OpenOptions, place: &Place) -> Result<Model> {
     if !matches!(options.adaptation, Adaptation::None) {
         return Err(Error::value(format!("{} is an adapter, which cannot get another one", dir.display()))
             .hint("merge it first: load_model(dir).merge().save(other)"));
@@ -117,16 +121,12 @@ fn open_adapted(dir: &Path, options: &OpenOptions, place: &Place) -> Result<Mode
             .hint("load that model: load_model(name, #{ adapter: dir })")
     })?;
     // A relative path may be meant from where the adapter is, as well as from here.
-    let beside = files::beside(&path, base);
-    let base = if !files::exists(Path::new(base)) && files::is_file(&beside.join(CONFIG)) {
-        beside.display().to_string()
-    } else {
-        base.to_string()
-    };
-    let options = OpenOptions { adaptation: Adaptation::Stored(dir.to_path_buf()), ..options.clone() };
+    let (here, beside) = (dir.door().at(base), files::beside(&path, base));
+    let base = if !files::exists(&here) && files::is_file(&beside.join(CONFIG)) { beside } else { here };
+    let options = OpenOptions { adaptation: Adaptation::Stored(dir.clone()), ..options.clone() };
     Model::open(&base, &options, place).map_err(|e| {
         let hint = e.hint.clone().unwrap_or_default();
-        Error::new(e.kind, format!("the model {base} of the adapter {}: {}", dir.display(), e.what))
+        Error::new(e.kind, format!("the model {} of the adapter {}: {}", base.display(), dir.display(), e.what))
             .hint(format!("{hint}; or give the model yourself: load_model(name, #{{ adapter: {:?} }})", dir.display()))
     })
 }
@@ -169,7 +169,7 @@ impl Checkpoint {
         Ok(Self { config, files, weights: Some(source) })
     }
 
-    fn open(self, name: String, options: &OpenOptions, place: &Place) -> Result<Model> {
+    fn open(self, name: &Location, options: &OpenOptions, place: &Place) -> Result<Model> {
         let settings = special::tokenizer_config(|name| Ok(self.files.get(name).cloned()), self.config.model_type())?;
         let (stored, tokenizer) = with_files(self.config, &self.files, settings.as_deref())?;
         let named: Vec<(String, Vec<u8>)> = self
@@ -191,7 +191,7 @@ impl Checkpoint {
         }
         let mut adapter = match &options.adaptation {
             Adaptation::None => None,
-            Adaptation::New(lora) => Some(Adapter::new(lora, &config, &name)?),
+            Adaptation::New(lora) => Some(Adapter::new(lora, &config, lora::lasting(name))?),
             Adaptation::Stored(dir) => Some(Adapter::from_json(&read_json(&dir.join(ADAPTER_CONFIG))?, &config)?),
         };
         let heads: Vec<String> = match config.head {
@@ -226,10 +226,11 @@ impl Checkpoint {
         let base = match (&self.weights, &options.adaptation) {
             // Random weights come from nowhere.
             _ if options.random => None,
-            (Some(Source::Folder(dir)), Adaptation::Stored(adapter)) => base::of(&name, &[dir, adapter]),
-            (Some(Source::Folder(dir)), _) => base::of(&name, &[dir]),
+            (Some(Source::Folder(dir)), Adaptation::Stored(adapter)) => base::of(name, &[dir, adapter]),
+            (Some(Source::Folder(dir)), _) => base::of(name, &[dir]),
             _ => None,
         };
+        let name = name.display().to_string();
         let (files, place, compute) = (Arc::new(self.files), place.clone(), options.compute);
         Parts { name, base, config, adapter, tokenizer, chat, files, parameters, place, compute }.build()
     }
@@ -359,7 +360,7 @@ fn with_files(mut config: Config, files: &Files, settings: Option<&[u8]>) -> Res
     Ok((config, Some(Arc::new(tokenizer))))
 }
 
-fn read_json(path: &Path) -> Result<Value> {
+fn read_json(path: &Location) -> Result<Value> {
     parse_json(&files::bytes(path)?, &path.display().to_string())
 }
 

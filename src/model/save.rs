@@ -3,33 +3,34 @@
 use super::lora::PREFIX;
 use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION, Head, Model, SaveDtype, weights};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use serde_json::{Value, json};
-use std::path::Path;
 
 impl Model {
     /// Writes a folder that transformers opens: configuration, weights, tokenizer and what else came with the model.
     /// Of a model with an adapter the adapter alone is written, in a folder that PEFT opens; `merge` makes a whole one.
-    pub fn save(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
+    pub fn save(&self, dir: &Location, dtype: SaveDtype) -> Result<()> {
         if dir.as_os_str().is_empty() {
             return Err(Error::value("save: the folder's name is empty").hint("for instance model.save(\"out/model\")"));
         }
         self.check_place(dir)?;
-        files::create_folder(dir)?;
-        match self.adapter.is_some() {
-            true => self.save_adapter(dir, dtype)?,
-            false => self.save_whole(dir, dtype)?,
-        }
-        for (name, bytes) in self.files.iter() {
-            let path = dir.join(name);
-            path.parent().map_or(Ok(()), files::create_folder)?;
-            files::write(&path, bytes)?;
-        }
-        Ok(())
+        files::fill_folder(dir, |part| {
+            match self.adapter.is_some() {
+                true => self.save_adapter(part, dtype)?,
+                false => self.save_whole(part, dtype)?,
+            }
+            for (name, bytes) in self.files.iter() {
+                let path = part.join(name);
+                path.folder().map_or(Ok(()), |folder| files::create_folder(&folder))?;
+                files::write(&path, bytes)?;
+            }
+            Ok(())
+        })?;
+        if self.adapter.is_some() { Ok(()) } else { weights::remove_shards(dir) }
     }
 
     /// A folder holds a whole model or an adapter: of both, transformers would put one on top of the other.
-    fn check_place(&self, dir: &Path) -> Result<()> {
+    fn check_place(&self, dir: &Location) -> Result<()> {
         let (there, what) = match self.adapter.is_some() {
             true => {
                 ([CONFIG, weights::SINGLE, weights::INDEX], "a whole model, beside which an adapter cannot be saved")
@@ -47,9 +48,8 @@ impl Model {
         }
     }
 
-    fn save_whole(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
+    fn save_whole(&self, dir: &Location, dtype: SaveDtype) -> Result<()> {
         self.write_file(&dir.join(weights::SINGLE), "", |_| true, dtype)?;
-        weights::remove_shards(dir)?;
         write_json(&dir.join(CONFIG), &self.config.to_json_as(dtype.long_name()))?;
         if !self.files.contains_key(GENERATION) {
             let generation = json!({"eos_token_id": self.config.eos, "pad_token_id": self.config.pad});
@@ -59,7 +59,7 @@ impl Model {
     }
 
     /// The adapter's weights, those of a head that is trained beside it, and what its file replaced.
-    fn save_adapter(&self, dir: &Path, dtype: SaveDtype) -> Result<()> {
+    fn save_adapter(&self, dir: &Location, dtype: SaveDtype) -> Result<()> {
         let adapter = self.adapter.as_ref().expect("the caller saw one");
         let head: Vec<String> = match self.config.head {
             Head::Lm => Vec::new(),
@@ -73,7 +73,13 @@ impl Model {
     }
 
     /// Writes the chosen parameters, `prefix` before their names.
-    fn write_file(&self, path: &Path, prefix: &str, chosen: impl Fn(usize) -> bool, dtype: SaveDtype) -> Result<()> {
+    fn write_file(
+        &self,
+        path: &Location,
+        prefix: &str,
+        chosen: impl Fn(usize) -> bool,
+        dtype: SaveDtype,
+    ) -> Result<()> {
         let mut named = Vec::new();
         for (i, p) in self.parameters.iter().enumerate() {
             if chosen(i) {
@@ -85,7 +91,7 @@ impl Model {
     }
 }
 
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(super) fn write_json(path: &Location, value: &Value) -> Result<()> {
     files::replace(path, |out| {
         serde_json::to_writer_pretty(&mut *out, value)?;
         out.write_all(b"\n")

@@ -5,14 +5,13 @@
 use super::chat::NAMED;
 use super::{ADAPTER_CONFIG, CONFIG, builtin, hub, weights};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use builtin::Builtin;
-use std::path::{Path, PathBuf};
 
 /// Where a model's files are.
 pub enum Source {
     Builtin(&'static Builtin),
-    Folder(PathBuf),
+    Folder(Location),
 }
 
 impl Source {
@@ -21,13 +20,14 @@ impl Source {
     ///
     /// # Errors
     /// A name that means none of these; a model that the hub does not give.
-    pub fn resolve(name: &str, tell: &mut dyn FnMut(&str)) -> Result<Self> {
-        let dir = Path::new(name);
+    pub fn resolve(named: &Location, tell: &mut dyn FnMut(&str)) -> Result<Self> {
+        // What is no text is no name that anything has.
+        let name = &*named.to_string_lossy();
         match builtin::find(name) {
             // A run's folder holds a config.json too: weights tell it from a model's.
-            Some(model) if !weights::exist(dir) => Ok(Self::Builtin(model)),
-            _ if files::exists(dir) => Self::folder(dir),
-            _ if hub::is_id(name) => hub::fetch(name, tell).map(Self::Folder),
+            Some(model) if !weights::exist(named) => Ok(Self::Builtin(model)),
+            _ if files::exists(named) => Self::folder(named),
+            _ if hub::is_id(name) => hub::fetch(name, named.door(), tell).map(Self::Folder),
             _ => {
                 let unknown = Error::unknown("model", name, &builtin::names());
                 let hint = unknown.hint.clone().unwrap_or_default();
@@ -40,10 +40,11 @@ impl Source {
     }
 
     /// # Errors
-    /// No folder at `dir`.
-    pub fn folder(dir: &Path) -> Result<Self> {
+    /// No folder at `dir`, or one that may not be read.
+    pub fn folder(dir: &Location) -> Result<Self> {
+        dir.admit()?;
         if files::is_folder(dir) {
-            return Ok(Self::Folder(dir.to_path_buf()));
+            return Ok(Self::Folder(dir.clone()));
         }
         let gguf = dir.extension().is_some_and(|ending| ending == "gguf");
         let hint = if gguf { "a GGUF file is opened by load_frozen(path)" } else { weights::NEEDS };
@@ -58,7 +59,7 @@ impl Source {
     }
 
     /// The folder of an adapter alone, whose file names the model.
-    pub fn adapter(&self) -> Option<&Path> {
+    pub fn adapter(&self) -> Option<&Location> {
         match self {
             Self::Folder(dir) if files::is_file(&dir.join(ADAPTER_CONFIG)) && !files::is_file(&dir.join(CONFIG)) => {
                 Some(dir)
@@ -98,7 +99,7 @@ impl Source {
         if !files::is_folder(&folder) {
             return Ok(Vec::new());
         }
-        let name = |path: PathBuf| {
+        let name = |path: Location| {
             let name = path.file_name()?.to_str()?.to_string();
             name.ends_with(".jinja").then(|| format!("{NAMED}/{name}"))
         };

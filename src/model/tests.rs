@@ -23,7 +23,7 @@ fn copy() -> TempDir {
 }
 
 fn refused(dir: &TempDir) -> Error {
-    Model::load(dir.path(), &Place::Host).expect_err("must be refused")
+    Model::load(&crate::files::anywhere(dir.path()), &Place::Host).expect_err("must be refused")
 }
 
 /// Rewrites the header of the weights; the data stays.
@@ -44,12 +44,12 @@ fn numbers(model: &Model) -> Vec<Vec<f32>> {
 
 #[test]
 fn a_saved_model_is_the_same_and_saved_again_the_same_bytes() {
-    let model = Model::load(&fixture(), &Place::Host).expect("loads");
+    let model = Model::load(&crate::files::anywhere(fixture()), &Place::Host).expect("loads");
     let (a, b) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
-    model.save(a.path(), SaveDtype::F32).expect("saves");
-    let again = Model::load(a.path(), &Place::Host).expect("loads");
+    model.save(&crate::files::anywhere(a.path()), SaveDtype::F32).expect("saves");
+    let again = Model::load(&crate::files::anywhere(a.path()), &Place::Host).expect("loads");
     assert_eq!(numbers(&model), numbers(&again));
-    again.save(b.path(), SaveDtype::F32).expect("saves");
+    again.save(&crate::files::anywhere(b.path()), SaveDtype::F32).expect("saves");
     let mut names: Vec<_> =
         std::fs::read_dir(a.path()).expect("listing").map(|e| e.expect("entry").file_name()).collect();
     names.sort();
@@ -66,16 +66,16 @@ fn a_saved_model_is_the_same_and_saved_again_the_same_bytes() {
 
 #[test]
 fn half_precision_rounds_once() {
-    let model = Model::load(&fixture(), &Place::Host).expect("loads");
+    let model = Model::load(&crate::files::anywhere(fixture()), &Place::Host).expect("loads");
     for (dtype, name, relative) in [(SaveDtype::F16, "float16", 1e-3), (SaveDtype::BF16, "bfloat16", 8e-3)] {
         let (a, b) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
-        model.save(a.path(), dtype).expect("saves");
-        let again = Model::load(a.path(), &Place::Host).expect("loads");
+        model.save(&crate::files::anywhere(a.path()), dtype).expect("saves");
+        let again = Model::load(&crate::files::anywhere(a.path()), &Place::Host).expect("loads");
         for (x, y) in numbers(&model).concat().iter().zip(numbers(&again).concat()) {
             assert!((x - y).abs() <= relative * x.abs() + 1e-7, "{x} became {y}");
         }
         assert_eq!(again.config.to_json()["torch_dtype"], name);
-        again.save(b.path(), dtype).expect("saves");
+        again.save(&crate::files::anywhere(b.path()), dtype).expect("saves");
         let read = |dir: &TempDir| std::fs::read(dir.path().join(weights::SINGLE)).expect("weights");
         assert_eq!(read(&a), read(&b));
     }
@@ -83,7 +83,7 @@ fn half_precision_rounds_once() {
 
 #[test]
 fn a_frozen_copy_does_not_follow_its_source() {
-    let model = Model::load(&fixture(), &Place::Host).expect("loads");
+    let model = Model::load(&crate::files::anywhere(fixture()), &Place::Host).expect("loads");
     let frozen = model.frozen().expect("copies");
     let before = numbers(&frozen);
     let norm = model.parameter("model.norm.weight").and_then(|v| v.host()).expect("there");
@@ -185,7 +185,7 @@ fn a_number_that_is_not_finite_is_refused() {
 
 #[test]
 fn shards_are_read_through_their_index() {
-    let model = Model::load(&fixture(), &Place::Host).expect("loads");
+    let model = Model::load(&crate::files::anywhere(fixture()), &Place::Host).expect("loads");
     let dir = copy();
     std::fs::remove_file(dir.path().join(weights::SINGLE)).expect("removed");
     let all: Vec<_> = model.parameters().map(|(n, t)| (n, t.dims().to_vec())).zip(numbers(&model)).collect();
@@ -194,11 +194,14 @@ fn shards_are_read_through_their_index() {
         let file = format!("model-{i}.safetensors");
         let part: Vec<_> = part.iter().map(|((name, shape), values)| (*name, shape.clone(), values.clone())).collect();
         part.iter().for_each(|(name, _, _)| _ = map.insert(name.to_string(), json!(file)));
-        weights::write(&dir.path().join(file), &part, SaveDtype::F32).expect("written");
+        weights::write(&crate::files::anywhere(dir.path().join(file)), &part, SaveDtype::F32).expect("written");
     }
-    let index = dir.path().join("model.safetensors.index.json");
+    let index = crate::files::anywhere(dir.path().join("model.safetensors.index.json"));
     write_json(&index, &json!({"weight_map": map})).expect("written");
-    assert_eq!(numbers(&Model::load(dir.path(), &Place::Host).expect("loads")), numbers(&model));
+    assert_eq!(
+        numbers(&Model::load(&crate::files::anywhere(dir.path()), &Place::Host).expect("loads")),
+        numbers(&model)
+    );
     std::fs::remove_file(dir.path().join("model-1.safetensors")).expect("removed");
     let e = refused(&dir);
     assert!(e.what.ends_with("names the file \"model-1.safetensors\", which is not in the folder"), "{}", e.what);
@@ -215,7 +218,7 @@ fn pickles_are_refused_with_the_reason() {
 #[test]
 fn a_tokenizer_larger_than_the_embedding_is_refused() {
     let dir = copy();
-    let path = dir.path().join(TOKENIZER);
+    let path = crate::files::anywhere(dir.path()).join(TOKENIZER);
     let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).expect("tokenizer")).expect("json");
     let mut token = tokenizer["added_tokens"][0].clone();
     (token["id"], token["content"]) = (json!(384), json!("<more>"));
@@ -266,7 +269,8 @@ fn tiny_reads_every_character_and_writes_it_back() {
 
 #[test]
 fn unknown_models_get_a_suggestion() {
-    let e = Model::open("tinny", &OpenOptions::new(Key::new(0)), &Place::Host).expect_err("no such model");
+    let e = Model::open(&crate::files::anywhere("tinny"), &OpenOptions::new(Key::new(0)), &Place::Host)
+        .expect_err("no such model");
     assert_eq!(e.what, "unknown model `tinny`");
     assert!(e.hint.is_some_and(|hint| {
         hint.starts_with("did you mean `tiny`? (built in); otherwise give a folder with config.json")
@@ -277,7 +281,7 @@ fn unknown_models_get_a_suggestion() {
 fn a_run_folder_of_its_name_does_not_hide_a_built_in_model() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("config.json"), "{\"seed\": 0}").expect("written");
-    assert!(!weights::exist(dir.path()));
-    let error = Model::load(dir.path(), &Place::Host).expect_err("no model");
+    assert!(!weights::exist(&crate::files::anywhere(dir.path())));
+    let error = Model::load(&crate::files::anywhere(dir.path()), &Place::Host).expect_err("no model");
     assert!(error.what.contains("architecture"), "{error}");
 }

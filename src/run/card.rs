@@ -4,7 +4,7 @@
 //! was killed and continued: no dates, no times, none of the options that only say where and how often something is written.
 
 use crate::error::Result;
-use crate::files;
+use crate::files::{self, Location};
 use crate::model::{Head, ModelInfo};
 use crate::run::checkpoint::state::Best;
 use crate::run::edit::{self, Edit};
@@ -13,7 +13,6 @@ use crate::run::metrics::Metrics;
 use crate::run::names::{self, Writer};
 use crate::run::quote::{markdown, shell, yaml};
 use serde_json::Value;
-use std::path::Path;
 
 pub const FILE: &str = "README.md";
 /// By this a card is known that may be written again.
@@ -23,7 +22,7 @@ pub const MARK: &str =
 const SILENT: [&str; 4] = ["--out", "--checkpoint", "--samples", "--threads"];
 
 /// The card of a model that the run in `folder` saves; none where the folder does not say how the run began.
-pub fn text(folder: &Path, model: &ModelInfo, metrics: &Metrics, best: Option<&Best>) -> Option<String> {
+pub fn text(folder: &Location, model: &ModelInfo, metrics: &Metrics, best: Option<&Best>) -> Option<String> {
     let [config, script] = [CONFIG, SCRIPT].map(|name| folder.join(name));
     let config: Value = serde_json::from_str(&files::text(&config).ok()?).ok()?;
     let (header, hash) = (header(&files::text(&script).ok()?), files::digest(&script).ok()?.1);
@@ -46,7 +45,7 @@ pub fn text(folder: &Path, model: &ModelInfo, metrics: &Metrics, best: Option<&B
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn own(folder: &Path) -> Result<Option<Vec<u8>>> {
+pub fn own(folder: &Location) -> Result<Option<Vec<u8>>> {
     let path = folder.join(FILE);
     if !files::is_file(&path) {
         return Ok(None);

@@ -7,13 +7,12 @@ use crate::engine::{
     Upstream, local,
 };
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::gpu::check::{Finding, Verdict};
 use crate::gpu::{DType, Place};
 use crate::model::OpenOptions;
 use crate::model::rows::{Row, Rows};
 use crate::tensor::rng::Key;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How far a device may be from the CPU.
@@ -36,9 +35,9 @@ const fn bounds(compute: DType) -> Bounds {
 ///
 /// # Errors
 /// A folder without models; a model that the CPU cannot run. What fails on the device is a finding.
-pub fn models(folder: &Path, place: &Place) -> Result<Vec<Finding>> {
-    let is_model = |path: &PathBuf| files::is_file(&path.join("config.json"));
-    let mut found = vec![folder.to_path_buf()];
+pub fn models(folder: &Location, place: &Place) -> Result<Vec<Finding>> {
+    let is_model = |path: &Location| files::is_file(&path.join("config.json"));
+    let mut found = vec![folder.clone()];
     if !is_model(&found[0]) {
         found = files::entries(folder)?.into_iter().filter(is_model).collect();
     }
@@ -92,13 +91,13 @@ fn share(found: &[f32], expected: &[f32]) -> f64 {
     (error / squares(&mut expected.iter().map(|x| f64::from(*x)))).sqrt()
 }
 
-fn trained(path: &Path, compute: DType, place: &Place) -> Result<Trained> {
+fn trained(path: &Location, compute: DType, place: &Place) -> Result<Trained> {
     // Nothing is clipped, so that the first moments after a step are the gradients, scaled.
     let options = AdamwOptions { lr: 1e-4, max_norm: f64::MAX, ..AdamwOptions::default() };
     let engine = &*local(Settings::at(place));
     let options_of_model = OpenOptions { compute, ..OpenOptions::new(Key::new(0)) };
-    let name = path.display().to_string();
-    let model = engine.open(&OpenRequest::Stored { name, options: options_of_model, place: place.clone() })?;
+    let model =
+        engine.open(&OpenRequest::Stored { name: path.clone(), options: options_of_model, place: place.clone() })?;
     let rows = rows(model.vocab_size as u64);
     let moments = engine.moments(std::slice::from_ref(&model))?;
     let step = || -> Result<Vec<f32>> {
@@ -146,7 +145,8 @@ mod tests {
 
     #[test]
     fn models_on_the_emulated_device_hold() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+        let folder =
+            crate::run::access::Access::everything().at(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
         for name in ["qwen2", "gpt2", "gemma2"] {
             let found = models(&folder.join(name), &Place::Gpu(Gpu::emulated(2))).expect("findings");
             assert_eq!(found.len(), 2);
@@ -161,6 +161,7 @@ mod tests {
         let of = |x: f32| Trained { before: vec![x], gradients: vec![x], after: vec![x] };
         let verdict = |x: f32| of(x).against(&of(-2.0), &bounds(DType::F32), String::new()).verdict;
         assert_eq!([-2.0, -2.1, f32::NAN].map(verdict), [Verdict::Holds, Verdict::Wrong, Verdict::Wrong]);
-        models(Path::new(env!("CARGO_MANIFEST_DIR")), &Place::Host).expect_err("no models there");
+        models(&crate::run::access::Access::everything().at(env!("CARGO_MANIFEST_DIR")), &Place::Host)
+            .expect_err("no models there");
     }
 }

@@ -4,10 +4,9 @@
 
 use super::heatmap::colour;
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, Location};
 use serde::Deserialize;
 use serde_json::Value;
-use std::path::Path;
 
 /// Of the drawing, in pixels.
 const WIDTH: f64 = 1080.0;
@@ -87,7 +86,7 @@ impl Comparison {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &Location) -> Result<()> {
         files::write(path, self.svg())
     }
 

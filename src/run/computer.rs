@@ -5,7 +5,6 @@ use crate::files;
 use crate::gpu::Place;
 use crate::tensor::memory;
 use serde_json::{Map, Value, json};
-use std::path::Path;
 
 /// The key in `config.json`, and that of the machines on which a run went on.
 pub const MACHINE: &str = "machine";
@@ -41,7 +40,7 @@ pub fn note(config: &mut Value, now: &Value, step: u64) -> bool {
 
 /// What the processor calls itself (Linux).
 fn processor() -> Option<String> {
-    let text = files::text(Path::new("/proc/cpuinfo")).ok()?;
+    let text = files::text(&files::anywhere("/proc/cpuinfo")).ok()?;
     let name = text.lines().find_map(|line| line.strip_prefix("model name"))?;
     Some(name.trim_start_matches([' ', '\t', ':']).trim().to_string())
 }

@@ -4,10 +4,9 @@
 //! Owns no names (`names.rs`), and reads nothing back.
 
 use crate::error::Result;
-use crate::files::{self, Log};
+use crate::files::{self, Location, Log};
 use crate::run::line::Line;
 use crate::run::names;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// TensorBoard reads what has `tfevents` in its name. Neither a time nor a machine is part of it: a continued run goes on
@@ -29,7 +28,7 @@ impl Events {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn create(path: &Path, seconds: f64) -> Result<Self> {
+    pub fn create(path: &Location, seconds: f64) -> Result<Self> {
         let mut events = Self { log: Log::create(path)?, began: now() - seconds };
         let version = [double(1, events.began), message(3, VERSION.as_bytes())].concat();
         events.log.add(&frame(&version))?;
@@ -41,7 +40,7 @@ impl Events {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn resume(path: &Path, bytes: Option<u64>, seconds: f64, lines: &[Line]) -> Result<Self> {
+    pub fn resume(path: &Location, bytes: Option<u64>, seconds: f64, lines: &[Line]) -> Result<Self> {
         if let Some(bytes) = bytes.filter(|_| files::is_file(path)) {
             let log = Log::resume(path, bytes)?;
             if log.bytes()? == bytes {

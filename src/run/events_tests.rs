@@ -35,7 +35,7 @@ fn fields_are_those_of_protobuf() {
 #[test]
 fn a_continued_run_keeps_what_was_written_before_its_checkpoint() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (path, events) = (dir.path().join("metrics.jsonl"), dir.path().join(FILE));
+    let [path, events] = ["metrics.jsonl", FILE].map(|name| crate::files::anywhere(dir.path()).join(name));
     let bytes = || fs::read(&events).expect("events");
     let mut metrics = Metrics::create(&path).expect("begun");
     let step = |metrics: &mut Metrics, step: u64| {

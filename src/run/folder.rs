@@ -2,9 +2,9 @@
 //! Owns no metrics and no weights: it only says where they go.
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Door, Location};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a run's folder holds, wherever it is read again.
@@ -19,16 +19,18 @@ pub const LOCK: &str = "lock";
 /// A folder that belongs to one run.
 #[derive(Debug, Clone)]
 pub struct Folder {
-    path: PathBuf,
+    path: Location,
 }
 
 impl Folder {
     /// `out` if given (it must be new or empty), else `runs/NAME-TIME`, numbered if that second is taken.
-    pub fn create(out: Option<&Path>, name: &str) -> Result<Self> {
+    pub fn create(door: &Door, out: Option<&Path>, name: &str) -> Result<Self> {
         let path = match out {
-            Some(path) => path.to_path_buf(),
-            None => free(&Path::new("runs").join(format!("{name}-{}", timestamp(SystemTime::now())))),
+            Some(path) => door.at(path),
+            None => door.at("runs").join(format!("{name}-{}", timestamp(SystemTime::now()))),
         };
+        path.admit_writing()?;
+        let path = if out.is_some() { path } else { free(&path) };
         if files::entries(&path).is_ok_and(|entries| !entries.is_empty()) {
             return Err(Error::file(format!("the run folder {} is not empty", path.display()))
                 .hint("a run never overwrites another: choose a new folder with --out, or remove this one"));
@@ -38,16 +40,16 @@ impl Folder {
     }
 
     /// The folder of a run that another process has begun.
-    pub fn of(path: &Path) -> Self {
-        Self { path: path.to_path_buf() }
+    pub fn of(path: Location) -> Self {
+        Self { path }
     }
 
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> &Location {
         &self.path
     }
 
     /// A file of the folder.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> Location {
         self.path.join(name)
     }
 
@@ -56,19 +58,16 @@ impl Folder {
     }
 
     /// Fills `name/` through `fill`, and puts it in its place only when it is whole.
-    pub fn replace(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub fn replace(&self, name: &str, fill: impl FnOnce(&Location) -> Result<()>) -> Result<Location> {
         let whole = self.file(name);
         files::replace_folder(&whole, fill)?;
         Ok(whole)
     }
 }
 
-fn free(path: &Path) -> PathBuf {
+fn free(path: &Location) -> Location {
     let numbered = (2_u32..).map(|n| path.with_file_name(format!("{}-{n}", file_name(path))));
-    std::iter::once(path.to_path_buf())
-        .chain(numbered)
-        .find(|p| !files::exists(p))
-        .unwrap_or_else(|| path.to_path_buf())
+    std::iter::once(path.clone()).chain(numbered).find(|p| !files::exists(p)).unwrap_or_else(|| path.clone())
 }
 
 fn file_name(path: &Path) -> String {
@@ -125,18 +124,21 @@ mod tests {
     fn a_folder_with_something_in_it_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let out = dir.path().join("run");
-        Folder::create(Some(&out), "x").expect("new");
-        Folder::create(Some(&out), "x").expect("still empty").write("config.json", "{}").expect("written");
-        let e = Folder::create(Some(&out), "x").expect_err("taken");
+        Folder::create(&Door::everything(), Some(&out), "x").expect("new");
+        Folder::create(&Door::everything(), Some(&out), "x")
+            .expect("still empty")
+            .write("config.json", "{}")
+            .expect("written");
+        let e = Folder::create(&Door::everything(), Some(&out), "x").expect_err("taken");
         assert!(e.to_string().contains("is not empty"), "{e}");
     }
 
     #[test]
     fn a_failed_replacement_leaves_the_old_folder() {
         let dir = tempfile::tempdir().expect("a folder");
-        let folder = Folder::create(Some(&dir.path().join("run")), "x").expect("new");
+        let folder = Folder::create(&Door::everything(), Some(&dir.path().join("run")), "x").expect("new");
         let fill = |text: &'static str| {
-            move |p: &Path| {
+            move |p: &Location| {
                 fs::write(p.join("a"), text).expect("written");
                 Ok(())
             }

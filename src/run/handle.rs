@@ -3,7 +3,7 @@
 
 use crate::engine::{Engine, ModelHandle};
 use crate::error::{Error, Result};
-use crate::files::{self, Lock};
+use crate::files::{self, Location, Lock};
 use crate::model::SaveDtype;
 use crate::run::card;
 use crate::run::checkpoint::state::{Best, RunState};
@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 const SAMPLES: &str = "samples.jsonl";
@@ -187,7 +186,7 @@ impl Run {
     }
 
     /// Fills the folder of a model through `fill` and puts its card beside the weights; a README.md of somebody's own stays.
-    fn replace(&self, name: &str, card: Option<String>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    fn replace(&self, name: &str, card: Option<String>, fill: impl FnOnce(&Location) -> Result<()>) -> Result<()> {
         let whole = self.folder.file(name);
         let filled = self.folder.replace(name, |dir| {
             fill(dir)?;
@@ -376,7 +375,7 @@ impl Run {
             return self.save(engine, model, SaveDtype::F32);
         }
         for (name, model) in trained {
-            let save = |dir: &Path| engine.save(model, dir, SaveDtype::F32);
+            let save = |dir: &Location| engine.save(model, dir, SaveDtype::F32);
             self.replace(&format!("model-{name}"), self.card(model, None), save)?;
         }
         Ok(())

@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn curves_are_drawn_again_while_the_run_goes_on() {
     let dir = tempfile::tempdir().expect("a folder");
-    let folder = Folder::create(Some(&dir.path().join("run")), "x").expect("new");
+    let folder = Folder::create(&crate::files::Door::everything(), Some(&dir.path().join("run")), "x").expect("new");
     let run = Run::create(folder, &json!({}), "").expect("begun");
     let curves = run.folder().file("curves.svg");
     let log = |step: u64| {
@@ -26,7 +26,7 @@ fn curves_are_drawn_again_while_the_run_goes_on() {
 #[test]
 fn numbers_of_the_script_stand_before_the_runs_own() {
     let dir = tempfile::tempdir().expect("a folder");
-    let folder = Folder::create(Some(&dir.path().join("run")), "x").expect("new");
+    let folder = Folder::create(&crate::files::Door::everything(), Some(&dir.path().join("run")), "x").expect("new");
     let run = Run::create(folder, &json!({}), "").expect("begun");
     run.advance(1, &[("lr", 0.5)]).expect("nothing was logged");
     run.log("lr", 0.25);
@@ -39,7 +39,7 @@ fn numbers_of_the_script_stand_before_the_runs_own() {
 #[test]
 fn a_readme_of_somebodys_own_stays_and_a_card_does_not() {
     let dir = tempfile::tempdir().expect("a folder");
-    let folder = Folder::create(Some(&dir.path().join("run")), "x").expect("new");
+    let folder = Folder::create(&crate::files::Door::everything(), Some(&dir.path().join("run")), "x").expect("new");
     let run = Run::create(folder, &json!({}), "").expect("begun");
     let readme = run.folder().file("model").join(card::FILE);
     let save = |text: &str| run.replace("model", Some(text.into()), |_| Ok(())).expect("written");

@@ -1,9 +1,8 @@
 //! Numbers `[B,T]` as coloured cells, a panel for each tensor: red below 0, blue above, white at 0.
 
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, Location};
 use plotters::prelude::*;
-use std::path::Path;
 
 /// Pixels.
 const CELL: u32 = 18;
@@ -21,7 +20,7 @@ pub struct Panel {
 }
 
 /// Writes the panels one below the other. Each has a scale of its own: its largest number has the full colour.
-pub fn write(panels: &[Panel], path: &Path) -> Result<()> {
+pub fn write(panels: &[Panel], path: &Location) -> Result<()> {
     let cells = panels.iter().map(|panel| panel.rows.iter().map(Vec::len).sum::<usize>().max(panel.rows.len()));
     let cells: usize = cells.sum();
     if cells > MOST_CELLS {
@@ -76,7 +75,7 @@ mod tests {
     #[test]
     fn every_cell_is_drawn_in_its_colour() {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("cells.svg");
+        let path = crate::files::anywhere(dir.path()).join("cells.svg");
         let rows = vec![vec![1.0, -2.0], vec![0.0, f64::NAN]];
         write(&[Panel { title: "one".into(), rows }], &path).expect("drawn");
         let svg = std::fs::read_to_string(path).expect("an SVG");

@@ -1,11 +1,10 @@
 //! `metrics.jsonl` read back: the numbers of every step, and what was edited.
 
 use crate::error::Result;
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::edit::{self, Edit};
 use crate::run::line::Line;
 use serde_json::{Map, Value};
-use std::path::Path;
 
 /// What the file holds.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +24,7 @@ impl History {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Location) -> Result<Self> {
         Ok(Self::of(&String::from_utf8_lossy(&files::bytes(path)?)))
     }
 
@@ -67,7 +66,7 @@ mod tests {
     #[test]
     fn a_line_that_is_being_written_does_not_count() {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("metrics.jsonl");
+        let path = crate::files::anywhere(dir.path()).join("metrics.jsonl");
         let cut = format!("{TEXT}{{\"step\":3,\"lo");
         std::fs::write(&path, &cut).expect("written");
         assert_eq!(History::read(&path).expect("read").lines.len(), 2);

@@ -28,6 +28,8 @@ pub struct Launch {
     pub seed: Option<u64>,
     /// `--set` in order; a later one goes before an earlier one of the same name.
     pub sets: Vec<(String, String)>,
+    /// Those of them that were said now: of a run that goes on, its folder says others, and they grant nothing.
+    pub said: Vec<(String, String)>,
     /// `--out`
     pub out: Option<PathBuf>,
     pub threads: usize,
@@ -67,6 +69,7 @@ impl Launch {
             engine,
             seed: None,
             sets,
+            said: Vec::new(),
             out: None,
             threads: 1,
             interrupt,

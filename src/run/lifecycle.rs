@@ -1,6 +1,7 @@
 //! A run within its session: opened once, written whatever happened, and at a prompt followed by the next.
 
 use crate::error::{Error, Result};
+use crate::files::Location;
 use crate::run::checkpoint::{Continued, store};
 use crate::run::computer;
 use crate::run::folder::{Folder, versions};
@@ -9,7 +10,6 @@ use crate::run::report::Log;
 use crate::run::session::Session;
 use crate::run::status::{Ending, Status};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::rc::Rc;
 
 /// What is told goes into the log of this run, for as long as it is there.
@@ -49,7 +49,11 @@ impl Session {
             "versions": versions(),
             computer::MACHINE: computer::describe(&self.place()),
         });
-        let run = Rc::new(Run::create(Folder::create(launch.out.as_deref(), name)?, &config, &program.text)?);
+        let run = Rc::new(Run::create(
+            Folder::create(self.access().door(), launch.out.as_deref(), name)?,
+            &config,
+            &program.text,
+        )?);
         self.set_run(run.clone());
         self.launched().reporter.opened(log_of(&run));
         Ok(run)
@@ -57,7 +61,7 @@ impl Session {
 
     /// Opens the run that another process has begun.
     fn continue_run(&self, continued: &Continued) -> Result<Rc<Run>> {
-        let run = Rc::new(Run::reopen(Folder::of(&continued.folder), continued.from.is_none())?);
+        let run = Rc::new(Run::reopen(Folder::of(self.access().at(&*continued.folder)), continued.from.is_none())?);
         self.set_run(run.clone());
         self.launched().reporter.opened(log_of(&run));
         if continued.from.is_none() {
@@ -122,7 +126,7 @@ impl Session {
     }
 
     /// Of a run that was asked to end: how far it came, and what continues it.
-    fn tell_how_to_continue(&self, folder: &Path) {
+    fn tell_how_to_continue(&self, folder: &Location) {
         let last = self.step_loop().plan().map_or_else(String::new, |plan| format!(" of {}", plan.last));
         let mut text = format!("interrupted at step {}{last}", self.step());
         // Without a checkpoint there is nothing to continue from.

@@ -8,13 +8,13 @@ use crate::engine::{
     SampleRequest, Samples, Settings, State, Stateful, StepRequest, Upstream,
 };
 use crate::error::Result;
+use crate::files::Location;
 use crate::model::SaveDtype;
 use crate::model::rows::Rows;
 use crate::run::exact;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -220,7 +220,7 @@ impl Engine for Metered {
         self.inner.shifted(model, by)
     }
 
-    fn save(&self, model: &ModelHandle, dir: &Path, dtype: SaveDtype) -> Result<()> {
+    fn save(&self, model: &ModelHandle, dir: &Location, dtype: SaveDtype) -> Result<()> {
         self.inner.save(model, dir, dtype)
     }
 

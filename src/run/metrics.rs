@@ -2,14 +2,13 @@
 //! Owns no meaning of the names (`names.rs`), and not the bytes of the event file beside it (`events.rs`).
 
 use crate::error::{Error, Result};
-use crate::files::{self, Log};
+use crate::files::{self, Location, Log};
 use crate::run::edit::Edit;
 use crate::run::events::{self, Events};
 use crate::run::history::History;
 use crate::run::line::Line;
 use serde::{Deserialize, Serialize};
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Where `metrics.jsonl` stood.
@@ -31,7 +30,7 @@ pub struct Metrics {
     log: Log,
     /// The same numbers for TensorBoard.
     events: Events,
-    path: PathBuf,
+    path: Location,
     started: Instant,
     open: Line,
     closed: Vec<Line>,
@@ -43,9 +42,9 @@ pub struct Metrics {
 
 impl Metrics {
     /// Creates the file, and the event file beside it; step 0 is open.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub fn create(path: &Location) -> Result<Self> {
         let (log, events) = (Log::create(path)?, Events::create(&path.with_file_name(events::FILE), 0.0)?);
-        let path = path.to_path_buf();
+        let path = path.clone();
         Ok(Self {
             log,
             events,
@@ -62,7 +61,7 @@ impl Metrics {
     ///
     /// # Errors
     /// A file that does not begin as the checkpoint has it; one that cannot be written.
-    pub fn resume(path: &Path, state: &MetricsState, seconds: f64) -> Result<Self> {
+    pub fn resume(path: &Location, state: &MetricsState, seconds: f64) -> Result<Self> {
         let changed = || {
             Error::file(format!("{} is not as the run left it", path.display()))
                 .hint("put back its first lines, or begin a new run")
@@ -76,7 +75,7 @@ impl Metrics {
         let log = Log::resume(path, state.bytes)?;
         let events = Events::resume(&path.with_file_name(events::FILE), state.events, seconds, &closed)?;
         let started = Instant::now().checked_sub(Duration::from_secs_f64(seconds)).unwrap_or_else(Instant::now);
-        let (path, open, coming) = (path.to_path_buf(), state.open.clone(), Vec::new());
+        let (path, open, coming) = (path.clone(), state.open.clone(), Vec::new());
         Ok(Self { log, events, path, started, open, closed, edits, coming })
     }
 
@@ -181,7 +180,7 @@ mod tests {
     fn lines(fill: impl FnOnce(&mut Metrics)) -> Vec<Value> {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("metrics.jsonl");
-        let mut metrics = Metrics::create(&path).expect("a file");
+        let mut metrics = Metrics::create(&crate::files::anywhere(&path)).expect("a file");
         fill(&mut metrics);
         metrics.finish().expect("written");
         let text = std::fs::read_to_string(path).expect("readable");

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn every_name_has_a_place_and_those_that_begin_alike_share_it() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut metrics = Metrics::create(&dir.path().join("metrics.jsonl")).expect("a file");
+        let mut metrics = Metrics::create(&crate::files::anywhere(dir.path()).join("metrics.jsonl")).expect("a file");
         for step in 1..=3 {
             metrics.advance(step).expect("step");
             for name in ["mine", "part/a", "reward", "approx_kl", "part/b", "kl_ref", "yours"] {
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn every_name_of_the_table_is_drawn() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut metrics = Metrics::create(&dir.path().join("metrics.jsonl")).expect("a file");
+        let mut metrics = Metrics::create(&crate::files::anywhere(dir.path()).join("metrics.jsonl")).expect("a file");
         metrics.advance(1).expect("step");
         let drawn = || names::TABLE.iter().filter(|known| known.name != "step" && known.name != "seconds");
         drawn().for_each(|known| metrics.log(known.name, 1.0));

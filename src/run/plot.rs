@@ -2,7 +2,7 @@
 //! and what part of the axis they get `scale.rs`'s.
 
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::edit::Mark;
 use crate::run::line::Line;
 use crate::run::panels::{self, Curve, Panel};
@@ -12,7 +12,6 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 use std::ops::Range;
-use std::path::Path;
 
 const WIDTH: u32 = 460;
 const HEIGHT: u32 = 260;
@@ -85,7 +84,7 @@ impl Ranged for Axis {
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write(lines: &[Line], marks: &[Mark], path: &Path) -> Result<bool> {
+pub fn write(lines: &[Line], marks: &[Mark], path: &Location) -> Result<bool> {
     let panels = panels::of(lines);
     if says_nothing(&panels) {
         return Ok(false);
@@ -303,10 +302,10 @@ mod tests {
 
     fn drawn(fill: impl FnOnce(&mut Metrics)) -> Option<String> {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut metrics = Metrics::create(&dir.path().join("metrics.jsonl")).expect("a file");
+        let mut metrics = Metrics::create(&crate::files::anywhere(dir.path()).join("metrics.jsonl")).expect("a file");
         fill(&mut metrics);
         metrics.finish().expect("written");
-        let path = dir.path().join("curves.svg");
+        let path = files::anywhere(dir.path()).join("curves.svg");
         write(metrics.lines(), &[], &path).expect("drawn").then(|| std::fs::read_to_string(path).expect("an SVG"))
     }
 
@@ -340,7 +339,7 @@ mod tests {
     #[test]
     fn every_panel_has_a_dashed_line_where_something_was_edited() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut metrics = Metrics::create(&dir.path().join("metrics.jsonl")).expect("a file");
+        let mut metrics = Metrics::create(&files::anywhere(dir.path()).join("metrics.jsonl")).expect("a file");
         for step in 1..=9 {
             metrics.advance(step).expect("step");
             metrics.log("reward", step as f64);

@@ -2,20 +2,19 @@
 //! with its first line.
 
 use crate::error::Result;
-use crate::files::{self, Log};
+use crate::files::{self, Location, Log};
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::str::Chars;
 
 /// Lines of text in a file.
 #[derive(Debug)]
 pub struct Record {
-    path: PathBuf,
+    path: Location,
     log: RefCell<Option<Log>>,
 }
 
 impl Record {
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: Location) -> Self {
         Self { path, log: RefCell::default() }
     }
 
@@ -100,7 +99,7 @@ mod tests {
     #[test]
     fn it_goes_on_where_it_stood() {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("log.txt");
+        let path = files::anywhere(dir.path()).join("log.txt");
         let text = || fs::read_to_string(&path).expect("a file");
         let record = Record::new(path.clone());
         assert!(record.bytes().expect("none").is_none() && !path.exists());

@@ -2,10 +2,9 @@
 //! without it goes on, or was killed.
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::folder::{Folder, STATUS};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// How a run has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +45,7 @@ impl Status {
     ///
     /// # Errors
     /// A file that is none of these.
-    pub fn read(folder: &Path) -> Result<Option<Self>> {
+    pub fn read(folder: &Location) -> Result<Option<Self>> {
         let path = folder.join(STATUS);
         if !files::exists(&path) {
             return Ok(None);

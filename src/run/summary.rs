@@ -2,18 +2,15 @@
 //! Owns the reading alone; tables of runs are made in `ui/`, and what scripts see of a run in `script/bind/`.
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::edit;
-use crate::run::folder::{CONFIG, LOCK, METRICS, SCRIPT, STATUS};
+use crate::run::folder::{CONFIG, LOCK, METRICS, SCRIPT};
 use crate::run::history::History;
 use crate::run::panels::{self, Curve};
 use crate::run::status::{Ending, Status};
 use crate::tensor::memory;
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
 
-/// What is read of a run's folder.
-pub const FILES: [&str; 5] = [CONFIG, METRICS, SCRIPT, STATUS, LOCK];
 /// Folders within folders that are searched for runs.
 const DEEPEST: usize = 4;
 /// What every line has that is no result.
@@ -48,7 +45,7 @@ impl State {
 /// What the folder of a run says.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    pub folder: PathBuf,
+    pub folder: Location,
     pub state: State,
     /// The last step with numbers.
     pub step: u64,
@@ -61,13 +58,13 @@ pub struct Summary {
 
 impl Summary {
     /// Whether a run has begun in the folder.
-    pub fn is_in(folder: &Path) -> bool {
+    pub fn is_in(folder: &Location) -> bool {
         files::is_file(&folder.join(CONFIG)) && files::is_file(&folder.join(METRICS))
     }
 
     /// # Errors
     /// No run in the folder; files of it that cannot be read.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub fn read(folder: &Location) -> Result<Self> {
         let path = folder.join(CONFIG);
         require(folder)?;
         let config = serde_json::from_str(&files::text(&path)?);
@@ -75,7 +72,7 @@ impl Summary {
         let (step, last) = numbers(&folder.join(METRICS))?;
         let script = folder.join(SCRIPT);
         let text = if files::is_file(&script) { files::text(&script)? } else { String::new() };
-        Ok(Self { folder: folder.into(), state: state(folder)?, step, last, text, config })
+        Ok(Self { folder: folder.clone(), state: state(folder)?, step, last, text, config })
     }
 
     /// What the folder itself is called.
@@ -132,7 +129,7 @@ impl Summary {
 ///
 /// # Errors
 /// Metrics that cannot be read, or that are more than the memory holds.
-pub fn curves(folder: &Path) -> Result<Vec<Curve>> {
+pub fn curves(folder: &Location) -> Result<Vec<Curve>> {
     let file = files::open(&folder.join(METRICS))?;
     memory::room(LARGER * file.size())?;
     let text = file.text()?;
@@ -141,7 +138,7 @@ pub fn curves(folder: &Path) -> Result<Vec<Curve>> {
 
 /// # Errors
 /// No run in the folder.
-pub(super) fn require(folder: &Path) -> Result<()> {
+pub(super) fn require(folder: &Location) -> Result<()> {
     match Summary::is_in(folder) {
         true => Ok(()),
         false => Err(Error::file(format!("there is no run in {}", folder.display()))
@@ -149,7 +146,7 @@ pub(super) fn require(folder: &Path) -> Result<()> {
     }
 }
 
-pub(super) fn state(folder: &Path) -> Result<State> {
+pub(super) fn state(folder: &Location) -> Result<State> {
     Ok(match Status::read(folder)?.map(|status| status.status) {
         Some(Ending::Finished) => State::Finished,
         Some(Ending::Interrupted) => State::Interrupted,
@@ -160,7 +157,7 @@ pub(super) fn state(folder: &Path) -> Result<State> {
 }
 
 /// The last step and the last numbers. A line that is still being written does not count.
-fn numbers(path: &Path) -> Result<(u64, Vec<(String, f64)>)> {
+fn numbers(path: &Location) -> Result<(u64, Vec<(String, f64)>)> {
     let (mut step, mut last) = (0, Vec::<(String, f64)>::new());
     for line in files::text(path)?.lines() {
         let Ok(line) = serde_json::from_str::<Map<String, Value>>(line) else { continue };
@@ -183,15 +180,15 @@ fn numbers(path: &Path) -> Result<(u64, Vec<(String, f64)>)> {
 ///
 /// # Errors
 /// No such folder.
-pub fn below(path: &Path) -> Result<Vec<PathBuf>> {
+pub fn below(path: &Location) -> Result<Vec<Location>> {
     let mut found = Vec::new();
     search(path, DEEPEST, &mut found)?;
     Ok(found)
 }
 
-fn search(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+fn search(path: &Location, depth: usize, found: &mut Vec<Location>) -> Result<()> {
     if Summary::is_in(path) {
-        found.push(path.to_path_buf());
+        found.push(path.clone());
         return Ok(());
     }
     for entry in files::entries(path)? {

@@ -5,7 +5,6 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What stays free whatever a script does, for the rest of the machine.
@@ -85,7 +84,7 @@ fn held() -> Option<u64> {
 }
 
 fn system(path: &str) -> Option<String> {
-    files::text(Path::new(path)).ok()
+    files::text(&files::anywhere(path)).ok()
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {

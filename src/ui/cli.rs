@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and exit codes (0 well, 1 an error, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM).
 //! Owns neither the examples in its help (`examples.rs`) nor what a shell completes (`completions.rs`).
 
+use crate::error::Result;
 use crate::script::lang::loader::Loader;
 use crate::tensor::simd;
 use crate::ui::bench::{self, BenchArgs};
@@ -11,9 +12,11 @@ use crate::ui::diff::{self, DiffArgs};
 use crate::ui::doc::{self, DocArgs};
 use crate::ui::fold::fold;
 use crate::ui::gpu::{self, GpuCommand};
+use crate::ui::limits::own_folder;
 use crate::ui::man::{self, ManArgs};
 use crate::ui::new::{self, NewArgs};
 use crate::ui::plot::{self, PlotArgs};
+use crate::ui::repl::terminal::state_folder;
 use crate::ui::repl::{self, ReplArgs};
 use crate::ui::replay::{self, ReplayArgs};
 use crate::ui::report::{self, ReportArgs};
@@ -116,20 +119,34 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     match command {
-        Command::Run(RunArgs { resume: Some(folder), .. }) => resume::resume(folder),
-        Command::Run(args) => run::run(args),
         Command::Sweep(args) => sweep::sweep(args),
-        Command::Replay(args) => replay::replay(args),
+        Command::Run(args) => within(run::wall(&args), || match args.resume.clone() {
+            Some(folder) => resume::resume(folder),
+            None => run::run(args),
+        }),
+        Command::Replay(args) => {
+            let wall = args.limits.put_wall_up(vec![args.run.clone()], vec![std::env::temp_dir()]);
+            within(wall, || replay::replay(args))
+        }
         Command::Runs(args) => runs::runs(&args),
         Command::Report(args) => report::report(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Plot(args) => plot::plot(&args),
-        Command::Repl(args) => repl::repl(args),
+        Command::Repl(args) => {
+            let read = args.script.as_deref().and_then(own_folder).into_iter().chain(args.engine.stdlib.clone());
+            within(args.limits.put_wall_up(read.collect(), state_folder().into_iter().collect()), || repl::repl(args))
+        }
         Command::List => list::list(),
         Command::New(args) => new::new(&args),
-        Command::Check(args) => check::check(args),
-        Command::Compare(args) => compare::compare(args),
-        Command::Test(args) => test::test(args),
+        Command::Check(args) => {
+            let read = args.scripts.iter().filter_map(|script| own_folder(script)).collect();
+            within(args.limits.put_wall_up(read, Vec::new()), || check::check(args))
+        }
+        Command::Compare(args) => within(compare::wall(&args), || compare::compare(args)),
+        Command::Test(args) => {
+            let read = args.paths.iter().chain(&args.stdlib).cloned().collect();
+            within(args.limits.put_wall_up(read, Vec::new()), || test::test(args))
+        }
         Command::Doc(args) => doc::doc(args),
         Command::Definitions { folder } => doc::definitions(folder),
         Command::Inspect { model } => inspect::inspect(&model),
@@ -137,6 +154,17 @@ pub fn main() -> ExitCode {
         Command::Gpu(command) => gpu::gpu(&command),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args, self::command()),
+    }
+}
+
+/// Does `work` once the kernel's wall is up, where it was asked for.
+fn within(wall: Result<()>, work: impl FnOnce() -> ExitCode) -> ExitCode {
+    match wall {
+        Ok(()) => work(),
+        Err(e) => {
+            tell(&e.into(), &Loader::default());
+            ExitCode::FAILURE
+        }
     }
 }
 

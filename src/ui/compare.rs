@@ -9,7 +9,7 @@ use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Loader;
 use crate::script::tools::compare::{self, Objectives};
 use crate::ui::completions;
-use crate::ui::limits::{own_folder, rhai_file};
+use crate::ui::limits::{LimitArgs, own_folder, rhai_file};
 use crate::ui::out;
 use crate::ui::progress::Progress;
 use crate::ui::run::assignment;
@@ -52,6 +52,8 @@ pub struct CompareArgs {
     /// Seed of all random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Runs the comparison.
@@ -73,15 +75,20 @@ fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
     let access = access(args);
     let sets = arguments(args, loader, &access)?;
     let mut launch = Launch { access: access.clone(), seed: Some(args.seed), sets, ..Launch::default() };
+    launch = args.limits.launch(access.clone(), launch);
     let closed = Progress::attach(&mut launch, false).closed();
     launch.interrupt.install(|_| {})?;
-    access.write(&args.svg)?;
-    let found = match compare::compare(&HostBuilder::new().launch(launch).loader(loader).build()) {
-        // Whoever read the output has seen enough.
-        Err(e) if e.interrupted && closed.load(Ordering::Relaxed) => return Ok(()),
-        found => found?,
-    };
-    found.write(&args.svg)?;
+    let over = args.limits.start_clock(&launch.stop());
+    let svg = Access::everything().write(&args.svg)?;
+    let found =
+        match compare::compare(&HostBuilder::new().launch(launch).loader(loader).limits(args.limits.enforce()).build())
+        {
+            Err(e) if e.interrupted && over.load(Ordering::Relaxed) => return Err(args.limits.time_is_over().into()),
+            // Whoever read the output has seen enough.
+            Err(e) if e.interrupted && closed.load(Ordering::Relaxed) => return Ok(()),
+            found => found?,
+        };
+    found.write(&svg)?;
     out::line(&format!("\npicture: {}", args.svg.display()));
     match found.failed.as_slice() {
         [] => Ok(()),
@@ -91,12 +98,24 @@ fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
     }
 }
 
+/// Puts the kernel's wall around the comparison, where it is asked for.
+///
+/// # Errors
+/// A kernel that has it and refuses.
+pub(super) fn wall(args: &CompareArgs) -> crate::error::Result<()> {
+    let files = args.scripts.iter().map(String::as_str).chain(rhai_file(&args.task)).filter_map(own_folder);
+    let read = args.batch.iter().cloned().chain([PathBuf::from(&args.model)]).chain(files);
+    let write = args.svg.parent().map(PathBuf::from).filter(|folder| !folder.as_os_str().is_empty());
+    args.limits.put_wall_up(read.collect(), write.into_iter().collect())
+}
+
 /// What the comparison may reach: what the command line names, and the scripts' own folders.
 fn access(args: &CompareArgs) -> Access {
+    let allowed = args.limits.allow.iter().cloned();
     let named: Vec<PathBuf> = args.batch.iter().cloned().chain([PathBuf::from(&args.model)]).collect();
     let files = args.scripts.iter().map(String::as_str).chain(rhai_file(&args.task));
     let folders = files.filter_map(own_folder);
-    Access::confined(args.svg.parent(), &named.into_iter().chain(folders).collect::<Vec<_>>())
+    Access::reading(&named.into_iter().chain(allowed).chain(folders).collect::<Vec<_>>())
 }
 
 /// What the comparison is told.

@@ -4,6 +4,7 @@ use crate::data::task;
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::model::builtin;
+use crate::run::access::Access;
 use crate::run::thread::on_large_stack;
 use crate::script::builder::HostBuilder;
 use crate::script::lang::loader::{self, Loader};
@@ -72,7 +73,7 @@ fn program() -> String {
 /// Scripts by name, and Rhai files.
 pub(super) fn scripts() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
-        let known = loader::list();
+        let known = loader::list(&Access::reading(&[]));
         let named = known.iter().map(|script| (script.stem(), script.summary().to_string()));
         with_paths(named, typed, |path| has_extension(path, "rhai"))
     })
@@ -90,7 +91,7 @@ pub(super) fn tasks() -> ArgValueCompleter {
 pub(super) fn models() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
         let named = builtin::CATALOG.iter().map(|model| (model.name.to_string(), model.about.to_string()));
-        with_paths(named, typed, |path| files::is_folder(path) || has_extension(path, "gguf"))
+        with_paths(named, typed, |path| files::is_folder(&files::anywhere(path)) || has_extension(path, "gguf"))
     })
 }
 

@@ -1,5 +1,6 @@
 //! `rhopo diff`: in what two runs differ: arguments, settings, the script's text, results.
 
+use crate::run::access::Access;
 use crate::run::summary::Summary;
 use crate::run::{Table, names};
 use crate::script::lang::loader::Loader;
@@ -24,7 +25,8 @@ pub struct DiffArgs {
 
 /// Prints what differs.
 pub(super) fn diff(args: &DiffArgs) -> ExitCode {
-    let both = Summary::read(&args.first).and_then(|a| Ok((a, Summary::read(&args.second)?)));
+    let read = |folder: &PathBuf| Summary::read(&Access::looking(std::slice::from_ref(folder)).at(folder));
+    let both = read(&args.first).and_then(|a| Ok((a, read(&args.second)?)));
     match both.map(|(a, b)| lines(&a, &b)) {
         Ok(lines) => {
             // Where nobody reads any further, there is nothing left to do.

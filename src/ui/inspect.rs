@@ -14,6 +14,7 @@ use crate::model::source::Source;
 use crate::model::weights::{self, Contents, Naming, Wanted};
 use crate::model::{Adapter, ChatTemplate, Config, LoraOptions, Tokenizer, special};
 use crate::run::Table;
+use crate::run::access::Access;
 use crate::script::lang::loader::Loader;
 use crate::ui::terminal::report;
 use crate::ui::{list, out, table};
@@ -28,9 +29,11 @@ use std::process::ExitCode;
 pub fn inspect(target: &str) -> ExitCode {
     let mut found = Found::default();
     let mut tell = |file: &str| out::note(&format!("fetching {file}"));
-    let looked = match Summary::is_meant(Path::new(target)) {
-        true => Summary::open(Path::new(target)).map(|summary| found.gguf(summary)),
-        false => Source::resolve(target, &mut tell).map(|source| found.look(&source)),
+    let access = Access::looking(&[target.into()]);
+    let at = access.at(target);
+    let looked = match Summary::is_meant(&at) {
+        true => Summary::open(&at).map(|summary| found.gguf(summary)),
+        false => Source::resolve(&at, &mut tell).map(|source| found.look(&source)),
     };
     if let Err(e) = looked {
         found.wrong.push(e);
@@ -301,5 +304,5 @@ fn memory(config: &Config, gpu: Option<DType>) -> Table {
 
 /// The one that `load_model` starts unless told otherwise.
 fn adapter(config: &Config) -> Result<Adapter> {
-    Adapter::new(&LoraOptions::default(), config, "")
+    Adapter::new(&LoraOptions::default(), config, String::new())
 }

@@ -14,6 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// Hyper-parameters that are paths in every script that has them.
+const PATHS: [&str; 6] = ["data", "model", "task", "reward", "judge", "pretrain"];
+
 /// With what scripts run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct EngineArgs {
@@ -40,7 +43,7 @@ impl EngineArgs {
     /// # Errors
     /// A folder, a device or a number of threads that there is not.
     pub fn launch(&self) -> Result<Launch> {
-        if let Some(folder) = self.stdlib.as_ref().filter(|folder| !files::is_folder(folder)) {
+        if let Some(folder) = self.stdlib.as_ref().filter(|folder| !files::is_folder(&files::anywhere(folder))) {
             return Err(Error::file(format!("--stdlib: there is no folder {}", folder.display())));
         }
         let place = device::parse(&self.device)?;
@@ -68,13 +71,16 @@ pub struct LimitArgs {
     /// no shell runs it
     #[arg(long, value_name = "NAME=CMD", value_parser = program)]
     pub allow_exec: Vec<AllowedProgram>,
+    /// Let the kernel refuse whatever lies outside too, where it can (Landlock); --max-ops implies it
+    #[arg(long)]
+    pub confine: bool,
     /// Seconds that such a program may take for each answer
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub exec_seconds: u32,
-    /// Stop the script with an error after this many operations [default: no limit]
+    /// Stop the script with an error after this many operations [default: no limit; of check: 100 million]
     #[arg(long, value_name = "N")]
     pub max_ops: Option<u64>,
-    /// Stop the script with an error after this many seconds [default: no limit]
+    /// Stop the script with an error after this many seconds [default: no limit; of check: 10]
     #[arg(long, value_name = "S")]
     pub max_seconds: Option<u64>,
     /// Most memory that the script may hold, in GiB [default: what the machine has]
@@ -83,7 +89,8 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// What scripts may reach: whatever the command line names is allowed.
+    /// What scripts may reach: what the command line names as a path is allowed. Hyper-parameters that a script declares as
+    /// paths are allowed when it does.
     pub fn access(
         &self,
         scripts: &[String],
@@ -91,8 +98,9 @@ impl LimitArgs {
         sets: &[(String, String)],
         stdlib: Option<&Path>,
     ) -> Access {
-        let named = sets.iter().map(|(_, value)| Path::new(value)).filter(|path| files::exists(path));
-        let tasks = sets.iter().filter_map(|(_, value)| rhai_file(value));
+        let paths = || sets.iter().filter(|(name, _)| PATHS.contains(&name.as_str()));
+        let named = paths().map(|(_, value)| Path::new(value)).filter(|path| files::exists(&files::anywhere(path)));
+        let tasks = paths().filter_map(|(_, value)| rhai_file(value));
         let folders = scripts.iter().filter_map(|script| own_folder(script)).chain(tasks.filter_map(own_folder));
         let allowed = self.allow.iter().map(PathBuf::as_path).chain(named).chain(stdlib).map(Path::to_path_buf);
         Access::confined(out, &allowed.chain(folders).collect::<Vec<_>>())
@@ -102,6 +110,62 @@ impl LimitArgs {
     pub fn launch(&self, access: Access, launch: Launch) -> Launch {
         let patience = Duration::from_secs(self.exec_seconds.into());
         Launch { access, programs: self.allow_exec.clone(), patience, ..launch }
+    }
+
+    /// These, and where they say nothing so much at most.
+    pub fn or_at_most(self, operations: u64, seconds: u64) -> Self {
+        Self { max_ops: self.max_ops.or(Some(operations)), max_seconds: self.max_seconds.or(Some(seconds)), ..self }
+    }
+
+    /// These, and what `recorded` has where they say nothing: limits only, as they grant nothing.
+    pub fn over(self, recorded: &Self) -> Self {
+        Self {
+            max_ops: self.max_ops.or(recorded.max_ops),
+            max_seconds: self.max_seconds.or(recorded.max_seconds),
+            max_memory: self.max_memory.or(recorded.max_memory),
+            allow: recorded.allow.clone(),
+            allow_exec: recorded.allow_exec.clone(),
+            ..self
+        }
+    }
+
+    /// Of a run that goes on: what it was started with and is not allowed again, as its folder may be anybody's.
+    pub fn tell_withheld(&self, granted: &Self) {
+        let paths = self.allow.iter().filter(|path| !granted.allow.contains(path));
+        let paths = paths.map(|path| format!("--allow {}", path.display()));
+        let programs = self.allow_exec.iter().filter(|program| !granted.allow_exec.contains(program));
+        let programs =
+            programs.map(|program| format!("--allow-exec {}={}", program.name, shell_words::join(&program.words)));
+        for withheld in paths.chain(programs) {
+            out::note(&format!("the run was started with {withheld}: say it again if it is still meant"));
+        }
+    }
+
+    /// Puts the kernel's wall up as well, where it is asked for: before any thread is started. `read` and `write` are what
+    /// the command needs beside what is said here.
+    ///
+    /// # Errors
+    /// A kernel that has it and refuses.
+    pub fn put_wall_up(&self, read: Vec<PathBuf>, write: Vec<PathBuf>) -> Result<()> {
+        if !self.confine && self.max_ops.is_none() {
+            return Ok(());
+        }
+        let named = read.into_iter().chain(self.allow.iter().cloned());
+        let mut read: Vec<PathBuf> = named.filter(|path| !path.as_os_str().is_empty()).collect();
+        if !self.allow_exec.is_empty() {
+            // A program of the person's own lies, and reads, anywhere; the wall is its wall as well.
+            read.push("/".into());
+        }
+        let caches = [files::hub::cache_folder(), files::cache_folder()].into_iter().flatten();
+        let temporary = (!self.allow_exec.is_empty()).then(std::env::temp_dir);
+        let write: Vec<PathBuf> =
+            write.into_iter().chain(caches).chain(temporary).chain([PathBuf::from(".")]).collect();
+        // A folder that is not there cannot be allowed. One that cannot be made is told where it is needed.
+        write.iter().for_each(|path| drop(files::create_folder(&files::anywhere(path))));
+        if !files::confine(&read, &write)? {
+            out::note("this kernel has no Landlock: what scripts reach is held by rhopo alone");
+        }
+        Ok(())
     }
 
     /// Sets `stop` when the time is over, so that what runs natively ends as well. The answer becomes true then.
@@ -168,7 +232,7 @@ fn program(text: &str) -> std::result::Result<AllowedProgram, String> {
 /// The folder of a script that is a file.
 pub fn own_folder(script: &str) -> Option<PathBuf> {
     let mut paths = [script.to_string(), format!("{script}.rhai")].into_iter().map(PathBuf::from);
-    let path = paths.find(|path| files::is_file(path))?;
+    let path = paths.find(|path| files::is_file(&files::anywhere(path)))?;
     // A script in the current folder has the folder "".
     path.parent().map(|folder| Path::new(".").join(folder))
 }

@@ -2,13 +2,14 @@
 
 use crate::data::task;
 use crate::model::builtin;
+use crate::run::access::Access;
 use crate::script::lang::loader;
 use crate::ui::out;
 use std::process::ExitCode;
 
 /// Prints what can be named on the command line and in scripts.
 pub fn list() -> ExitCode {
-    let scripts = loader::list().iter().map(|s| (s.stem(), s.summary().to_string())).collect();
+    let scripts = loader::list(&Access::reading(&[])).iter().map(|s| (s.stem(), s.summary().to_string())).collect();
     let models = builtin::CATALOG.iter().map(|m| (m.name.to_string(), m.about.to_string())).collect();
     let tasks = task::CATALOG.iter().map(|(name, about)| (name.to_string(), about.to_string())).collect();
     let lines = [section("scripts", scripts), section("tasks", tasks), section("models", models)].concat();

@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::run::access::Access;
 use crate::script::lang::loader::Loader;
+use crate::ui::limits::own_folder;
 use crate::ui::terminal::report;
 use crate::ui::{completions, out};
-use std::path::Path;
 use std::process::ExitCode;
 
 const TASK: &str = include_str!("new_task.rhai");
@@ -26,7 +27,10 @@ pub struct NewArgs {
 /// Writes the script and says how to go on.
 pub fn new(args: &NewArgs) -> ExitCode {
     let loader = Loader::new(None);
-    match write(&loader, args) {
+    // What is copied may come from elsewhere, and what is there may be a link.
+    let access = Access::confined(None, &own_folder(&args.from).into_iter().collect::<Vec<_>>());
+    loader.confine(&access);
+    match write(&loader, &access, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             report(&e.into(), &loader);
@@ -35,15 +39,15 @@ pub fn new(args: &NewArgs) -> ExitCode {
     }
 }
 
-fn write(loader: &Loader, args: &NewArgs) -> Result<()> {
+fn write(loader: &Loader, access: &Access, args: &NewArgs) -> Result<()> {
     let name = args.name.strip_suffix(".rhai").unwrap_or(&args.name);
     if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c)) {
         let e = Error::value(format!("{:?} is not a valid name for a script", args.name));
         return Err(e.hint("use letters, digits, _ and -; the file is created in the current folder"));
     }
     let source = if args.task { None } else { Some(loader.find(&args.from)?) };
-    let path = Path::new(name).with_extension("rhai");
-    if files::exists(&path) {
+    let path = access.at(format!("{name}.rhai"));
+    if files::exists(&path) || files::is_link(&path) {
         let e = Error::file(format!("{} already exists", path.display()));
         return Err(e.hint("choose another name, or remove the file first"));
     }

@@ -7,7 +7,8 @@ use std::path::Path;
 
 /// Writes pages, by file name and text, into a folder, and says where.
 pub(super) fn write_pages(folder: &Path, pages: Vec<(String, String)>) -> Result<()> {
-    files::create_folder(folder)?;
+    let folder = files::anywhere(folder);
+    files::create_folder(&folder)?;
     for (name, text) in pages {
         let path = folder.join(name);
         files::write(&path, text)?;

@@ -127,8 +127,9 @@ impl Format {
 /// # Errors
 /// A file that cannot be written.
 pub(super) fn write(svg: &str, path: &Path, format: Format) -> Result<()> {
+    let at = files::anywhere(path);
     match format {
-        Format::Svg => files::write(path, svg),
-        Format::Png => files::write(path, overlay::png(svg)?),
+        Format::Svg => files::write(&at, svg),
+        Format::Png => files::write(&at, overlay::png(svg)?),
     }
 }

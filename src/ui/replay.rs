@@ -2,20 +2,22 @@
 //! written. Nothing in the run's folder changes.
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
+use crate::run::access::Access;
 use crate::run::checkpoint::{Continued, store};
 use crate::run::edit;
-use crate::run::folder::METRICS;
+use crate::run::folder::{METRICS, SCRIPT};
 use crate::run::history::History;
 use crate::run::names;
 use crate::script::lang::loader::Loader;
+use crate::ui::limits::LimitArgs;
 use crate::ui::out;
 use crate::ui::resume;
 use crate::ui::run::{Prepared, Resumed, RunArgs};
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -32,6 +34,8 @@ pub struct ReplayArgs {
     /// Number of steps to recompute [default: all that follow]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Computes and compares; the exit code is 1 where a number differs.
@@ -45,12 +49,13 @@ pub fn replay(args: ReplayArgs) -> ExitCode {
 }
 
 fn execute(args: &ReplayArgs) -> Result<u8> {
-    let config = resume::config(&args.run)?;
-    let words = resume::recorded(&config, &args.run)?;
-    let written = lines(&args.run.join(METRICS))?;
+    let run = Access::looking(std::slice::from_ref(&args.run)).at(&args.run);
+    let config = resume::config(&run)?;
+    let words = resume::recorded(&config, &run)?;
+    let written = lines(&run.join(METRICS))?;
     let last = written.last().map_or(0, step);
     let most = args.from.unwrap_or_else(|| last.saturating_sub(1));
-    let from = if most == 0 { None } else { store::newest(&args.run, Some(most), out::note)? };
+    let from = if most == 0 { None } else { store::newest(&run, Some(most), out::note)? };
     if from.is_none() && most > 0 {
         out::note(&format!("there is no checkpoint at or before step {most}: starting from the first step"));
     }
@@ -60,15 +65,15 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
         return Err(Error::value(format!("the run in {} has no step after step {begun}", args.run.display()))
             .hint("choose an earlier one with --from; 0 starts from the beginning"));
     }
-    let copy = files::temporary_folder()?;
+    let temporary = files::temporary_folder()?;
+    let copy = files::anywhere(temporary.path());
     if let Some(stored) = &from {
-        let bytes = files::bytes(&args.run.join(METRICS))?;
+        let bytes = files::bytes(&run.join(METRICS))?;
         let kept = stored.state.metrics.bytes as usize;
-        files::write(&copy.path().join(METRICS), bytes.get(..kept).unwrap_or(&bytes))?;
+        files::write(&copy.join(METRICS), bytes.get(..kept).unwrap_or(&bytes))?;
     }
-    let continued =
-        Continued { folder: copy.path().into(), from: from.map(Rc::new), changed: Vec::new(), config: None };
-    let resumed = Some(Resumed::new(continued, files::text(&args.run.join("script.rhai"))?)?);
+    let continued = Continued { folder: copy.clone(), from: from.map(Rc::new), changed: Vec::new(), config: None };
+    let resumed = Some(Resumed::new(continued, files::text(&run.join(SCRIPT))?)?);
     // Nobody is to be asked, and no edit counts.
     let parsed = RunArgs {
         out: None,
@@ -78,16 +83,20 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
         interactive: false,
         ..resume::parse(&words)?
     };
-    let code = Prepared { args: parsed, words, resumed, until: Some(until) }.execute();
+    let limits = args.limits.clone();
+    let granting =
+        RunArgs { script: None, set: Vec::new(), limits: limits.clone(), ..resume::parse(&["script".into()])? };
+    let parsed = RunArgs { limits: limits.over(&parsed.limits), ..parsed };
+    let code = Prepared { args: parsed, granting, words, resumed, until: Some(until) }.execute();
     if code != 0 {
         return Ok(code);
     }
-    let again = lines(&copy.path().join(METRICS))?;
+    let again = lines(&copy.join(METRICS))?;
     let of = |all: &[Map<String, Value>]| -> Vec<Map<String, Value>> {
         all.iter().filter(|line| (begun + 1..=until).contains(&step(line))).cloned().collect()
     };
     let code = compare(&of(&written), &of(&again), (begun + 1, until), until == last);
-    let edits = History::read(&args.run.join(METRICS))?.edits;
+    let edits = History::read(&run.join(METRICS))?.edits;
     let edited = edit::marks(&edits).into_iter().find(|mark| (begun + 1..=until).contains(&mark.step));
     if let Some(mark) = edited.filter(|_| code != 0) {
         out::note(&format!("the run was edited at step {}, and these steps are computed without that", mark.step));
@@ -127,7 +136,7 @@ fn compare(written: &[Map<String, Value>], again: &[Map<String, Value>], steps: 
 }
 
 /// Lines of numbers.
-fn lines(path: &Path) -> Result<Vec<Map<String, Value>>> {
+fn lines(path: &Location) -> Result<Vec<Map<String, Value>>> {
     let text = files::text(path)?;
     let read = |(i, line)| {
         serde_json::from_str(line).map_err(|e| Error::file(format!("{}, line {}: {e}", path.display(), i + 1)))

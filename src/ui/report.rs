@@ -1,5 +1,7 @@
 //! `rhopo report`: a run on one page, made anew from its folder.
 
+use crate::files;
+use crate::run::access::Access;
 use crate::run::page;
 use crate::script::lang::loader::Loader;
 use crate::ui::out;
@@ -24,7 +26,8 @@ pub struct ReportArgs {
 /// Writes the page and prints where it is.
 pub(super) fn report(args: &ReportArgs) -> ExitCode {
     let path = args.out.clone().unwrap_or_else(|| args.run.join(page::FILE));
-    match page::write_of(&args.run, &path) {
+    let run = Access::looking(std::slice::from_ref(&args.run)).at(&args.run);
+    match page::write_of(&run, &files::anywhere(&path)) {
         Ok(()) => {
             // Where nobody reads it, there is nothing left to do.
             out::line(&path.display().to_string());

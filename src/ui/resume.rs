@@ -1,7 +1,8 @@
 //! `rhopo run --resume`: what the run in a folder began with, and where it goes on.
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
+use crate::run::access::Access;
 use crate::run::checkpoint::{Continued, store};
 use crate::run::folder::{CONFIG, SCRIPT};
 use crate::run::status::{Ending, Status};
@@ -12,7 +13,7 @@ use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
 use clap::{Args, FromArgMatches};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -21,7 +22,9 @@ const RESUME: &str = "--resume";
 
 /// Goes on with a run and returns the program's exit code.
 pub fn resume(folder: PathBuf) -> ExitCode {
-    on_engine_thread(move || match read(&folder) {
+    let at = move || Access::looking(std::slice::from_ref(&folder)).at(&folder);
+    // What it was begun with is read first: no thread runs yet, and nothing of it is granted.
+    on_engine_thread(move || match read(&at()) {
         Ok(Some(prepared)) => prepared.execute(),
         Ok(None) => 0,
         Err(e) => {
@@ -35,7 +38,7 @@ pub fn resume(folder: PathBuf) -> ExitCode {
 ///
 /// # Errors
 /// No run in the folder; a file of it that cannot be read; options that do not fit those it began with.
-fn read(folder: &Path) -> Result<Option<Prepared>> {
+fn read(folder: &Location) -> Result<Option<Prepared>> {
     let mut config = config(folder)?;
     if let Some(Status { status: Ending::Finished, step }) = Status::read(folder)? {
         out::note(&format!("the run in {} ended after step {step}: there is nothing left to do", folder.display()));
@@ -44,7 +47,8 @@ fn read(folder: &Path) -> Result<Option<Prepared>> {
     let (began, more) = (recorded(&config, folder)?, without_resume(words()));
     let all: Vec<String> = began.into_iter().chain(more.iter().cloned()).collect();
     let args = RunArgs { out: None, ..parse(&all)? };
-    let changed = parse(&prefixed(&more))?.set.into_iter().map(|(name, _)| name).collect();
+    let typed = RunArgs { script: None, ..parse(&prefixed(&more))? };
+    let changed = typed.set.iter().map(|(name, _)| name.clone()).collect();
     let from = store::newest(folder, None, out::note)?;
     let step = from.as_ref().map_or(0, |stored| stored.state.step);
     if from.is_none() {
@@ -62,16 +66,16 @@ fn read(folder: &Path) -> Result<Option<Prepared>> {
         }
     }
     let config = (!more.is_empty()).then(|| format!("{config:#}\n"));
-    let continued = Continued { folder: folder.into(), from: from.map(Rc::new), changed, config };
+    let continued = Continued { folder: folder.clone(), from: from.map(Rc::new), changed, config };
     let resumed = Resumed::new(continued, files::text(&folder.join(SCRIPT))?)?;
-    Ok(Some(Prepared { args, words: all, resumed: Some(resumed), until: None }))
+    Ok(Some(Prepared { args, granting: typed, words: all, resumed: Some(resumed), until: None }))
 }
 
 /// The configuration that a run has written.
 ///
 /// # Errors
 /// No run in the folder.
-pub(super) fn config(folder: &Path) -> Result<Value> {
+pub(super) fn config(folder: &Location) -> Result<Value> {
     let path = folder.join(CONFIG);
     if !files::is_file(&path) {
         return Err(Error::file(format!("there is no run in {}: {CONFIG} is missing", folder.display()))
@@ -85,7 +89,7 @@ pub(super) fn config(folder: &Path) -> Result<Value> {
 ///
 /// # Errors
 /// A run that has recorded none.
-pub(super) fn recorded(config: &Value, folder: &Path) -> Result<Vec<String>> {
+pub(super) fn recorded(config: &Value, folder: &Location) -> Result<Vec<String>> {
     serde_json::from_value(config["command"].clone()).map_err(|_| {
         Error::file(format!("the run in {} has no record of its command line", folder.display()))
             .hint("only runs that `rhopo run` started can be continued")

@@ -11,11 +11,11 @@ use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::{Loader, Source};
 use crate::script::tools::repl_host::ReplHost;
 use crate::ui::completions;
-use crate::ui::limits::{EngineArgs, LimitArgs};
+use crate::ui::limits::{EngineArgs, LimitArgs, own_folder, rhai_file};
 use crate::ui::out;
 use crate::ui::progress::Progress;
 use crate::ui::repl::line_helper::Place;
-use crate::ui::repl::terminal::Terminal;
+use crate::ui::repl::terminal::{Terminal, state_folder};
 use crate::ui::terminal::{asks, report};
 use crate::ui::thread::on_engine_thread;
 use clap::ValueHint;
@@ -71,7 +71,19 @@ pub struct RunArgs {
 
 /// Runs a script and returns the program's exit code.
 pub fn run(args: RunArgs) -> ExitCode {
-    on_engine_thread(move || Prepared { args, words: words(), resumed: None, until: None }.execute())
+    let granting = args.clone();
+    on_engine_thread(move || Prepared { args, granting, words: words(), resumed: None, until: None }.execute())
+}
+
+/// Puts the kernel's wall around a run, where it is asked for.
+///
+/// # Errors
+/// A kernel that has it and refuses.
+pub(super) fn wall(args: &RunArgs) -> Fallible<()> {
+    let values = args.set.iter().map(|(_, value)| rhai_file(value).unwrap_or(value)).map(PathBuf::from);
+    let read = values.chain(args.script.as_deref().and_then(own_folder)).chain(args.engine.stdlib.clone());
+    let write = args.out.iter().chain(&args.resume).cloned().chain(state_folder());
+    args.limits.put_wall_up(read.collect(), write.collect())
 }
 
 /// The words of this process's command line after `rhopo run`.
@@ -116,6 +128,8 @@ impl Resumed {
 /// What is to be run.
 pub(super) struct Prepared {
     pub args: RunArgs,
+    /// What the person said now: of a run that goes on, its folder says the rest, and a folder grants nothing.
+    pub granting: RunArgs,
     /// The command line, `run` not among it, as it is recorded.
     pub words: Vec<String>,
     pub resumed: Option<Resumed>,
@@ -160,15 +174,17 @@ impl Prepared {
     }
 
     fn launch(&self, launch: Launch) -> Launch {
-        let args = &self.args;
-        let scripts: Vec<String> = args.script.iter().cloned().collect();
+        let (args, granting) = (&self.args, &self.granting);
+        let scripts: Vec<String> = granting.script.iter().cloned().collect();
         let folder = self.resumed.as_ref().map(|resumed| resumed.continued.folder.clone());
         let out = args.out.as_deref().or(folder.as_deref());
-        let access = args.limits.access(&scripts, out, &args.set, args.engine.stdlib.as_deref());
-        let launch = args.limits.launch(access, launch);
+        let access = granting.limits.access(&scripts, out, &granting.set, granting.engine.stdlib.as_deref());
+        let launch = granting.limits.launch(access, launch);
+        args.limits.tell_withheld(&granting.limits);
         Launch {
             seed: args.seed,
             sets: args.set.clone(),
+            said: granting.set.clone(),
             out: args.out.clone(),
             samples: args.samples.unwrap_or_default(),
             checkpoint: args.checkpoint.unwrap_or_default(),

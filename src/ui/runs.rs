@@ -1,6 +1,7 @@
 //! `rhopo runs`: the runs below a folder as a table, chosen and sorted by what is known of them.
 
 use crate::error::{Error, Result};
+use crate::run::access::Access;
 use crate::run::summary::{self, Summary};
 use crate::run::{Table, digits};
 use crate::script::lang::loader::Loader;
@@ -90,7 +91,7 @@ impl Run {
 /// # Errors
 /// No such folder, or none with runs.
 pub(super) fn read(searched: &Path) -> Result<Vec<Run>> {
-    let folders = summary::below(searched)?;
+    let folders = summary::below(&Access::looking(&[searched.to_path_buf()]).at(searched))?;
     if folders.is_empty() {
         return Err(Error::file(format!("there are no runs in {}", searched.display()))
             .hint("`rhopo run` puts them into ./runs unless --out says otherwise"));

@@ -8,6 +8,7 @@ use crate::script::host::Host;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Loader;
 use crate::script::tools::testing;
+use crate::ui::limits::LimitArgs;
 use crate::ui::out;
 use crate::ui::progress::Progress;
 use crate::ui::terminal::{INTERRUPTED, report};
@@ -15,6 +16,8 @@ use crate::ui::thread::on_engine_thread;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Options of `rhopo test`.
@@ -29,6 +32,8 @@ pub struct TestArgs {
     /// Folder of modules that replace built-in ones of std/ with the same name
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub stdlib: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Runs the tests; the exit code is 1 where one fails or there is none.
@@ -48,20 +53,26 @@ pub fn test(args: TestArgs) -> ExitCode {
 struct Runner {
     loader: Rc<Loader>,
     launch: Launch,
+    /// The time for all of them is over.
+    over: Arc<AtomicBool>,
+    limits: LimitArgs,
 }
 
 impl Runner {
     fn new(loader: &Rc<Loader>, args: &TestArgs) -> Result<Self, Diagnostic> {
-        let access = Access::confined(None, &[args.paths.clone(), args.stdlib.iter().cloned().collect()].concat());
-        let mut launch = Launch { access, ..Launch::default() };
+        let named = args.paths.iter().chain(&args.stdlib).chain(&args.limits.allow).cloned();
+        let access = Access::confined(None, &named.collect::<Vec<_>>());
+        loader.confine(&access);
+        let mut launch = args.limits.launch(access, Launch::default());
         Progress::attach(&mut launch, false);
         launch.interrupt.install(|_| {})?;
-        Ok(Self { loader: loader.clone(), launch })
+        let over = args.limits.start_clock(&launch.stop());
+        Ok(Self { loader: loader.clone(), launch, over, limits: args.limits.clone() })
     }
 
     /// A host of its own for each test: all end by the same Ctrl-C.
     fn host(&self) -> Host {
-        HostBuilder::new().launch(self.launch.clone()).loader(&self.loader).build()
+        HostBuilder::new().launch(self.launch.clone()).loader(&self.loader).limits(self.limits.enforce()).build()
     }
 
     fn all(&self, args: &TestArgs) -> Result<u8, Diagnostic> {
@@ -86,6 +97,9 @@ impl Runner {
             for test in tests {
                 match self.one(label, &test) {
                     Ok(()) => passed += 1,
+                    Err(e) if e.interrupted && self.over.load(Ordering::Relaxed) => {
+                        return Err(self.limits.time_is_over().into());
+                    }
                     Err(e) if e.interrupted => return Ok(INTERRUPTED),
                     Err(e) => {
                         out::note(&format!("{label}: {test}"));
@@ -111,7 +125,7 @@ impl Runner {
     /// The files that a path is or holds; else the script that is known by this name.
     fn labels(&self, path: &Path) -> Result<Vec<String>, Diagnostic> {
         let name = path.display().to_string();
-        match testing::sources(path) {
+        match testing::sources(&self.launch.access.at(path)) {
             Ok(files) => Ok(files.iter().map(|file| file.display().to_string()).collect()),
             Err(e) => self.loader.find(&name).map(|source| vec![source.label]).map_err(|_| e.into()),
         }

@@ -50,7 +50,7 @@ pub fn inputs(name: &str) -> Arc<Rows> {
 }
 
 pub fn fixture_model(name: &str) -> Arc<Model> {
-    Arc::new(Model::load(&fixtures().join("models").join(name), &Place::Host).unwrap())
+    Arc::new(Model::load(&rhopo::files::anywhere(fixtures().join("models").join(name)), &Place::Host).unwrap())
 }
 
 /// A copy of a fixture model's folder, to be changed.

@@ -148,7 +148,7 @@ fn dialogues_of_every_template_grow_by_the_templates_own_text() {
         assert!(cells(d, "turns").iter().flatten().all(|&turns| turns == 3.0), "{name}: the user ends it");
         // The whole row is what the template renders, where answers ended by themselves or the end token was put.
         let model = rhopo::model::Model::open(
-            &path,
+            &rhopo::files::anywhere(&path),
             &rhopo::model::OpenOptions::new(rhopo::tensor::rng::Key::new(0)),
             &rhopo::gpu::Place::Host,
         )

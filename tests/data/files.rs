@@ -14,7 +14,8 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn load(name: &str) -> Dataset {
-    Dataset::open(&file(name), &Reading::default(), None).unwrap_or_else(|e| panic!("{name}: {e}"))
+    Dataset::open(&rhopo::files::anywhere(file(name)), &Reading::default(), None)
+        .unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 /// All rows in the order of the file.
@@ -36,7 +37,8 @@ fn written(name: &str, text: impl AsRef<[u8]>) -> Result<Dataset, (String, Strin
     let path = dir.path().join(name);
     std::fs::write(&path, text).unwrap();
     let plain = |text: String| text.replace(&format!("{}/", dir.path().display()), "");
-    Dataset::open(&path, &Reading::default(), None).map_err(|e| (plain(e.what), plain(e.hint.unwrap_or_default())))
+    Dataset::open(&rhopo::files::anywhere(&path), &Reading::default(), None)
+        .map_err(|e| (plain(e.what), plain(e.hint.unwrap_or_default())))
 }
 
 /// What is said of a file with these lines.
@@ -161,7 +163,8 @@ fn the_last_answer_of_a_dialogue_is_the_completion() {
 #[test]
 fn every_epoch_has_an_order_of_its_own_and_draws_go_on_across_its_end() {
     let reading = Reading::default();
-    let open = |seed| Dataset::open(&file("prompts.jsonl"), &reading, Some(Key::new(seed))).unwrap();
+    let open =
+        |seed| Dataset::open(&rhopo::files::anywhere(file("prompts.jsonl")), &reading, Some(Key::new(seed))).unwrap();
     let answers = |data: &mut Dataset, n| -> Vec<String> {
         data.rows(n).iter().map(|row| row["answer"].as_str().unwrap().to_string()).collect()
     };
@@ -182,12 +185,15 @@ fn every_epoch_has_an_order_of_its_own_and_draws_go_on_across_its_end() {
 
 #[test]
 fn a_cursor_leads_back() {
-    let mut data = Dataset::open(&file("prompts.jsonl"), &Reading::default(), Some(Key::new(3))).unwrap();
+    let mut data =
+        Dataset::open(&rhopo::files::anywhere(file("prompts.jsonl")), &Reading::default(), Some(Key::new(3))).unwrap();
     data.rows(12);
     let here = data.cursor();
     assert_eq!(here, Cursor { epoch: 1, row: 5 });
     let next = data.rows(9);
-    let mut fresh = Dataset::open(&file("prompts.parquet"), &Reading::default(), Some(Key::new(3))).unwrap();
+    let mut fresh =
+        Dataset::open(&rhopo::files::anywhere(file("prompts.parquet")), &Reading::default(), Some(Key::new(3)))
+            .unwrap();
     fresh.set_cursor(here).unwrap();
     assert_eq!(fresh.rows(9), next);
     let e = fresh.set_cursor(Cursor { epoch: 0, row: 7 }).unwrap_err();
@@ -199,16 +205,16 @@ fn a_cursor_leads_back() {
 fn a_limit_takes_the_first_rows_before_shuffling() {
     for name in ["prompts.jsonl", "prompts.parquet"] {
         let reading = Reading { limit: Some(4), ..Reading::default() };
-        let mut data = Dataset::open(&file(name), &reading, Some(Key::new(1))).unwrap();
+        let mut data = Dataset::open(&rhopo::files::anywhere(file(name)), &reading, Some(Key::new(1))).unwrap();
         let mut answers: Vec<_> = data.rows(4).iter().map(|row| row["answer"].as_str().unwrap().to_string()).collect();
         answers.sort();
         assert_eq!((data.len(), answers), (4, ["1", "2", "3", "4"].map(String::from).to_vec()), "{name}");
     }
     // The broken row is the fifth.
     let reading = Reading { limit: Some(4), ..Reading::default() };
-    assert_eq!(Dataset::open(&file("hole.parquet"), &reading, None).unwrap().len(), 4);
+    assert_eq!(Dataset::open(&rhopo::files::anywhere(file("hole.parquet")), &reading, None).unwrap().len(), 4);
     let reading = Reading { limit: Some(0), ..Reading::default() };
-    let e = Dataset::open(&file("prompts.jsonl"), &reading, None).unwrap_err();
+    let e = Dataset::open(&rhopo::files::anywhere(file("prompts.jsonl")), &reading, None).unwrap_err();
     assert_eq!(e.what, "`load_data`: limit is 0, expected at least 1");
 }
 
@@ -223,7 +229,11 @@ fn shards_of_a_folder_are_one_data_set() {
         std::fs::copy(file(&format!("{from}.parquet")), data.join(format!("{to}.parquet"))).unwrap();
     }
     let open = |split: Option<&str>| {
-        Dataset::open(dir.path(), &Reading { split: split.map(String::from), ..Reading::default() }, None)
+        Dataset::open(
+            &rhopo::files::anywhere(dir.path()),
+            &Reading { split: split.map(String::from), ..Reading::default() },
+            None,
+        )
     };
     let mut train = open(None).unwrap();
     assert_eq!(train.len(), 14);
@@ -237,7 +247,7 @@ fn shards_of_a_folder_are_one_data_set() {
 #[test]
 fn a_broken_row_is_named_by_file_line_and_field() {
     for (name, place) in [("hole.jsonl", "hole.jsonl, line 5"), ("hole.parquet", "hole.parquet, row 5")] {
-        let e = Dataset::open(&file(name), &Reading::default(), None).unwrap_err();
+        let e = Dataset::open(&rhopo::files::anywhere(file(name)), &Reading::default(), None).unwrap_err();
         assert!(e.what.ends_with(&format!("{place}: `rejected` is null")), "{e}");
         let hint = "every row of preference data has the fields `prompt`, `chosen` and `rejected`";
         assert_eq!(e.hint.as_deref(), Some(hint));
@@ -336,7 +346,7 @@ fn broken_files_are_refused() {
     assert_eq!(what, "a.parquet is a pointer of Git LFS, not the data itself");
     assert!(hint.contains("git lfs pull"));
     assert!(of("a.parquet", b"PAR1").0.starts_with("a.parquet cannot be read as Parquet: "));
-    let e = Dataset::open(&file("bytes.parquet"), &Reading::default(), None).unwrap_err();
+    let e = Dataset::open(&rhopo::files::anywhere(file("bytes.parquet")), &Reading::default(), None).unwrap_err();
     assert!(e.what.ends_with("bytes.parquet, row 1: `image` holds bytes that are no text"), "{e}");
     assert_eq!(of("a.csv", b"prompt\na\n").0, "a.csv: .csv files are not supported as data");
 }
@@ -448,7 +458,7 @@ fn whole_numbers_beyond_63_bits_of_parquet_keep_their_digits() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.parquet");
     unsigned(&path, &[7, 1 << 63, u64::MAX]);
-    let mut data = Dataset::open(&path, &Reading::default(), None).unwrap();
+    let mut data = Dataset::open(&rhopo::files::anywhere(&path), &Reading::default(), None).unwrap();
     let ids: Vec<Value> = data.rows(3).into_iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, [json!(7), json!(9223372036854775808_u64), json!(18446744073709551615_u64)]);
     let text = format!("load_data(\"{}\", #{{ shuffle: false }}).rows(3).map(|row| `${{row.id}}`)", path.display());

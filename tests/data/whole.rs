@@ -112,14 +112,14 @@ fn a_template_that_takes_back_what_it_wrote_is_refused_by_file_and_line() {
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}think: {% endif %}\
                     {{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
-    let model = Arc::new(Model::load(dir.path(), &rhopo::gpu::Place::Host).unwrap());
+    let model = Arc::new(Model::load(&rhopo::files::anywhere(dir.path()), &rhopo::gpu::Place::Host).unwrap());
     let one = said(&[("user", "a"), ("assistant", "b")]);
     let two = said(&[("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]);
     assert_eq!(encoded(&model, &[dialogue(&one)]).len(), 1);
     let path = dir.path().join("talk.jsonl");
     std::fs::write(&path, format!("{}\n{}\n", json!({ "messages": one }), json!({ "messages": two }))).unwrap();
     let reading = |every_turn| Reading { every_turn, ..Reading::default() };
-    let mut data = Dataset::open(&path, &reading(true), None).unwrap();
+    let mut data = Dataset::open(&rhopo::files::anywhere(&path), &reading(true), None).unwrap();
     let e = fit(&mut data, &model, MaxLength::default()).unwrap_err();
     let line = format!(
         "{}, line 2: the chat template renders `messages[1]` in another way once more messages follow it",
@@ -127,7 +127,12 @@ fn a_template_that_takes_back_what_it_wrote_is_refused_by_file_and_line() {
     );
     assert_eq!(e.what, line);
     assert!(e.hint.unwrap().contains("turns: \"last\""));
-    fit(&mut Dataset::open(&path, &reading(false), None).unwrap(), &model, MaxLength::default()).unwrap();
+    fit(
+        &mut Dataset::open(&rhopo::files::anywhere(&path), &reading(false), None).unwrap(),
+        &model,
+        MaxLength::default(),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -136,7 +141,7 @@ fn long_texts_are_cut_unless_told_otherwise_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("corpus.jsonl");
     std::fs::write(&path, format!("{}\n{}\n", json!({ "text": "short" }), json!({ "text": long }))).unwrap();
-    let open = || Dataset::open(&path, &Reading::default(), None).unwrap();
+    let open = || Dataset::open(&rhopo::files::anywhere(&path), &Reading::default(), None).unwrap();
     let of = |max: &str| fit(&mut open(), &model, MaxLength::parse(max).unwrap());
     assert_eq!(fit(&mut open(), &model, MaxLength::default()).unwrap().cut, 1, "at the model's context");
     assert_eq!(of("cut 16").unwrap().cut, 1);
@@ -154,7 +159,7 @@ fn rows_of_texts_and_of_rewards_are_told_apart_and_checked() {
     let open = |lines: &str| {
         std::fs::write(&path, lines).unwrap();
         let plain = |text: String| text.replace(&format!("{}/", folder.path().display()), "");
-        Dataset::open(&path, &Reading::default(), None).map_err(|e| plain(e.what))
+        Dataset::open(&rhopo::files::anywhere(&path), &Reading::default(), None).map_err(|e| plain(e.what))
     };
     let refused = |lines: &str| open(lines).expect_err("refused");
     let mut texts = open("{\"text\": \"a\", \"source\": 3}\n{\"text\": \"b\"}").unwrap();

@@ -23,6 +23,7 @@ fn findings(text: &str) -> Vec<String> {
     let path = folder.path().join("block.rhai");
     fs::write(&path, text).expect("written");
     let loader = Loader::new(None);
+    loader.confine(&rhopo::run::access::Access::everything());
     let source = loader.find(&path.display().to_string()).expect("found");
     let found = check(&HostBuilder::new().loader(&loader).strict().build(), &source);
     found.into_iter().map(|f| format!("line {}: {} · {}", f.line, f.message, f.hint.unwrap_or_default())).collect()

@@ -47,6 +47,17 @@ const OPENERS: [&str; 24] = [
     "Command::new",
 ];
 
+/// A door that refuses nothing: for what a person or the machine names, and for programs with scripts of their own.
+const UNGUARDED: [&str; 2] = ["anywhere", "Door::everything"];
+/// Who has one. The completion of paths shows what a person points at; `Access` gives it to programs that embed the library.
+const GUARDIANS: [&str; 5] = [
+    "src/gpu/",
+    "src/run/access.rs",
+    "src/run/computer.rs",
+    "src/script/live/console/complete.rs",
+    "src/tensor/memory.rs",
+];
+
 /// Words of `OPENERS` that mean something else where they stand: the metadata of formats.
 const NO_OPENERS: [(&str, &str); 2] = [("data/dataset/parquet.rs", ".metadata()"), ("data/stored.rs", ".metadata()")];
 
@@ -197,6 +208,19 @@ fn files_are_opened_in_one_place() {
         }
     }
     assert_eq!(found, [""; 0]);
+}
+
+/// Models, data, runs and scripts open what they were handed with its door, and can make no other.
+#[test]
+fn nothing_below_the_command_line_opens_a_bare_path() {
+    let found = outside(&["files", "ui"], &UNGUARDED);
+    let root = format!("{}/", env!("CARGO_MANIFEST_DIR"));
+    let allowed = |found: &&String| {
+        let file = found.strip_prefix(&root).unwrap_or(found);
+        GUARDIANS.iter().any(|guardian| file.starts_with(guardian))
+    };
+    assert_eq!(found.iter().filter(|found| !allowed(found)).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert!(found.iter().filter(allowed).count() >= GUARDIANS.len(), "strike out who needs none any more");
 }
 
 /// Scripts, data and runs know an engine by its trait, its requests and its handles, and a model by what is known of it

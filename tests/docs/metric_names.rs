@@ -1,5 +1,6 @@
 //! The table of metric names, the shipped scripts and their pages speak of the same numbers.
 
+use rhopo::run::access::Access;
 use rhopo::run::names::{self, TABLE, Writer};
 use rhopo::script::lang::loader;
 use std::collections::BTreeSet;
@@ -84,7 +85,7 @@ fn by_the_run(name: &str) -> bool {
 #[test]
 fn pages_list_what_their_scripts_log() {
     let mut complaints = Vec::new();
-    for source in loader::list() {
+    for source in loader::list(&Access::reading(&[])) {
         let name = source.stem();
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/algorithms/{name}.md"));
         let page = documented(&fs::read_to_string(page).expect("a page"));
@@ -100,7 +101,7 @@ fn pages_list_what_their_scripts_log() {
 
 #[test]
 fn every_name_of_the_table_is_used() {
-    let all: Names = loader::list().iter().flat_map(|source| logged(&source.text)).collect();
+    let all: Names = loader::list(&Access::reading(&[])).iter().flat_map(|source| logged(&source.text)).collect();
     for known in TABLE.iter().filter(|known| matches!(known.writer, Writer::Script | Writer::Show)) {
         assert!(all.contains(known.name), "no shipped script logs `{}`", known.name);
     }

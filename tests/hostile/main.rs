@@ -2,3 +2,11 @@
 
 mod attacks;
 mod fuzz_scripts;
+#[cfg(unix)]
+mod honest;
+#[cfg(unix)]
+mod places;
+#[cfg(unix)]
+mod races;
+#[cfg(unix)]
+mod world;

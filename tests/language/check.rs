@@ -6,7 +6,6 @@ use rhopo::script::lang::lex::{self, Kind};
 use rhopo::script::lang::loader::{Loader, Source};
 use rhopo::script::tools::check::{Finding, check};
 use rhopo::script::tools::testing;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Scripts, modules and mistakes.
@@ -39,7 +38,7 @@ fn findings(loader: &Rc<Loader>, source: &Source) -> Vec<Finding> {
 
 fn sources(folder: &str) -> (Rc<Loader>, Vec<Source>) {
     let loader = Loader::new(None);
-    let found = testing::sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder");
+    let found = testing::sources(&rhopo::files::anywhere(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder");
     let sources = found.iter().map(|path| loader.find(&path.display().to_string()).expect("found")).collect();
     (loader, sources)
 }
@@ -51,6 +50,7 @@ fn told(text: &str) -> Vec<(usize, String)> {
     let path = dir.path().join("text.rhai");
     std::fs::write(&path, text).expect("written");
     let loader = Loader::new(None);
+    loader.confine(&rhopo::run::access::Access::everything());
     let source = loader.find(&path.display().to_string()).expect("found");
     let found = findings(&loader, &source).into_iter();
     found.map(|f| (f.line, format!("{} · {}", f.message, f.hint.unwrap_or_default()))).collect()

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 fn open(dir: &Path, adaptation: Adaptation) -> Arc<Model> {
     let options = OpenOptions { adaptation, ..OpenOptions::new(Key::new(7)) };
-    Arc::new(Model::open(dir.to_str().unwrap(), &options, &Place::Host).unwrap())
+    Arc::new(Model::open(&rhopo::files::anywhere(dir.to_str().unwrap()), &options, &Place::Host).unwrap())
 }
 
 fn base() -> std::path::PathBuf {
@@ -23,7 +23,7 @@ fn base() -> std::path::PathBuf {
 }
 
 fn stored() -> Arc<Model> {
-    open(&base(), Adaptation::Stored(fixtures().join("adapters/qwen2-lora")))
+    open(&base(), Adaptation::Stored(rhopo::files::anywhere(fixtures().join("adapters/qwen2-lora"))))
 }
 
 fn new_adapter(dir: &Path, targets: &[&str]) -> Arc<Model> {
@@ -102,12 +102,12 @@ fn adapters_of_peft_mean_the_maps_that_peft_matches() {
     let rows = Rows::new(vec![Row::new(&list("prompt")[..], &list("completion")[..])]);
     let values = |model: &Arc<Model>| logprob(model, &rows, &Solo::new(Settings::default())).to_vec().unwrap();
     for name in ["full", "suffix", "union", "embedding"] {
-        let model = open(&folder("base"), Adaptation::Stored(folder(name)));
+        let model = open(&folder("base"), Adaptation::Stored(rhopo::files::anywhere(folder(name))));
         let want: Vec<f64> = serde_json::from_value(expected[name].clone()).unwrap();
         assert!(max_gap(&values(&model), &want) < 1e-4, "{name}");
         let dir = tempfile::tempdir().unwrap();
-        model.save(dir.path(), SaveDtype::F32).unwrap();
-        let again = open(&folder("base"), Adaptation::Stored(dir.path().to_path_buf()));
+        model.save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
+        let again = open(&folder("base"), Adaptation::Stored(rhopo::files::anywhere(dir.path())));
         assert_eq!(values(&again), values(&model), "{name} saved");
     }
 }
@@ -119,7 +119,7 @@ fn targets_are_patterns_and_lists_that_are_narrowed() {
     let meant = |change: Value| -> Vec<String> {
         let mut value: Value = serde_json::from_str(&config).unwrap();
         change.as_object().unwrap().iter().for_each(|(key, change)| value[key] = change.clone());
-        let model = Model::load(&base(), &Place::Host).unwrap();
+        let model = Model::load(&rhopo::files::anywhere(base()), &Place::Host).unwrap();
         let adapter = rhopo::model::Adapter::from_json(&value, &model.config).unwrap();
         adapter.linears(&model.config).into_iter().map(|linear| linear.name).collect()
     };
@@ -136,7 +136,7 @@ fn targets_are_patterns_and_lists_that_are_narrowed() {
     assert_eq!(meant(one), names(&[1], &["self_attn.q_proj"]));
     let of_several = LoraOptions { targets: vec!["q_proj".into(), "c_attn".into()], ..LoraOptions::default() };
     let options = OpenOptions { adaptation: Adaptation::New(of_several), ..OpenOptions::new(Key::new(7)) };
-    let model = Model::open(base().to_str().unwrap(), &options, &Place::Host).unwrap();
+    let model = Model::open(&rhopo::files::anywhere(base().to_str().unwrap()), &options, &Place::Host).unwrap();
     assert_eq!(model.adapter.as_ref().unwrap().linears(&model.config).len(), 3);
 }
 
@@ -209,7 +209,7 @@ fn a_new_adapter_changes_nothing_and_follows_the_key() {
 #[test]
 fn saved_adapters_hold_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    stored().save(dir.path(), SaveDtype::F32).unwrap();
+    stored().save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
     let weights = |dir: &Path| {
         let file = candle_core::safetensors::load(dir.join("adapter_model.safetensors"), &Device::Cpu).unwrap();
         let mut all: Vec<_> = file.into_iter().map(|(name, t)| (name, t.dims().to_vec(), numbers(&t))).collect();
@@ -237,18 +237,21 @@ fn saved_adapters_hold_the_same_bytes() {
 #[test]
 fn an_adapter_and_a_whole_model_do_not_share_a_folder() {
     let dir = tempfile::tempdir().unwrap();
-    stored().save(dir.path(), SaveDtype::F32).unwrap();
-    let e = stored().merge().unwrap().save(dir.path(), SaveDtype::F32).unwrap_err();
+    stored().save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
+    let e = stored().merge().unwrap().save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap_err();
     assert!(
         e.what.ends_with("holds an adapter, beside which a whole model cannot be saved (adapter_config.json)"),
         "{e}"
     );
-    stored().save(dir.path(), SaveDtype::F32).unwrap();
+    stored().save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
     let other = tempfile::tempdir().unwrap();
-    stored().merge().unwrap().save(other.path(), SaveDtype::F32).unwrap();
-    let e = stored().save(other.path(), SaveDtype::F32).unwrap_err();
+    stored().merge().unwrap().save(&rhopo::files::anywhere(other.path()), SaveDtype::F32).unwrap();
+    let e = stored().save(&rhopo::files::anywhere(other.path()), SaveDtype::F32).unwrap_err();
     assert!(e.what.ends_with("holds a whole model, beside which an adapter cannot be saved (config.json)"), "{e}");
-    assert_eq!(stored().save(Path::new(""), SaveDtype::F32).unwrap_err().what, "save: the folder's name is empty");
+    assert_eq!(
+        stored().save(&rhopo::files::anywhere(Path::new("")), SaveDtype::F32).unwrap_err().what,
+        "save: the folder's name is empty"
+    );
 }
 
 #[test]
@@ -257,7 +260,7 @@ fn a_single_file_takes_the_place_of_shards() {
     for file in std::fs::read_dir(&from).unwrap().map(|file| file.unwrap()) {
         std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
     }
-    open(dir.path(), Adaptation::None).save(dir.path(), SaveDtype::F32).unwrap();
+    open(dir.path(), Adaptation::None).save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
     let left = |name: &str| dir.path().join(name).exists();
     assert!(left("model.safetensors"));
     assert!(!left("model.safetensors.index.json") && !left("model-00002-of-00003.safetensors"));
@@ -269,7 +272,8 @@ fn a_head_is_trained_beside_the_adapter_and_saved_with_it() {
     let options = |head, adaptation| OpenOptions { head, adaptation, ..OpenOptions::new(Key::new(7)) };
     let name = base().display().to_string();
     let lora = Adaptation::New(LoraOptions { rank: 2, alpha: 4.0, targets: vec!["v_proj".into()] });
-    let model = Arc::new(Model::open(&name, &options(Some(Head::Score), lora), &Place::Host).unwrap());
+    let model =
+        Arc::new(Model::open(&rhopo::files::anywhere(&name), &options(Some(Head::Score), lora), &Place::Host).unwrap());
     let Inputs { rows, .. } = inputs();
     let score = |m: &Arc<Model>| measured(&solo(), m, &rows, Measure::Score).unwrap();
     let mut opt = Adamw::new(vec![model.clone()], AdamwOptions { lr: 1e-2, ..AdamwOptions::default() }).unwrap();
@@ -277,8 +281,13 @@ fn a_head_is_trained_beside_the_adapter_and_saved_with_it() {
     opt.step(&score(&model).sum(None).unwrap()).unwrap();
     assert!(score(&model).to_vec().unwrap().iter().sum::<f64>() < before.iter().sum::<f64>());
     let dir = tempfile::tempdir().unwrap();
-    model.save(dir.path(), SaveDtype::F32).unwrap();
-    let again = Model::open(dir.path().to_str().unwrap(), &options(None, Adaptation::None), &Place::Host).unwrap();
+    model.save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
+    let again = Model::open(
+        &rhopo::files::anywhere(dir.path().to_str().unwrap()),
+        &options(None, Adaptation::None),
+        &Place::Host,
+    )
+    .unwrap();
     assert_eq!(score(&Arc::new(again)).to_vec().unwrap(), score(&model).to_vec().unwrap());
 }
 
@@ -292,9 +301,11 @@ fn what_does_not_fit_is_refused_by_name() {
         std::fs::write(dir.path().join("adapter_config.json"), value.to_string()).unwrap();
         let from = fixtures().join("adapters/qwen2-lora/adapter_model.safetensors");
         std::fs::copy(from, dir.path().join("adapter_model.safetensors")).unwrap();
-        let options =
-            OpenOptions { adaptation: Adaptation::Stored(dir.path().to_path_buf()), ..OpenOptions::new(Key::new(7)) };
-        Model::open(base().to_str().unwrap(), &options, &Place::Host).unwrap_err().what
+        let options = OpenOptions {
+            adaptation: Adaptation::Stored(rhopo::files::anywhere(dir.path())),
+            ..OpenOptions::new(Key::new(7))
+        };
+        Model::open(&rhopo::files::anywhere(base().to_str().unwrap()), &options, &Place::Host).unwrap_err().what
     };
     type Change = fn(&mut Value);
     let cases: [(Change, &str); 8] = [
@@ -318,7 +329,7 @@ fn what_does_not_fit_is_refused_by_name() {
         (LoraOptions { targets: vec!["q_prj".into()], ..LoraOptions::default() }, "unknown lora target `q_prj`"),
     ] {
         let options = OpenOptions { adaptation: Adaptation::New(lora), ..OpenOptions::new(Key::new(7)) };
-        let e = Model::open(base().to_str().unwrap(), &options, &Place::Host).unwrap_err();
+        let e = Model::open(&rhopo::files::anywhere(base().to_str().unwrap()), &options, &Place::Host).unwrap_err();
         assert_eq!(e.what, text);
     }
     assert!(open(&base(), Adaptation::None).merge().unwrap_err().what.ends_with("has no adapter to merge"));

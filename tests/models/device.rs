@@ -57,7 +57,7 @@ fn family(name: &str) -> PathBuf {
 
 fn open(dir: &Path, place: &Place, compute: DType, adaptation: Adaptation) -> Arc<Model> {
     let options = OpenOptions { compute, adaptation, ..OpenOptions::new(Key::new(7)) };
-    Arc::new(Model::open(dir.to_str().unwrap(), &options, place).unwrap())
+    Arc::new(Model::open(&rhopo::files::anywhere(dir.to_str().unwrap()), &options, place).unwrap())
 }
 
 fn engine(place: &Place) -> Solo {
@@ -278,7 +278,7 @@ fn divergences_over_the_vocabulary() {
 
 fn files_of(model: &Model) -> Vec<(String, Vec<u8>)> {
     let dir = tempfile::tempdir().unwrap();
-    model.save(dir.path(), SaveDtype::F32).unwrap();
+    model.save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
     let read = |entry: std::io::Result<std::fs::DirEntry>| {
         let entry = entry.unwrap();
         (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
@@ -304,7 +304,7 @@ fn saved_models_are_the_hosts_bytes() {
             let at = |place: &Place| open(&family(name), place, compute, Adaptation::None);
             same(name, &at(&place), &at(&Place::Host));
             let dir = tempfile::tempdir().unwrap();
-            at(&place).save(dir.path(), SaveDtype::F32).unwrap();
+            at(&place).save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
             let again = |place: &Place| open(dir.path(), place, compute, Adaptation::None);
             assert!(files_of(&again(&place)) == files_of(&again(&Place::Host)), "{name} in {compute:?}");
             let at = |place: &Place| adapted(name, place, compute);

@@ -30,7 +30,7 @@ fn open(family: &str, adaptation: &Adaptation, compute: DType) -> (Gpu, Arc<Mode
 fn open_on(gpu: &Gpu, family: &str, adaptation: &Adaptation, compute: DType) -> Arc<Model> {
     let dir = format!("{}/tests/fixtures/models/{family}", env!("CARGO_MANIFEST_DIR"));
     let options = OpenOptions { adaptation: adaptation.clone(), compute, ..OpenOptions::new(Key::new(2)) };
-    Arc::new(Model::open(&dir, &options, &Place::Gpu(gpu.clone())).expect("a model"))
+    Arc::new(Model::open(&rhopo::files::anywhere(&dir), &options, &Place::Gpu(gpu.clone())).expect("a model"))
 }
 
 /// measured / stated must lie in `range`.

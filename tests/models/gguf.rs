@@ -41,7 +41,7 @@ pub fn write(gguf: &Gguf, format: GgmlDType) -> Written {
 
 impl Written {
     fn try_open(&self) -> Result<Frozen> {
-        Frozen::open(&self.path, None)
+        Frozen::open(&rhopo::files::anywhere(&self.path), None)
     }
 
     fn open(&self) -> Arc<Frozen> {
@@ -352,18 +352,18 @@ fn a_tokenizer_beside_the_file_goes_before_the_metadata() {
     assert!(e.what.contains("`tokenizer.ggml.pre` is `unheard-of`"), "{e}");
     assert!(e.hint.unwrap().contains("put the tokenizer.json of the original model beside the file"));
     let source = fixtures().join("models/qwen2/tokenizer.json");
-    let model = Frozen::open(&written.path, Some(&source)).unwrap();
+    let model = Frozen::open(&rhopo::files::anywhere(&written.path), Some(&rhopo::files::anywhere(&source))).unwrap();
     assert_eq!(
         model.require_tokenizer("it").unwrap().encode("12 + 30").unwrap(),
         fixture_model("qwen2").tokenizer.as_ref().unwrap().encode("12 + 30").unwrap()
     );
     std::fs::copy(&source, written.folder.path().join("tokenizer.json")).unwrap();
     // A folder stands for the only GGUF file in it.
-    Frozen::open(written.folder.path(), None).unwrap();
+    Frozen::open(&rhopo::files::anywhere(written.folder.path()), None).unwrap();
     std::fs::write(written.folder.path().join("generation_config.json"), r#"{"eos_token_id": [2, 7]}"#).unwrap();
     assert_eq!(written.open().eos, [2, 7]);
     let other = fixtures().join("models/llama3");
-    let e = Frozen::open(&written.path, Some(&other)).err().unwrap();
+    let e = Frozen::open(&rhopo::files::anywhere(&written.path), Some(&rhopo::files::anywhere(&other))).err().unwrap();
     assert!(e.what.contains("belongs to another model: token "), "{e}");
 }
 

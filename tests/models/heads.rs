@@ -58,10 +58,11 @@ fn a_value_head_begins_as_the_stored_score_head() {
     for (name, base) in [("qwen2-score", "qwen2"), ("gpt2-score", "gpt2")] {
         let dir = fixtures().join("heads").join(name);
         let (engine, rows) = (Solo::new(Settings::default()), rows(base));
-        let judge = Arc::new(Model::load(&dir, &Place::Host).unwrap());
+        let judge = Arc::new(Model::load(&rhopo::files::anywhere(&dir), &Place::Host).unwrap());
         let scores = measure(&judge, &rows, &engine).to_rows().unwrap();
         let options = OpenOptions { head: Some(Head::Value), ..OpenOptions::new(Key::new(1)) };
-        let critic = Arc::new(Model::open(&dir.display().to_string(), &options, &Place::Host).unwrap());
+        let critic =
+            Arc::new(Model::open(&rhopo::files::anywhere(dir.display().to_string()), &options, &Place::Host).unwrap());
         assert_eq!(critic.notes, ["the value head begins as the stored score head"]);
         // The value before a token is read at the token before it: here at what was the row's last.
         let ended = rows.iter().map(|row| Row::new([&*row.prompt, &*row.completion].concat(), [1]));
@@ -69,7 +70,12 @@ fn a_value_head_begins_as_the_stored_score_head() {
         assert_eq!(values.concat(), scores.concat(), "{name}");
         // A new one where weights are drawn, or where the stored head is no score.
         let drawn = OpenOptions { random: true, ..options };
-        assert!(Model::open(&dir.display().to_string(), &drawn, &Place::Host).unwrap().notes.is_empty());
+        assert!(
+            Model::open(&rhopo::files::anywhere(dir.display().to_string()), &drawn, &Place::Host)
+                .unwrap()
+                .notes
+                .is_empty()
+        );
     }
 }
 
@@ -78,20 +84,23 @@ fn a_value_head_begins_as_the_stored_score_head() {
 fn a_shift_of_the_scores_is_saved_and_becomes_the_critics_bias() {
     for (name, base) in [("qwen2-score", "qwen2"), ("gpt2-score", "gpt2")] {
         let (engine, rows) = (Solo::new(Settings::default()), rows(base));
-        let judge = Arc::new(Model::load(&fixtures().join("heads").join(name), &Place::Host).unwrap());
+        let judge =
+            Arc::new(Model::load(&rhopo::files::anywhere(fixtures().join("heads").join(name)), &Place::Host).unwrap());
         let scores = measure(&judge, &rows, &engine).to_rows().unwrap().concat();
         let wanted: Vec<f64> = scores.iter().map(|score| score + 0.75).collect();
         let shifted = judge.shifted(0.25).unwrap().shifted(0.5).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        shifted.save(folder.path(), SaveDtype::F32).unwrap();
-        let read = Arc::new(Model::load(folder.path(), &Place::Host).unwrap());
+        shifted.save(&rhopo::files::anywhere(folder.path()), SaveDtype::F32).unwrap();
+        let read = Arc::new(Model::load(&rhopo::files::anywhere(folder.path()), &Place::Host).unwrap());
         for model in [&shifted, &read, &read.frozen().unwrap()] {
             let scores = measure(model, &rows, &engine).to_rows().unwrap().concat();
             assert!(max_gap(&scores, &wanted) < 1e-6, "{name}: {scores:?}, not {wanted:?}");
             assert!(model.notes.is_empty(), "{:?}", model.notes);
         }
         let options = OpenOptions { head: Some(Head::Value), ..OpenOptions::new(Key::new(1)) };
-        let critic = Arc::new(Model::open(&folder.path().display().to_string(), &options, &Place::Host).unwrap());
+        let critic = Arc::new(
+            Model::open(&rhopo::files::anywhere(folder.path().display().to_string()), &options, &Place::Host).unwrap(),
+        );
         let ended = rows.iter().map(|row| Row::new([&*row.prompt, &*row.completion].concat(), [1]));
         let values = measure(&critic, &Rows::new(ended.collect()), &engine).to_rows().unwrap();
         assert!(max_gap(&values.concat(), &wanted) < 1e-6, "{name}");
@@ -107,7 +116,7 @@ fn classification_checkpoints_give_the_references_numbers() {
     {
         let dir = fixtures().join("heads").join(name);
         let expected = candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu).unwrap();
-        let model = Arc::new(Model::load(&dir, &Place::Host).unwrap());
+        let model = Arc::new(Model::load(&rhopo::files::anywhere(&dir), &Place::Host).unwrap());
         let rows = rows(base);
         let base = Settings::default();
         for settings in [
@@ -145,7 +154,7 @@ fn classification_checkpoints_give_the_references_numbers() {
 fn a_score_is_read_at_the_last_token_that_is_not_padding() {
     let dir = fixtures().join("heads/gpt2-score");
     let expected = candle_core::safetensors::load(dir.join("expected.safetensors"), &Device::Cpu).unwrap();
-    let model = Arc::new(Model::load(&dir, &Place::Host).unwrap());
+    let model = Arc::new(Model::load(&rhopo::files::anywhere(&dir), &Place::Host).unwrap());
     let end = |row: &Row| Row::new(row.prompt.clone(), [&*row.completion, &[0, 0]].concat());
     let rows = Rows::new(rows("gpt2").iter().map(end).collect());
     let gap = max_gap(&measure(&model, &rows, &solo()).to_vec().unwrap(), &numbers(&expected["score"]));
@@ -154,7 +163,7 @@ fn a_score_is_read_at_the_last_token_that_is_not_padding() {
 
 fn with_head(dir: &Path, head: Head) -> Arc<Model> {
     let options = OpenOptions { head: Some(head), ..OpenOptions::new(Key::new(3)) };
-    Arc::new(Model::open(dir.to_str().unwrap(), &options, &Place::Host).unwrap())
+    Arc::new(Model::open(&rhopo::files::anywhere(dir.to_str().unwrap()), &options, &Place::Host).unwrap())
 }
 
 #[test]
@@ -181,8 +190,8 @@ fn a_new_head_is_trained_and_saved_with_the_model() {
         }
         assert!(loss().sum(None).unwrap().item().unwrap() < 0.5 * first, "{base}");
         let dir = tempfile::tempdir().unwrap();
-        model.save(dir.path(), SaveDtype::F32).unwrap();
-        let again = Arc::new(Model::load(dir.path(), &Place::Host).unwrap());
+        model.save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
+        let again = Arc::new(Model::load(&rhopo::files::anywhere(dir.path()), &Place::Host).unwrap());
         assert_eq!(again.config.head, head);
         let values = |m: &Arc<Model>| measure(m, &rows, &solo()).to_vec().unwrap();
         assert_eq!(values(&model), values(&again), "{base}");
@@ -193,7 +202,8 @@ fn a_new_head_is_trained_and_saved_with_the_model() {
 fn a_model_answers_only_what_its_head_measures() {
     let rows = rows("qwen2");
     let dir = fixtures().join("models/qwen2");
-    let (policy, critic) = (Arc::new(Model::load(&dir, &Place::Host).unwrap()), with_head(&dir, Head::Value));
+    let (policy, critic) =
+        (Arc::new(Model::load(&rhopo::files::anywhere(&dir), &Place::Host).unwrap()), with_head(&dir, Head::Value));
     let engine = solo();
     let e = measured(&engine, &policy, &rows, Measure::Value).unwrap_err();
     assert!(e.what.starts_with("value needs a value head, but the model "), "{e}");
@@ -210,7 +220,7 @@ fn a_head_that_transformers_has_no_class_for_is_refused() {
     ] {
         let options = OpenOptions { head: Some(head), ..OpenOptions::new(Key::new(3)) };
         let dir = fixtures().join("models").join(base);
-        let e = Model::open(dir.to_str().unwrap(), &options, &Place::Host).unwrap_err();
+        let e = Model::open(&rhopo::files::anywhere(dir.to_str().unwrap()), &options, &Place::Host).unwrap_err();
         assert_eq!(e.what, text);
         assert!(e.hint.unwrap().starts_with("the family's classes: "));
     }

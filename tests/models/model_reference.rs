@@ -201,9 +201,9 @@ fn saved_models_are_the_same_bytes() {
     for name in MODELS {
         let (source, model) = (fixtures().join("models").join(name), fixture_model(name));
         let [a, b] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        model.save(a.path(), SaveDtype::F32).unwrap();
-        let again = Model::load(a.path(), &Place::Host).unwrap();
-        again.save(b.path(), SaveDtype::F32).unwrap();
+        model.save(&rhopo::files::anywhere(a.path()), SaveDtype::F32).unwrap();
+        let again = Model::load(&rhopo::files::anywhere(a.path()), &Place::Host).unwrap();
+        again.save(&rhopo::files::anywhere(b.path()), SaveDtype::F32).unwrap();
         let mut files = 0;
         for entry in std::fs::read_dir(a.path()).unwrap() {
             let file = entry.unwrap().file_name();
@@ -237,7 +237,7 @@ fn longrope_gives_the_references_numbers() {
         config[key] = expected[key].clone();
     }
     std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
-    let model = Arc::new(Model::load(dir.path(), &Place::Host).unwrap());
+    let model = Arc::new(Model::load(&rhopo::files::anywhere(dir.path()), &Place::Host).unwrap());
     let r = reference("phi3");
     for settings in [Settings::default(), Settings { fused: false, ..Settings::default() }] {
         let logp = rows_of(&logprob(&model, &r.rows, &Solo::new(settings)), &r.rows);

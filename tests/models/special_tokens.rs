@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 fn open(dir: &Path) -> Result<Model> {
-    Model::load(dir, &Place::Host)
+    Model::load(&rhopo::files::anywhere(dir), &Place::Host)
 }
 
 fn write(dir: &Path, name: &str, value: &Value) {

@@ -49,10 +49,10 @@ fn templates_in_files_of_their_own_are_found_and_saved() {
     std::fs::create_dir(&named).expect("made");
     std::fs::write(dir.path().join("chat_template.jinja"), "D{{ messages[0].content }}").expect("written");
     std::fs::write(named.join("tool_use.jinja"), "T{{ tools | length }}{{ messages[0].content }}").expect("written");
-    let model = Model::load(dir.path(), &Place::Host).expect("opens");
+    let model = Model::load(&rhopo::files::anywhere(dir.path()), &Place::Host).expect("opens");
     let out = tempfile::tempdir().expect("a folder");
-    model.save(out.path(), SaveDtype::F32).expect("saved");
-    let again = Model::load(out.path(), &Place::Host).expect("opens");
+    model.save(&rhopo::files::anywhere(out.path()), SaveDtype::F32).expect("saved");
+    let again = Model::load(&rhopo::files::anywhere(out.path()), &Place::Host).expect("opens");
     for model in [&model, &again] {
         let render = |variables: Value| {
             let chat = model.chat.as_ref().expect("a template");

@@ -26,7 +26,9 @@ const TYPES: [DType; 2] = [DType::F32, DType::Bf16];
 fn model(name: &str, gpu: &Gpu, compute: DType) -> Arc<Model> {
     let folder = fixtures().join("models").join(name);
     let options = OpenOptions { compute, ..OpenOptions::new(Key::new(0)) };
-    Arc::new(Model::open(folder.to_str().unwrap(), &options, &Place::Gpu(gpu.clone())).unwrap())
+    Arc::new(
+        Model::open(&rhopo::files::anywhere(folder.to_str().unwrap()), &options, &Place::Gpu(gpu.clone())).unwrap(),
+    )
 }
 
 /// Three prompts with three completions each.

@@ -114,7 +114,8 @@ fn it_is_nothing_between_equals_and_grows_with_a_step() {
         let options =
             OpenOptions { adaptation: Adaptation::New(LoraOptions::default()), ..OpenOptions::new(Key::new(1)) };
         let path = crate::common::fixtures().join("models").join(name);
-        let lora = Arc::new(Model::open(path.to_str().unwrap(), &options, &Place::Host).unwrap());
+        let lora =
+            Arc::new(Model::open(&rhopo::files::anywhere(path.to_str().unwrap()), &options, &Place::Host).unwrap());
         for (model, reference) in [(fixture_model(name), None), (lora.clone(), Some(lora.reference().unwrap()))] {
             let reference = reference.unwrap_or_else(|| model.frozen().unwrap());
             let rows = ragged_rows(4, 2, model.config.vocab_size as u64, Key::new(5));
@@ -153,11 +154,12 @@ fn a_reference_that_changed_and_other_vocabularies_are_refused() {
 fn divergences_equal_the_references() {
     let model = fixture_model("qwen2");
     let options = OpenOptions {
-        adaptation: Adaptation::Stored(fixtures().join("adapters/qwen2-lora")),
+        adaptation: Adaptation::Stored(rhopo::files::anywhere(fixtures().join("adapters/qwen2-lora"))),
         ..OpenOptions::new(Key::new(1))
     };
     let teacher = fixtures().join("models/qwen2");
-    let teacher: ModelHandle = Arc::new(Model::open(teacher.to_str().unwrap(), &options, &Place::Host).unwrap()).into();
+    let teacher: ModelHandle =
+        Arc::new(Model::open(&rhopo::files::anywhere(&teacher), &options, &Place::Host).unwrap()).into();
     let expected = tensors("second/divergence.safetensors");
     let rows = inputs("qwen2");
     for (name, of) in [("full", Divergence::Full), ("forward", Divergence::Forward), ("jsd", Divergence::jsd(0.3))] {

@@ -105,7 +105,7 @@ fn the_matrix_is_symmetric_and_positive_for_every_family() {
         let path = fixtures().join("models").join(name);
         let lora = Adaptation::New(LoraOptions { rank: 3, ..LoraOptions::default() });
         let options = OpenOptions { adaptation: lora, ..OpenOptions::new(Key::new(1)) };
-        let adapted = Arc::new(Model::open(path.to_str().unwrap(), &options, &Place::Host).unwrap());
+        let adapted = Arc::new(Model::open(&rhopo::files::anywhere(&path), &options, &Place::Host).unwrap());
         // B is zero in a new adapter: a step moves both factors.
         let g = direction(&adapted, 9);
         rhopo::engine::shift(&solo(), &(&adapted).into(), &g, 0.05).unwrap();

@@ -39,7 +39,7 @@ fn weights(model: &Model) -> Vec<f64> {
 fn adapted(name: &str) -> Arc<Model> {
     let options = OpenOptions { adaptation: Adaptation::New(LoraOptions::default()), ..OpenOptions::new(Key::new(1)) };
     let path = fixtures().join("models").join(name);
-    let model = Arc::new(Model::open(path.to_str().unwrap(), &options, &Place::Host).unwrap());
+    let model = Arc::new(Model::open(&rhopo::files::anywhere(&path), &options, &Place::Host).unwrap());
     // A new adapter changes nothing: this one is to.
     for i in (0..model.parameters().count()).filter(|i| model.trains(*i)) {
         let numbers: Vec<f32> =

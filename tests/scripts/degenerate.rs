@@ -41,7 +41,10 @@ const SMALL: &[(&str, &str)] = &[
 
 /// Scripts that sample answers to prompts, from a file if they are given one.
 fn samplers() -> Vec<Source> {
-    loader::list().into_iter().filter(|source| source.text.contains("// a file of prompts")).collect()
+    loader::list(&rhopo::run::access::Access::reading(&[]))
+        .into_iter()
+        .filter(|source| source.text.contains("// a file of prompts"))
+        .collect()
 }
 
 /// Runs a script with `sets` going before `SMALL`.
@@ -133,7 +136,12 @@ fn answers_that_are_all_cut_off_are_still_rows() {
 #[test]
 fn given_answers_that_are_all_worth_the_same_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
-    let script = |name: &str| loader::list().into_iter().find(|source| source.stem() == name).expect("it is shipped");
+    let script = |name: &str| {
+        loader::list(&rhopo::run::access::Access::reading(&[]))
+            .into_iter()
+            .find(|source| source.stem() == name)
+            .expect("it is shipped")
+    };
     let said = complaint(dir.path(), &script("alol"), &["max_tokens=1"]);
     assert!(said.contains("no answer is better than its prompt's mean: expected rewards that differ"), "{said}");
     // One demonstration, which the opponent may well answer alike: then the run ends early, and well.

@@ -41,7 +41,9 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
 
 /// Runs a shipped script with what of `SMALL` it knows.
 fn run(dir: &Path, script: &str, sets: &[&str], more: &[&str]) -> Output {
-    let known = rhopo::script::lang::loader::list().into_iter().find(|known| known.stem() == script);
+    let known = rhopo::script::lang::loader::list(&rhopo::run::access::Access::reading(&[]))
+        .into_iter()
+        .find(|known| known.stem() == script);
     let text = known.expect("a shipped script").text;
     let small = SMALL.iter().filter(|set| text.contains(&format!("\n    {}:", set.split('=').next().expect("a name"))));
     let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));

@@ -104,7 +104,7 @@ fn resume(dir: &Path) -> Vec<Value> {
 
 #[test]
 fn every_shipped_script_runs_and_can_be_resumed() {
-    for source in loader::list() {
+    for source in loader::list(&rhopo::run::access::Access::reading(&[])) {
         let dir = tempfile::tempdir().expect("a folder");
         let mut whole = run_in(dir.path(), &source, &["--checkpoint", "1"]);
         check(&source.stem(), &whole);
@@ -118,7 +118,7 @@ fn every_shipped_script_runs_and_can_be_resumed() {
 
 #[test]
 fn every_variant_runs() {
-    let scripts = loader::list();
+    let scripts = loader::list(&rhopo::run::access::Access::reading(&[]));
     for (name, set) in VARIANTS {
         let source = scripts.iter().find(|source| source.stem() == *name).expect("a shipped script");
         check(name, &run(source, &[set]));
@@ -140,7 +140,7 @@ fn every_variant_learns_from_given_answers() {
     let demos = file("demos.jsonl", "\"completion\": \"3N\"");
     let pairs = file("pairs.jsonl", "\"chosen\": \"3N\", \"rejected\": \"4N\"");
     let labels = file("labels.jsonl", "\"completion\": \"3N\", \"label\": true");
-    let scripts = loader::list();
+    let scripts = loader::list(&rhopo::run::access::Access::reading(&[]));
     let source = |name: &str| scripts.iter().find(|source| source.stem() == name).expect("a shipped script");
     let methods = [
         ("dpo", &pairs),
@@ -191,7 +191,7 @@ fn gro_refuses_a_second_update_without_a_ratio() {
 /// What a script's text promises: its form, its length, its header.
 #[test]
 fn every_shipped_script_keeps_the_form() {
-    for source in loader::list() {
+    for source in loader::list(&rhopo::run::access::Access::reading(&[])) {
         let (name, lines) = (source.stem(), source.text.lines().collect::<Vec<_>>());
         assert!(lines.len() <= 80, "{name} has {} lines", lines.len());
         for (i, line) in lines.iter().enumerate() {

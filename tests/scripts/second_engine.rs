@@ -5,6 +5,7 @@ use rhopo::engine::{
     SampleRequest, Samples, Settings, Solo, State, Stateful, StepRequest, Upstream, local,
 };
 use rhopo::error::Result;
+use rhopo::files::Location;
 use rhopo::gpu::Place;
 use rhopo::model::SaveDtype;
 use rhopo::model::rows::Rows;
@@ -12,7 +13,6 @@ use rhopo::run::{Launch, names};
 use rhopo::script::builder::HostBuilder;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Counts and forwards.
@@ -53,7 +53,7 @@ impl Engine for Counting {
         self.inner("shifted").shifted(model, by)
     }
 
-    fn save(&self, model: &ModelHandle, dir: &Path, dtype: SaveDtype) -> Result<()> {
+    fn save(&self, model: &ModelHandle, dir: &Location, dtype: SaveDtype) -> Result<()> {
         self.inner("save").save(model, dir, dtype)
     }
 

@@ -4,7 +4,7 @@ use super::Take;
 use super::place::Place;
 use crate::data::json::{self, reason};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -16,7 +16,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 ///
 /// # Errors
 /// A file that cannot be read, is not UTF-8 or not JSON, and what `take` refuses.
-pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
+pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
     let label: Rc<str> = path.display().to_string().into();
     let failed = |e: std::io::Error| files::unreadable(path, &e);
     let mut file = BufReader::new(files::open(path)?);

@@ -2,8 +2,8 @@
 //! Face hub. Owns names only; nothing is read but folders.
 
 use crate::error::{Error, Result};
-use crate::files;
-use std::path::{Path, PathBuf};
+use crate::files::{self, Location};
+use std::path::Path;
 
 /// What a file's name says about how to read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl FileType {
 #[derive(Debug)]
 struct Part {
     split: String,
-    path: PathBuf,
+    path: Location,
 }
 
 /// The files to read, in order: `path` itself, or those of one split of a folder.
@@ -55,7 +55,7 @@ struct Part {
 /// # Errors
 /// Nothing at `path`; a split that is not there; a folder with several data sets; a file type that is not supported; a
 /// missing shard.
-pub fn find(path: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
+pub fn find(path: &Location, split: Option<&str>) -> Result<Vec<Location>> {
     if let Some(name) = split.filter(|name| name.contains('[')) {
         let whole = name.split('[').next().unwrap_or_default();
         let e = Error::value(format!("`load_data`: slices of a split, like {name:?}, are not supported"));
@@ -64,7 +64,7 @@ pub fn find(path: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
     if files::is_file(path) {
         FileType::of(path)?;
         return match split {
-            None => Ok(vec![path.to_path_buf()]),
+            None => Ok(vec![path.clone()]),
             Some(_) => Err(Error::value(format!("`load_data`: {} is one file, it has no splits", path.display()))
                 .hint("leave `split` out, or give the folder that holds the files of all splits")),
         };
@@ -78,7 +78,7 @@ pub fn find(path: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
     }
     let parts = parts(path)?;
     let split = choose(path, split, &parts)?;
-    let mut files: Vec<PathBuf> = parts.into_iter().filter(|part| part.split == split).map(|part| part.path).collect();
+    let mut files: Vec<Location> = parts.into_iter().filter(|part| part.split == split).map(|part| part.path).collect();
     let kinds = files.iter().map(|file| FileType::of(file)).collect::<Result<Vec<_>>>()?;
     if let Some(other) = kinds.iter().position(|kind| *kind != kinds[0]) {
         let (a, b) = (files[0].display(), files[other].display());
@@ -109,13 +109,13 @@ fn choose(path: &Path, asked: Option<&str>, parts: &[Part]) -> Result<String> {
 
 /// The data files of a folder: its own, else those of its `data`, of folders named like splits, or of its only folder
 /// with data.
-fn parts(folder: &Path) -> Result<Vec<Part>> {
+fn parts(folder: &Location) -> Result<Vec<Part>> {
     let own = files_of(folder)?;
     if !own.is_empty() {
         return Ok(own);
     }
     let mut inside = Vec::new();
-    for folder in entries(folder)?.into_iter().filter(|entry| files::is_folder(entry)) {
+    for folder in entries(folder)?.into_iter().filter(files::is_folder) {
         let found = files_of(&folder)?;
         if !found.is_empty() {
             inside.push((folder, found));
@@ -145,11 +145,11 @@ fn parts(folder: &Path) -> Result<Vec<Part>> {
 }
 
 /// The data files directly in a folder. A file's split is its name up to the first `-` or `.`.
-fn files_of(folder: &Path) -> Result<Vec<Part>> {
-    let is_data = |path: &PathBuf| {
+fn files_of(folder: &Location) -> Result<Vec<Part>> {
+    let is_data = |path: &Location| {
         DATA.contains(&extension(path).as_str()) && files::is_file(path) && !DESCRIPTIONS.contains(&name(path).as_str())
     };
-    let part = |path: PathBuf| {
+    let part = |path: Location| {
         let split = name(&path).split(['-', '.']).next().unwrap_or_default().to_string();
         Part { split, path }
     };
@@ -157,7 +157,7 @@ fn files_of(folder: &Path) -> Result<Vec<Part>> {
 }
 
 /// What is in a folder, sorted, without hidden files.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+fn entries(folder: &Location) -> Result<Vec<Location>> {
     Ok(files::entries(folder)?.into_iter().filter(|path| !name(path).starts_with('.')).collect())
 }
 
@@ -183,7 +183,7 @@ fn natural(name: &str) -> Vec<(String, u128)> {
 }
 
 /// Every `-00001-of-00003` needs the others.
-fn check_shards(files: &[PathBuf]) -> Result<()> {
+fn check_shards(files: &[Location]) -> Result<()> {
     let shards: Vec<(usize, usize)> = files.iter().filter_map(|file| shard(&name(file))).collect();
     let Some(&(_, of)) = shards.first() else { return Ok(()) };
     let Some(missing) = (0..of).find(|i| !shards.contains(&(*i, of))) else { return Ok(()) };
@@ -208,9 +208,9 @@ mod tests {
     use super::*;
 
     /// A folder with these (empty) files.
-    fn folder(files: &[&str]) -> tempfile::TempDir {
+    fn folder(names: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
-        for file in files {
+        for file in names {
             let path = dir.path().join(file);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             std::fs::write(path, "").expect("written");
@@ -218,11 +218,11 @@ mod tests {
         dir
     }
 
-    fn found(files: &[&str], split: Option<&str>) -> std::result::Result<Vec<String>, (String, String)> {
-        let dir = folder(files);
+    fn found(names: &[&str], split: Option<&str>) -> std::result::Result<Vec<String>, (String, String)> {
+        let dir = folder(names);
         let root = dir.path().display().to_string();
         let plain = |text: String| text.replace(&root, "DIR");
-        match find(dir.path(), split) {
+        match find(&files::anywhere(dir.path()), split) {
             Ok(paths) => Ok(paths.iter().map(|path| plain(path.display().to_string())).collect()),
             Err(e) => Err((plain(e.what), plain(e.hint.unwrap_or_default()))),
         }
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(e.what, "a.csv: .csv files are not supported as data");
         assert!(e.hint.expect("a hint").contains("pandas.read_csv"));
         assert_eq!(FileType::of(Path::new("a.xlsx")).expect_err("xlsx").hint.as_deref(), Some(SUPPORTED));
-        let e = find(Path::new("nowhere/to/be"), None).expect_err("nothing there");
+        let e = find(&files::anywhere("nowhere/to/be"), None).expect_err("nothing there");
         assert_eq!(e.what, "there is no file or folder nowhere/to/be");
     }
 }

@@ -15,7 +15,7 @@ pub(super) use wrong::describe;
 
 use crate::data::{Content, Prompt, Prompts};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::tensor::rng::Key;
 use format::Shape;
 use layout::FileType;
@@ -23,7 +23,6 @@ use place::Place;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::Read;
-use std::path::Path;
 use std::rc::Rc;
 
 /// A row's fields in the order of the file.
@@ -80,7 +79,7 @@ impl Dataset {
     ///
     /// # Errors
     /// What is not there or not supported; a row that is not what the first row says all are, by file, line and field.
-    pub fn open(path: &Path, reading: &Reading, key: Option<Key>) -> Result<Self> {
+    pub fn open(path: &Location, reading: &Reading, key: Option<Key>) -> Result<Self> {
         let mut intake = Intake::new(reading)?;
         for file in layout::find(path, reading.split.as_deref())? {
             refuse_pointer(&file)?;
@@ -397,7 +396,7 @@ impl<'a> Intake<'a> {
     }
 }
 
-fn refuse_pointer(path: &Path) -> Result<()> {
+fn refuse_pointer(path: &Location) -> Result<()> {
     let mut start = Vec::new();
     let read = files::open(path)?.take(LFS_POINTER.len() as u64).read_to_end(&mut start);
     read.map_err(|e| files::unreadable(path, &e))?;

@@ -3,7 +3,7 @@
 use super::Take;
 use super::place::Place;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::model::guard::guarded;
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -24,7 +24,7 @@ const DAY_MILLIS: i64 = 86_400_000;
 /// # Errors
 /// A file that cannot be read or is no Parquet, a value that JSON cannot hold (named by row and field), and what `take`
 /// refuses.
-pub(super) fn read(path: &Path, take: &mut Take) -> Result<bool> {
+pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
     let file = files::open(path)?.into_std();
     let broken = |e: String| {
         let e = e.strip_prefix("Parquet error: ").unwrap_or(&e);

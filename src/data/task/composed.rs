@@ -102,7 +102,10 @@ mod tests {
         let lines: String =
             (0..10).map(|i| json!({"prompt": format!("{i}+1="), "answer": i + 1}).to_string() + "\n").collect();
         std::fs::write(&path, lines).expect("written");
-        let (base, rows) = (Drawn::new(Arithmetic::new(2, &["+"]).expect("a task")), Rows::open(&path).expect("rows"));
+        let (base, rows) = (
+            Drawn::new(Arithmetic::new(2, &["+"]).expect("a task")),
+            Rows::open(&crate::files::anywhere(&path)).expect("rows"),
+        );
         let task = Composed { base: &base, rows: Some(&rows), reward: None };
         let prompts = task.prompts(4, Key::new(2)).expect("prompts");
         let answers: Vec<Value> = prompts.items.iter().map(|prompt| prompt.fields["answer"].clone()).collect();

@@ -13,10 +13,10 @@ use crate::data::encode::{Demo, Pair};
 use crate::data::origin::Origin;
 use crate::data::{Content, Prompt, Prompts};
 use crate::error::{Error, Result};
+use crate::files::Location;
 use crate::tensor::rng::Key;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::rc::Rc;
 
 /// The key of the hash, a part of what is held out.
@@ -39,7 +39,7 @@ impl Rows {
     ///
     /// # Errors
     /// Those of `Dataset::open`.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Location) -> Result<Self> {
         let mut data = Dataset::open(path, &Reading::default(), None)?;
         let rows = data.prompts(data.len())?.items;
         let hashes: Vec<u64> = rows.iter().map(hash).collect();
@@ -227,7 +227,7 @@ mod tests {
 
     fn open(lines: &str) -> Result<Rows> {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("rows.jsonl");
+        let path = crate::files::anywhere(folder.path()).join("rows.jsonl");
         std::fs::write(&path, lines).expect("written");
         Rows::open(&path)
     }

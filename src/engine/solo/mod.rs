@@ -28,6 +28,7 @@ use super::request::{
 use super::settings::Settings;
 use super::state::State;
 use crate::error::{Error, Kind, Result};
+use crate::files::Location;
 use crate::model::decoder::Decoder;
 use crate::model::gguf::Frozen;
 use crate::model::rows::Rows;
@@ -40,7 +41,6 @@ use gradient::{ModelGrads, PlaneOf};
 use mixture::Mixed;
 use network::{Network, Own};
 use sample::Voice;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -173,7 +173,7 @@ impl Engine for Solo {
     fn open(&self, request: &OpenRequest) -> Result<ModelHandle> {
         Ok(match request {
             OpenRequest::Stored { name, options, place } => Arc::new(Model::open(name, options, place)?).into(),
-            OpenRequest::Gguf { path, tokenizer } => Arc::new(Frozen::open(path, tokenizer.as_deref())?).into(),
+            OpenRequest::Gguf { path, tokenizer } => Arc::new(Frozen::open(path, tokenizer.as_ref())?).into(),
             OpenRequest::Random { config, key, place } => {
                 Arc::new(Model::random((**config).clone(), None, *key, place)?).into()
             }
@@ -196,7 +196,7 @@ impl Engine for Solo {
         Ok(Self::model(model)?.shifted(by)?.into())
     }
 
-    fn save(&self, model: &ModelHandle, dir: &Path, dtype: SaveDtype) -> Result<()> {
+    fn save(&self, model: &ModelHandle, dir: &Location, dtype: SaveDtype) -> Result<()> {
         Self::model(model)?.save(dir, dtype)
     }
 

@@ -127,7 +127,8 @@ impl Compiler {
         let what = if definitions.is_empty() { format!("{file}.cu") } else { format!("{file}.cu ({definitions})") };
         let (log, code) = Program::new(file, text)?.compile(&options, &format!("{what} for {architecture}"))?;
         if let Some(path) = path {
-            files::create_folder(path.parent().unwrap_or(Path::new("")))?;
+            let path = files::anywhere(path);
+            path.folder().map_or(Ok(()), |folder| files::create_folder(&folder))?;
             files::write(&path, packed(&log, &code))?;
         }
         Ok(Compiled { functions: usages(&log), code, cached: false })
@@ -230,7 +231,7 @@ fn unpacked(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 fn cached(path: &Path) -> Option<Compiled> {
-    let bytes = files::bytes(path).ok()?;
+    let bytes = files::bytes(&files::anywhere(path)).ok()?;
     let (log, code) = unpacked(&bytes)?;
     Some(Compiled { functions: usages(log), code: code.to_vec(), cached: true })
 }

@@ -5,7 +5,7 @@
 //! before `Library::require` has said that its library is there.
 
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, anywhere};
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -156,7 +156,7 @@ impl Candidate {
     /// The first that can be opened; it stays open.
     fn open_in(&self, folders: &[PathBuf], names: &[String], why: &mut Option<String>) -> Option<PathBuf> {
         let paths = folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
-        for path in paths.filter(|path| files::is_file(path)) {
+        for path in paths.filter(|path| files::is_file(&anywhere(path))) {
             let beside = self.beside.map(|beginning| others(&path, beginning)).unwrap_or_default();
             match beside.iter().try_for_each(|other| open(other)).and_then(|()| open(&path)) {
                 Ok(()) => return Some(path),
@@ -169,9 +169,9 @@ impl Candidate {
 
 /// Files beside a library whose names begin so.
 fn others(path: &Path, beginning: &str) -> Vec<PathBuf> {
-    let entries = path.parent().and_then(|folder| files::entries(folder).ok()).unwrap_or_default();
+    let entries = path.parent().and_then(|folder| files::entries(&anywhere(folder)).ok()).unwrap_or_default();
     let fits = |other: &PathBuf| other.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning));
-    entries.into_iter().filter(fits).collect()
+    entries.iter().map(|other| other.to_path_buf()).filter(fits).collect()
 }
 
 /// Opens a library for as long as the process lasts.
@@ -187,7 +187,7 @@ fn asked_for() -> Vec<PathBuf> {
     let set = std::env::var_os(FOLDERS).unwrap_or_default();
     let named = || std::env::split_paths(&set).filter(|path| !path.as_os_str().is_empty());
     let mut folders = within(named());
-    folders.extend(named().filter(|path| !files::is_folder(path)));
+    folders.extend(named().filter(|path| !files::is_folder(&anywhere(path))));
     folders
 }
 
@@ -207,8 +207,9 @@ fn within(roots: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
         let inside = packages.into_iter().map(|package| package.join("lib"));
         let all = [root.clone(), root.join("lib64"), root.join("lib")].into_iter().chain(inside);
         // One that is reached in two ways is looked in once.
-        for folder in all.filter(|folder| files::is_folder(folder)) {
-            if !found.iter().any(|other| files::real(other) == files::real(&folder)) {
+        for folder in all.filter(|folder| files::is_folder(&anywhere(folder))) {
+            let real = files::real(&anywhere(&folder));
+            if !found.iter().any(|other| files::real(&anywhere(other)) == real) {
                 found.push(folder);
             }
         }
@@ -221,7 +222,7 @@ fn python_packages() -> Vec<PathBuf> {
     let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(std::env::var_os).map(PathBuf::from);
     let user = std::env::home_dir().map(|home| home.join(".local"));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).filter(|folder| files::is_file(&folder.join("python3")));
+    let on_path = std::env::split_paths(&path).filter(|folder| files::is_file(&anywhere(folder.join("python3"))));
     let prefixes = on_path.filter_map(|folder| folder.parent().map(Path::to_path_buf)).collect::<Vec<_>>();
     let system = ["/usr/local", "/usr"].map(PathBuf::from);
     let prefixes = environments.chain(user).chain(prefixes).chain(system);
@@ -231,9 +232,10 @@ fn python_packages() -> Vec<PathBuf> {
 
 /// Folders in a folder whose names begin so.
 fn below(folder: &Path, beginning: &str) -> Vec<PathBuf> {
-    let entries = if files::is_folder(folder) { files::entries(folder).unwrap_or_default() } else { Vec::new() };
-    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning));
-    entries.into_iter().filter(|path| fits(path) && files::is_folder(path)).collect()
+    let folder = anywhere(folder);
+    let entries = if files::is_folder(&folder) { files::entries(&folder).unwrap_or_default() } else { Vec::new() };
+    let fits = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning));
+    entries.iter().filter(|path| fits(path) && files::is_folder(path)).map(|path| path.to_path_buf()).collect()
 }
 
 /// 13.0.2 of 130002 for the units 10000 and 100.
@@ -272,7 +274,7 @@ mod tests {
     fn folders_of_toolkits_and_of_packages_are_found_the_newest_first() {
         let root = files::temporary_folder().expect("a folder");
         for inside in ["lib64", "nvidia/cublas/lib", "nvidia/cu13/lib"] {
-            files::create_folder(&root.path().join(inside)).expect("made");
+            files::create_folder(&anywhere(root.path()).join(inside)).expect("made");
         }
         let found = within([root.path().to_path_buf(), root.path().to_path_buf()].into_iter());
         let expected = ["", "lib64", "nvidia/cu13/lib", "nvidia/cublas/lib"];
@@ -282,7 +284,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_where_it_was_looked_for() {
         let folder = files::temporary_folder().expect("a folder");
-        files::write(&folder.path().join("librhopo_none.so.1"), b"no library").expect("written");
+        files::write(&anywhere(folder.path()).join("librhopo_none.so.1"), b"no library").expect("written");
         let none = Candidate {
             name: "librhopo_none",
             about: "nothing",

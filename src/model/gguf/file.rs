@@ -5,13 +5,13 @@
 
 use super::walk;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::quantized::{GgmlDType, ggml_file};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MAGIC: &[u8; 4] = b"GGUF";
 /// Formats that are read.
@@ -48,7 +48,7 @@ pub struct Listed<'a> {
 
 /// A file with its header read.
 pub struct File {
-    pub path: PathBuf,
+    pub path: Location,
     content: Content,
     reader: BufReader<files::File>,
     /// Tensors that were asked for: `finish` refuses the others.
@@ -57,8 +57,8 @@ pub struct File {
 
 impl File {
     /// Reads the header of `path`: a GGUF file, or a folder that holds one.
-    pub fn open(path: &Path) -> Result<Self> {
-        let path = if files::is_folder(path) { only_file(path)? } else { path.to_path_buf() };
+    pub fn open(path: &Location) -> Result<Self> {
+        let path = if files::is_folder(path) { only_file(path)? } else { path.clone() };
         if !files::exists(&path) {
             return Err(Error::file(format!("{} does not exist", path.display()))
                 .hint("load_frozen takes the path of a GGUF file, or of a folder that holds one"));
@@ -245,7 +245,7 @@ impl File {
 }
 
 /// Whether a file begins as GGUF files do.
-pub fn begins(path: &Path) -> bool {
+pub fn begins(path: &Location) -> bool {
     let mut magic = [0; 4];
     files::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == *MAGIC
 }
@@ -288,9 +288,9 @@ fn unreadable(path: &Path, e: candle_core::Error) -> Error {
 }
 
 /// The one `*.gguf` of a folder.
-fn only_file(dir: &Path) -> Result<PathBuf> {
-    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-    let found: Vec<PathBuf> = files::entries(dir)?.into_iter().filter(is_gguf).collect();
+fn only_file(dir: &Location) -> Result<Location> {
+    let is_gguf = |path: &Location| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    let found: Vec<Location> = files::entries(dir)?.into_iter().filter(is_gguf).collect();
     match &found[..] {
         [one] => Ok(one.clone()),
         [] => Err(Error::model(format!("{} holds no GGUF file", dir.display()))

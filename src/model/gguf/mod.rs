@@ -19,11 +19,11 @@ use super::decoder::Decoder;
 use super::trunk::{Rotation, Trunk};
 use super::{Head, ModelInfo};
 use crate::error::Result;
+use crate::files::Location;
 use crate::gpu::{DType, Place};
 use crate::kernel::rotary::Scaling;
 use file::File;
 use quantised::Tensors;
-use std::path::Path;
 use std::sync::Arc;
 
 /// The tensor that holds what angles are divided by.
@@ -52,7 +52,7 @@ impl Frozen {
     /// # Errors
     /// A file that is no GGUF file, is cut short, or holds an architecture, a feature or a format that is not supported;
     /// a missing key or tensor, a wrong shape; a tokenizer that cannot be made, or that belongs to another model.
-    pub fn open(path: &Path, tokenizer: Option<&Path>) -> Result<Self> {
+    pub fn open(path: &Location, tokenizer: Option<&Location>) -> Result<Self> {
         let mut file = File::open(path)?;
         let (architecture, mut trunk) = facts::read(&file)?;
         let (tokenizer, eos) = tokens::read(&file, tokenizer, trunk.vocab_size)?;

@@ -5,15 +5,14 @@
 use super::file::File;
 use super::{facts, tokens};
 use crate::error::Result;
-use crate::files;
+use crate::files::{self, Location};
 use crate::model::config::Config;
 use crate::model::{ADAPTER_CONFIG, CONFIG, ChatTemplate, Tokenizer};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 /// The header of a file.
 pub struct Summary {
-    pub path: PathBuf,
+    pub path: Location,
     /// Bytes of the file.
     pub size: u64,
     /// As the metadata spells them, where it does.
@@ -53,11 +52,11 @@ pub struct Words {
 
 impl Summary {
     /// Whether a path means a GGUF file: one, or a folder that holds one and no model in the Hugging Face layout.
-    pub fn is_meant(path: &Path) -> bool {
-        let named = |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+    pub fn is_meant(path: &Location) -> bool {
+        let named = |path: &Location| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
         if files::is_folder(path) {
             let other = [CONFIG, ADAPTER_CONFIG].iter().any(|name| files::is_file(&path.join(name)));
-            return !other && files::entries(path).is_ok_and(|found| found.iter().any(|path| named(path)));
+            return !other && files::entries(path).is_ok_and(|found| found.iter().any(named));
         }
         named(path) || (files::is_file(path) && super::file::begins(path))
     }
@@ -66,7 +65,7 @@ impl Summary {
     ///
     /// # Errors
     /// A file that is no GGUF file, or is cut short.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Location) -> Result<Self> {
         let file = File::open(path)?;
         let text = |key: &str| file.text(key).ok().flatten().map(str::to_string);
         let config = facts::config(&file).map(|(_, config)| config);

@@ -6,11 +6,10 @@
 
 use super::file::File;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::model::{ChatTemplate, Tokenizer};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 const TOKENIZER: &str = "tokenizer.json";
 const GENERATION: &str = "generation_config.json";
@@ -28,11 +27,11 @@ mod kind {
 const TURN_ENDS: [&str; 2] = ["<|im_end|>", "<|eot_id|>"];
 
 /// `given` is a `tokenizer.json` or its folder; `vocabulary` the rows of the embedding.
-pub fn read(file: &File, given: Option<&Path>, vocabulary: usize) -> Result<(Tokenizer, Vec<u32>)> {
+pub fn read(file: &File, given: Option<&Location>, vocabulary: usize) -> Result<(Tokenizer, Vec<u32>)> {
     let beside = |name: &str| files::beside(&file.path, name);
     let place = match given {
         Some(path) if files::is_folder(path) => Some(path.join(TOKENIZER)),
-        Some(path) => Some(path.to_path_buf()),
+        Some(path) => Some(path.clone()),
         None => is_beside(file).then(|| beside(TOKENIZER)),
     };
     let vocab = Vocab::read(file)?;
@@ -86,7 +85,7 @@ impl<'a> Vocab<'a> {
     }
 }
 
-fn from_file(file: &File, path: &Path, vocab: Option<&Vocab>) -> Result<Tokenizer> {
+fn from_file(file: &File, path: &Location, vocab: Option<&Vocab>) -> Result<Tokenizer> {
     let tokenizer = Tokenizer::from_bytes(&files::bytes(path)?, Some(&named_tokens(file, vocab)))
         .map_err(|e| Error { what: format!("{}: {}", path.display(), e.what), ..e })?;
     let other = |&(id, token): &(usize, &str)| tokenizer.id(token) != Some(id as u32);
@@ -295,7 +294,7 @@ pub fn chat(file: &File) -> Result<Option<ChatTemplate>> {
 }
 
 /// The ids that the metadata names, those of `generation_config.json` beside the file, and turn ends.
-fn end_tokens(file: &File, vocab: Option<&Vocab>, generation: &Path, vocabulary: usize) -> Result<Vec<u32>> {
+fn end_tokens(file: &File, vocab: Option<&Vocab>, generation: &Location, vocabulary: usize) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
         ids.extend(file.count(key)?);

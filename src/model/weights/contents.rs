@@ -3,7 +3,7 @@
 use super::header::{self, Entry, check_layout};
 use super::{Naming, Wanted, index};
 use crate::error::{Error, Result};
-use crate::files::{self, File, unreadable};
+use crate::files::{self, File, Location, unreadable};
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,11 +46,11 @@ struct Plan {
 
 impl Contents<File> {
     /// The weights of a folder.
-    pub fn folder(dir: &Path) -> Result<Self> {
+    pub fn folder(dir: &Location) -> Result<Self> {
         let found = index::find(dir)?;
         let mut contents = Self::empty();
         for path in found.paths {
-            contents.open(path)?;
+            contents.open(&path)?;
         }
         if let Some((index, entries)) = found.index {
             for (tensor, file) in entries {
@@ -71,15 +71,15 @@ impl Contents<File> {
     }
 
     /// One file.
-    pub fn file(path: &Path) -> Result<Self> {
+    pub fn file(path: &Location) -> Result<Self> {
         let mut contents = Self::empty();
-        contents.open(path.to_path_buf())?;
+        contents.open(path)?;
         Ok(contents)
     }
 
-    fn open(&mut self, path: PathBuf) -> Result<()> {
-        let file = files::open(&path)?;
-        self.add(path, file)
+    fn open(&mut self, path: &Location) -> Result<()> {
+        let file = files::open(path)?;
+        self.add(path.to_path_buf(), file)
     }
 }
 

@@ -5,11 +5,10 @@
 use super::header::Unique;
 use super::{INDEX, NEEDS, SINGLE};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 const PICKLES: [&str; 4] = ["bin", "pt", "pth", "pkl"];
 /// What trainers leave beside the weights, in pickles too.
@@ -17,9 +16,9 @@ const BESIDE: [&str; 5] = ["training_args", "optimizer", "scheduler", "rng_state
 
 /// The files, and what the index says of them.
 pub(super) struct Files {
-    pub paths: Vec<PathBuf>,
+    pub paths: Vec<Location>,
     /// The index and its entries: tensor, and its file's place in `paths`.
-    pub index: Option<(PathBuf, Vec<(String, usize)>)>,
+    pub index: Option<(Location, Vec<(String, usize)>)>,
 }
 
 #[derive(Deserialize)]
@@ -28,7 +27,7 @@ struct Index {
 }
 
 /// The single file, or the shards that the index names. As in transformers, the single file goes first.
-pub(super) fn find(dir: &Path) -> Result<Files> {
+pub(super) fn find(dir: &Location) -> Result<Files> {
     let single = dir.join(SINGLE);
     if files::is_file(&single) {
         return Ok(Files { paths: vec![single], index: None });
@@ -86,21 +85,29 @@ pub(crate) fn refuse_pickle(name: &str) -> String {
     )
 }
 
-/// Removes the shards of a model that a single file has replaced, and their index.
+/// Removes the shards of a model that a single file has replaced, and their index: what the index names, if it has such a
+/// name as a shard has. An index is a file that anybody can write.
 ///
 /// # Errors
 /// A file that cannot be removed.
-pub fn remove_shards(dir: &Path) -> Result<()> {
+pub fn remove_shards(dir: &Location) -> Result<()> {
     let index = dir.join(INDEX);
     let Ok(text) = files::bytes(&index) else { return Ok(()) };
     let shards = entries(&text, INDEX).unwrap_or_default().into_iter().map(|(_, file)| file);
-    let names: BTreeSet<String> = shards.filter(|name| files::is_plain(name) && name != SINGLE).collect();
-    let shards = names.iter().map(|name| files::beside(&index, name)).filter(|path| files::is_file(path));
+    let names: BTreeSet<String> = shards.filter(|name| is_shard(name)).collect();
+    let shards = names.iter().map(|name| files::beside(&index, name)).filter(files::is_file);
     shards.chain([index.clone()]).try_for_each(|path| files::remove_file(&path))
 }
 
+/// `model-00001-of-00002.safetensors`
+fn is_shard(name: &str) -> bool {
+    let numbers = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors"));
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    numbers.and_then(|numbers| numbers.split_once("-of-")).is_some_and(|(i, of)| number(i) && number(of))
+}
+
 /// That `dir` does not hold `file`; a pickle that is there instead is named with the reason why it is not read.
-pub fn missing(dir: &Path, file: &str) -> Error {
+pub fn missing(dir: &Location, file: &str) -> Error {
     let listing = files::entries(dir).unwrap_or_default().into_iter();
     let mut names = listing.filter_map(|path| path.file_name()?.to_str().map(str::to_string));
     let missing = Error::model(format!("{} holds no {file}", dir.display()));

@@ -14,11 +14,10 @@ pub use write::write;
 
 use super::Config;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::gpu::{DType, Place};
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
-use std::path::Path;
 
 pub const SINGLE: &str = "model.safetensors";
 pub const INDEX: &str = "model.safetensors.index.json";
@@ -26,7 +25,7 @@ pub const INDEX: &str = "model.safetensors.index.json";
 pub const NEEDS: &str = "a model folder holds config.json, model.safetensors and tokenizer.json";
 
 /// Whether a folder holds safetensors weights under one of the names that are read.
-pub fn exist(dir: &Path) -> bool {
+pub fn exist(dir: &Location) -> bool {
     [SINGLE, INDEX].iter().any(|name| files::is_file(&dir.join(name)))
 }
 
@@ -153,12 +152,12 @@ impl Naming {
 ///
 /// # Errors
 /// Files that are missing, damaged, or hold something else than `wanted`; numbers that are not finite.
-pub fn read(dir: &Path, wanted: &[Wanted], names: &Naming) -> Result<Vec<Option<Vec<f32>>>> {
+pub fn read(dir: &Location, wanted: &[Wanted], names: &Naming) -> Result<Vec<Option<Vec<f32>>>> {
     Contents::folder(dir)?.read(wanted, names)
 }
 
 /// The same from one file.
-pub fn read_file(path: &Path, wanted: &[Wanted], names: &Naming) -> Result<Vec<Option<Vec<f32>>>> {
+pub fn read_file(path: &Location, wanted: &[Wanted], names: &Naming) -> Result<Vec<Option<Vec<f32>>>> {
     Contents::file(path)?.read(wanted, names)
 }
 

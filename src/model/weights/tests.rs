@@ -3,7 +3,6 @@
 use super::*;
 use crate::tensor::rng::Key;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use tempfile::TempDir;
 
 type Tensors = Vec<(&'static str, Vec<usize>, Vec<f32>)>;
@@ -15,7 +14,7 @@ fn some() -> Tensors {
 
 fn folder(tensors: &Tensors) -> TempDir {
     let dir = tempfile::tempdir().expect("a folder");
-    write(&dir.path().join(SINGLE), tensors, SaveDtype::F32).expect("written");
+    write(&crate::files::anywhere(dir.path().join(SINGLE)), tensors, SaveDtype::F32).expect("written");
     dir
 }
 
@@ -51,7 +50,7 @@ fn entry(offsets: &str) -> String {
 #[test]
 fn what_f16_has_no_number_for_is_refused_by_name() {
     let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join(SINGLE);
+    let path = crate::files::anywhere(dir.path()).join(SINGLE);
     // 65504 is the largest number of f16, and 65520 the smallest that rounds beyond it.
     let mut tensors: Tensors =
         vec![("model.a", vec![2], vec![65504.0, -65519.0]), ("model.b", vec![1], vec![-65520.0])];
@@ -132,8 +131,9 @@ fn files_of_a_trunk_alone_leave_the_prefix_out() {
     let bare: Tensors =
         some().into_iter().map(|(name, s, v)| (name.strip_prefix("model.").expect("prefix"), s, v)).collect();
     let dir = folder(&bare);
-    assert_eq!(read(dir.path(), &wanted(&some()), &names()).expect("read"), values(&some()));
-    let e = read(dir.path(), &wanted(&some()), &Naming::default()).expect_err("no prefix is known");
+    assert_eq!(read(&crate::files::anywhere(dir.path()), &wanted(&some()), &names()).expect("read"), values(&some()));
+    let e = read(&crate::files::anywhere(dir.path()), &wanted(&some()), &Naming::default())
+        .expect_err("no prefix is known");
     assert!(e.what.contains("tensor model.a of shape [2, 2] is missing"), "{e}");
 }
 
@@ -151,7 +151,10 @@ fn buffers_of_old_checkpoints_are_no_parameters() {
     for name in buffers {
         let mut tensors = some();
         tensors.push((name, vec![1], vec![1.0]));
-        assert_eq!(read(folder(&tensors).path(), &wanted(&some()), &names()).expect(name), values(&some()));
+        assert_eq!(
+            read(&crate::files::anywhere(folder(&tensors).path()), &wanted(&some()), &names()).expect(name),
+            values(&some())
+        );
     }
     let parameters = [
         "h.0.attn.c_attn.bias",
@@ -163,9 +166,12 @@ fn buffers_of_old_checkpoints_are_no_parameters() {
     for name in parameters {
         let mut tensors = some();
         tensors.push((name, vec![1], vec![1.0]));
-        let e = read(folder(&tensors).path(), &wanted(&some()), &names()).expect_err(name);
+        let e = read(&crate::files::anywhere(folder(&tensors).path()), &wanted(&some()), &names()).expect_err(name);
         assert!(e.what.starts_with(&format!("tensor {name} of shape [1] in ")), "{e}");
-        assert_eq!(read(folder(&tensors).path(), &wanted(&tensors), &names()).expect(name), values(&tensors));
+        assert_eq!(
+            read(&crate::files::anywhere(folder(&tensors).path()), &wanted(&tensors), &names()).expect(name),
+            values(&tensors)
+        );
     }
 }
 
@@ -179,14 +185,14 @@ fn a_head_may_be_new_and_another_left_aside() {
     let mut expected = values(&some());
     expected.push(None);
     let names = Naming { ignored: vec!["lm_head.weight".into()], ..names() };
-    assert_eq!(read(dir.path(), &wanted, &names).expect("read"), expected);
+    assert_eq!(read(&crate::files::anywhere(dir.path()), &wanted, &names).expect("read"), expected);
     wanted[2].optional = false;
-    let e = read(dir.path(), &wanted, &names).expect_err("it must be there");
+    let e = read(&crate::files::anywhere(dir.path()), &wanted, &names).expect_err("it must be there");
     assert!(e.what.starts_with("tensor score.weight of shape [1, 2] is missing from "), "{e}");
     // An optional tensor that is there must still fit.
     wanted[2] = Wanted { name: "model.b".into(), shape: vec![4], optional: true };
     wanted.remove(1);
-    let e = read(dir.path(), &wanted, &names).expect_err("another shape");
+    let e = read(&crate::files::anywhere(dir.path()), &wanted, &names).expect_err("another shape");
     assert!(e.what.ends_with("expected shape [4], found [3]"), "{e}");
 }
 
@@ -199,18 +205,26 @@ fn a_tied_head_repeats_the_embedding_or_stands_for_it() {
         folder(&tensors)
     };
     let same = with(vec![5.0, 6.0, 7.0]);
-    assert_eq!(read(same.path(), &wanted(&some()), &names).expect("repeated"), values(&some()));
-    let e = read(with(vec![5.0, 6.0, 7.5]).path(), &wanted(&some()), &names).expect_err("another head");
+    assert_eq!(
+        read(&crate::files::anywhere(same.path()), &wanted(&some()), &names).expect("repeated"),
+        values(&some())
+    );
+    let e = read(&crate::files::anywhere(with(vec![5.0, 6.0, 7.5]).path()), &wanted(&some()), &names)
+        .expect_err("another head");
     assert!(e.what.ends_with("holds a head that differs from model.b, but config.json ties them"), "{e}");
     let alone = vec![("head", vec![3], vec![5.0, 6.0, 7.0]), some().remove(0)];
-    assert_eq!(read(folder(&alone).path(), &wanted(&some()), &names).expect("the head alone"), values(&some()));
+    assert_eq!(
+        read(&crate::files::anywhere(folder(&alone).path()), &wanted(&some()), &names).expect("the head alone"),
+        values(&some())
+    );
 }
 
 /// Two shards and their index.
 fn shards(map: Value) -> TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     for (i, tensor) in some().into_iter().enumerate() {
-        write(&dir.path().join(format!("{i}.safetensors")), &[tensor], SaveDtype::F32).expect("written");
+        write(&crate::files::anywhere(dir.path().join(format!("{i}.safetensors"))), &[tensor], SaveDtype::F32)
+            .expect("written");
     }
     std::fs::write(dir.path().join(INDEX), json!({"metadata": {}, "weight_map": map}).to_string()).expect("written");
     dir
@@ -219,7 +233,10 @@ fn shards(map: Value) -> TempDir {
 #[test]
 fn an_index_must_be_right() {
     let good = json!({"model.a": "0.safetensors", "model.b": "1.safetensors"});
-    assert_eq!(read(shards(good).path(), &wanted(&some()), &names()).expect("read"), values(&some()));
+    assert_eq!(
+        read(&crate::files::anywhere(shards(good).path()), &wanted(&some()), &names()).expect("read"),
+        values(&some())
+    );
     let cases = [
         (
             json!({"model.a": "0.safetensors", "model.b": "0.safetensors"}),
@@ -240,7 +257,7 @@ fn an_index_must_be_right() {
         (json!(["0.safetensors"]), "could not be read: invalid type: sequence, expected an object"),
     ];
     for (map, text) in cases {
-        let e = read(shards(map).path(), &wanted(&some()), &names()).expect_err(text);
+        let e = read(&crate::files::anywhere(shards(map).path()), &wanted(&some()), &names()).expect_err(text);
         assert!(e.what.contains(text) && e.what.contains("safetensors.index.json") && e.hint.is_some(), "{e}");
     }
 }
@@ -250,19 +267,22 @@ fn a_shard_may_hold_what_the_index_does_not_list() {
     let mut tensors = vec![some().remove(1)];
     tensors.push(("model.c", vec![1], vec![8.0]));
     let dir = shards(json!({"model.a": "0.safetensors", "model.b": "1.safetensors"}));
-    write(&dir.path().join("1.safetensors"), &tensors, SaveDtype::F32).expect("written");
+    write(&crate::files::anywhere(dir.path().join("1.safetensors")), &tensors, SaveDtype::F32).expect("written");
     let mut all = some();
     all.extend(tensors.pop());
-    assert_eq!(read(dir.path(), &wanted(&all), &names()).expect("as transformers reads it"), values(&all));
-    let e = read(dir.path(), &wanted(&some()), &names()).expect_err("no place for it");
+    assert_eq!(
+        read(&crate::files::anywhere(dir.path()), &wanted(&all), &names()).expect("as transformers reads it"),
+        values(&all)
+    );
+    let e = read(&crate::files::anywhere(dir.path()), &wanted(&some()), &names()).expect_err("no place for it");
     assert!(e.what.contains("tensor model.c of shape [1]"), "{e}");
 }
 
 #[test]
 fn a_tensor_in_two_shards_is_refused() {
     let dir = shards(json!({"model.a": "0.safetensors", "model.b": "1.safetensors"}));
-    write(&dir.path().join("1.safetensors"), &some(), SaveDtype::F32).expect("written");
-    let e = read(dir.path(), &wanted(&some()), &names()).expect_err("twice");
+    write(&crate::files::anywhere(dir.path().join("1.safetensors")), &some(), SaveDtype::F32).expect("written");
+    let e = read(&crate::files::anywhere(dir.path()), &wanted(&some()), &names()).expect_err("twice");
     assert!(e.what.starts_with("tensor model.a is in two files: "), "{e}");
 }
 
@@ -274,7 +294,7 @@ fn half_precision_comes_back_as_the_same_bytes() {
     let bf16 = all(|bits| bf16::from_bits(bits).to_f32());
     for (dtype, numbers) in [(SaveDtype::F16, f16), (SaveDtype::BF16, bf16)] {
         let dir = tempfile::tempdir().expect("a folder");
-        let (first, second) = (dir.path().join("1"), dir.path().join("2"));
+        let [first, second] = ["1", "2"].map(|name| crate::files::anywhere(dir.path().join(name)));
         let shape = vec![numbers.len()];
         write(&first, &[("a", shape.clone(), numbers)], dtype).expect("written");
         let read = read_file(&first, &Wanted::all([("a".into(), shape.clone())]), &Naming::default()).expect("read");
@@ -286,7 +306,7 @@ fn half_precision_comes_back_as_the_same_bytes() {
 #[test]
 fn tensors_of_many_blocks_are_read_whole() {
     let dir = tempfile::tempdir().expect("a folder");
-    let path: PathBuf = dir.path().join(SINGLE);
+    let path = crate::files::anywhere(dir.path().join(SINGLE));
     let key = Key::new(7);
     for dtype in [SaveDtype::F32, SaveDtype::BF16] {
         let numbers: Vec<f32> = (0..700_001).map(|i| bf16::from_f64(key.normal(i)).to_f32()).collect();

@@ -2,16 +2,15 @@
 
 use super::SaveDtype;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
-use std::path::Path;
 
 /// Numbers turned into bytes at a time.
 const BLOCK: usize = 1 << 18;
 
 /// Writes `parameters` (name, shape, numbers; sorted by name) to `path`. The same numbers give the same bytes.
-pub fn write<S: AsRef<str>>(path: &Path, parameters: &[(S, Vec<usize>, Vec<f32>)], dtype: SaveDtype) -> Result<()> {
+pub fn write<S: AsRef<str>>(path: &Location, parameters: &[(S, Vec<usize>, Vec<f32>)], dtype: SaveDtype) -> Result<()> {
     for (name, _, values) in parameters {
         if let Some(x) = values.iter().find(|x| x.is_finite() && !dtype.rounded(**x).is_finite()) {
             return Err(Error::value(format!(

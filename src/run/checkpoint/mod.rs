@@ -7,9 +7,9 @@ pub mod state;
 pub mod store;
 
 use crate::error::{Error, Result};
+use crate::files::Location;
 use state::RunState;
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ impl std::fmt::Display for Schedule {
 #[derive(Debug, Clone)]
 pub struct Continued {
     /// The run's folder.
-    pub folder: PathBuf,
+    pub folder: Location,
     /// Its newest whole checkpoint; none where it was killed before the first.
     pub from: Option<Rc<Stored>>,
     /// Hyper-parameters that are no longer those it began with.

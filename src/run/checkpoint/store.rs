@@ -5,10 +5,9 @@
 
 use super::state::RunState;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 const FOLDER: &str = "checkpoints";
 const MANIFEST: &str = "MANIFEST.json";
@@ -17,6 +16,8 @@ const STATE: &str = "state.json";
 pub const SOURCES: &str = "sources.json";
 /// Of this file format.
 const FORMAT: u32 = 1;
+/// Of a step in a folder's name, at least.
+const DIGITS: usize = 6;
 /// Whole ones that are kept.
 const KEPT: usize = 2;
 
@@ -37,7 +38,7 @@ struct Entry {
 /// A checkpoint that is whole.
 #[derive(Debug)]
 pub struct Stored {
-    pub path: PathBuf,
+    pub path: Location,
     pub state: RunState,
 }
 
@@ -58,9 +59,9 @@ impl Stored {
 ///
 /// # Errors
 /// What cannot be written; then nothing is left of it, and the older ones are as they were.
-pub fn write(run: &Path, step: u64, fill: impl FnOnce(&Path) -> Result<RunState>) -> Result<PathBuf> {
+pub fn write(run: &Location, step: u64, fill: impl FnOnce(&Location) -> Result<RunState>) -> Result<Location> {
     let all = run.join(FOLDER);
-    let place = all.join(format!("{step:06}"));
+    let place = all.join(format!("{step:0DIGITS$}"));
     files::create_folder(&all)?;
     files::replace_folder(&place, |part| {
         let state = fill(part)?;
@@ -80,9 +81,9 @@ pub fn write(run: &Path, step: u64, fill: impl FnOnce(&Path) -> Result<RunState>
 }
 
 /// Removes all but the newest whole ones, and what an interrupted write has left.
-fn thin(all: &Path) -> Result<()> {
+fn thin(all: &Location) -> Result<()> {
     let mut whole = 0;
-    for path in listed(all)? {
+    for path in listed(all)?.into_iter().filter(is_own) {
         let keeps = number(&path).is_some() && files::is_file(&path.join(MANIFEST)) && whole < KEPT;
         whole += usize::from(keeps);
         if !keeps {
@@ -96,7 +97,7 @@ fn thin(all: &Path) -> Result<()> {
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub fn newest(run: &Path, most: Option<u64>, pass: impl Fn(&str)) -> Result<Option<Stored>> {
+pub fn newest(run: &Location, most: Option<u64>, pass: impl Fn(&str)) -> Result<Option<Stored>> {
     let all = run.join(FOLDER);
     if !files::is_folder(&all) {
         return Ok(None);
@@ -115,31 +116,38 @@ pub fn newest(run: &Path, most: Option<u64>, pass: impl Fn(&str)) -> Result<Opti
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub fn steps(run: &Path) -> Result<Vec<u64>> {
+pub fn steps(run: &Location) -> Result<Vec<u64>> {
     let all = run.join(FOLDER);
     if !files::is_folder(&all) {
         return Ok(Vec::new());
     }
-    Ok(listed(&all)?.iter().filter_map(|path| number(path)).collect())
+    Ok(listed(&all)?.iter().filter_map(number).collect())
 }
 
 /// What lies in the folder of checkpoints, newest first.
-fn listed(all: &Path) -> Result<Vec<PathBuf>> {
+fn listed(all: &Location) -> Result<Vec<Location>> {
     let mut found = files::entries(all)?;
     found.sort_by_key(|path| std::cmp::Reverse(number(path)));
     Ok(found)
 }
 
-fn number(path: &Path) -> Option<u64> {
+/// Whether it has such a name as a checkpoint has, or one that is being written or removed.
+fn is_own(path: &Location) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.strip_suffix(".part").or_else(|| name.strip_suffix(".old")).unwrap_or(name);
+    name.len() >= DIGITS && name.bytes().all(|c| c.is_ascii_digit())
+}
+
+fn number(path: &Location) -> Option<u64> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-fn entry(path: &Path) -> Result<Entry> {
+fn entry(path: &Location) -> Result<Entry> {
     let (bytes, xxh3) = files::digest(path)?;
     Ok(Entry { bytes, xxh3 })
 }
 
-fn read(path: &Path) -> Result<Stored> {
+fn read(path: &Location) -> Result<Stored> {
     let broken = |what: String| Error::file(what);
     let manifest = files::text(&path.join(MANIFEST))?;
     let manifest: Manifest = serde_json::from_str(&manifest).map_err(|e| broken(format!("{MANIFEST}: {e}")))?;
@@ -147,6 +155,9 @@ fn read(path: &Path) -> Result<Stored> {
         return Err(broken(format!("its format is {}, expected {FORMAT}", manifest.format)));
     }
     for (name, expected) in &manifest.files {
+        if !files::is_plain(name) {
+            return Err(broken(format!("{MANIFEST} names {name:?}, which is no file of the checkpoint")));
+        }
         let found = entry(&path.join(name))?;
         if found.bytes != expected.bytes {
             return Err(broken(format!("{name} has {} bytes, expected {}", found.bytes, expected.bytes)));
@@ -157,7 +168,7 @@ fn read(path: &Path) -> Result<Stored> {
     }
     let state = files::text(&path.join(STATE))?;
     let state = serde_json::from_str(&state).map_err(|e| broken(format!("{STATE}: {e}")))?;
-    Ok(Stored { path: path.to_path_buf(), state })
+    Ok(Stored { path: path.clone(), state })
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ mod tests {
             fs::write(folder.join("config.json"), config.to_string()).expect("written");
             fs::write(folder.join("metrics.jsonl"), "").expect("written");
             fs::write(folder.join("script.rhai"), script).expect("written");
-            Summary::read(&folder).expect("a run")
+            Summary::read(&crate::files::anywhere(&folder)).expect("a run")
         };
         of.iter().enumerate().map(read).collect()
     }

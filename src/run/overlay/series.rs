@@ -2,11 +2,10 @@
 //! Owns no grouping of runs and no drawing.
 
 use crate::error::Result;
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::edit;
 use crate::run::folder::METRICS;
 use serde_json::{Map, Value};
-use std::path::Path;
 
 /// What a curve runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +49,7 @@ impl Series {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub fn read(folder: &Location) -> Result<Self> {
         Ok(Self::parse(&files::text(&folder.join(METRICS))?))
     }
 

@@ -11,7 +11,7 @@ fn run(dir: &Path, name: &str, args: serde_json::Value, seed: u64, metrics: &str
     let config = json!({ "script": "own", "args": args, "seed": seed });
     fs::write(folder.join("config.json"), config.to_string()).expect("written");
     fs::write(folder.join("metrics.jsonl"), metrics).expect("written");
-    Summary::read(&folder).expect("a run")
+    Summary::read(&crate::files::anywhere(&folder)).expect("a run")
 }
 
 fn lines(values: &[f64]) -> String {

@@ -1,11 +1,11 @@
 //! The script as it was run, and what was changed on the way: each edit against the text before it.
 
 use super::cut::{Head, Left, cut, head_of};
+use crate::files::Location;
 use crate::run::edit::{self, BEFORE, Edit, SAID, SCRIPT};
 use serde::Serialize;
 use similar::TextDiff;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 /// Bytes of a text.
@@ -56,7 +56,7 @@ struct Shown {
 }
 
 /// The edits of a run whose first text was `script`.
-pub(super) fn of(folder: &Path, script: &str, told: &[Edit], left: &mut Left) -> Vec<Change> {
+pub(super) fn of(folder: &Location, script: &str, told: &[Edit], left: &mut Left) -> Vec<Change> {
     let all = edit::edits(told);
     let first = all.len().saturating_sub(MOST);
     left.more(first, "earlier edit", "earlier edits");
@@ -146,7 +146,7 @@ mod tests {
             edit(7, "script-7.rhai", "own.rhai"),
         ];
         let mut left = Left::default();
-        let changes = of(dir.path(), "let a = 1;\n", &told, &mut left);
+        let changes = of(&crate::files::anywhere(dir.path()), "let a = 1;\n", &told, &mut left);
         let lines = |i: usize| -> Vec<(&str, &str)> {
             changes[i]
                 .lines
@@ -175,7 +175,7 @@ mod tests {
         std::fs::write(dir.path().join("script-1.rhai"), &text).expect("written");
         let told: Vec<Edit> = (0..100).map(|step| edit(step, "script-1.rhai", "own.rhai")).collect();
         let mut left = Left::default();
-        let changes = of(dir.path(), "", &told, &mut left);
+        let changes = of(&crate::files::anywhere(dir.path()), "", &told, &mut left);
         assert_eq!(changes.len(), MOST);
         assert!(changes.iter().all(|change| change.lines.len() <= LINES));
         assert!(left.told().contains(&"70 earlier edits".to_string()));

@@ -1,8 +1,7 @@
 //! Texts of any length in the room that the page has for them, and the list of what was left out.
 
-use crate::files;
+use crate::files::{self, Location};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
 /// Bytes and lines of the log, and letters of a line.
 const LOG_BYTES: u64 = 64 << 10;
@@ -49,7 +48,7 @@ pub(super) struct Head {
 }
 
 /// The beginning of a text, up to so many bytes; none where it is no file of its own: a link may lead anywhere.
-pub(super) fn head_of(path: &Path, most: u64) -> Option<Head> {
+pub(super) fn head_of(path: &Location, most: u64) -> Option<Head> {
     if files::is_link(path) {
         return None;
     }
@@ -59,7 +58,7 @@ pub(super) fn head_of(path: &Path, most: u64) -> Option<Head> {
 }
 
 /// A part of a text file: so many bytes from a place on.
-pub(super) fn window(path: &Path, from: u64, most: u64) -> Option<String> {
+pub(super) fn window(path: &Location, from: u64, most: u64) -> Option<String> {
     let mut file = files::open(path).ok()?;
     file.seek(SeekFrom::Start(from)).ok()?;
     let mut bytes = Vec::new();
@@ -68,7 +67,7 @@ pub(super) fn window(path: &Path, from: u64, most: u64) -> Option<String> {
 }
 
 /// The last lines of the run's log.
-pub(super) fn tail_of(folder: &Path, left: &mut Left) -> String {
+pub(super) fn tail_of(folder: &Location, left: &mut Left) -> String {
     let path = folder.join("log.txt");
     let Some(size) = files::open(&path).ok().filter(|_| !files::is_link(&path)).map(|file| file.size()) else {
         return String::new();
@@ -99,12 +98,12 @@ mod tests {
         let text: String = (0..100_000).map(|i| format!("line {i}\n")).collect();
         std::fs::write(dir.path().join("log.txt"), text).expect("written");
         let mut left = Left::default();
-        let tail = tail_of(dir.path(), &mut left);
+        let tail = tail_of(&files::anywhere(dir.path()), &mut left);
         assert!(tail.starts_with("line 99800\n") && tail.ends_with("line 99999\n"), "{tail}");
         assert_eq!(left.told(), ["the beginning of log.txt"]);
         std::fs::write(dir.path().join("log.txt"), "x".repeat(5000)).expect("written");
         assert_eq!(
-            tail_of(dir.path(), &mut Left::default()).chars().count(),
+            tail_of(&files::anywhere(dir.path()), &mut Left::default()).chars().count(),
             1000 + "… (4000 more characters)\n".chars().count()
         );
     }

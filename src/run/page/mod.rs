@@ -12,7 +12,7 @@ mod numbers;
 mod rows;
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::checkpoint::store;
 use crate::run::computer::{LATER, MACHINE};
 use crate::run::edit::{self, Edit};
@@ -27,7 +27,6 @@ use cut::{Left, cut};
 use numbers::{Evaluations, Row, clock};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::path::Path;
 
 /// Its name in the folder of a run.
 pub const FILE: &str = "report.html";
@@ -42,7 +41,7 @@ const COMMAND: usize = 20_000;
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
     /// The folder of the run.
-    pub folder: &'a Path,
+    pub folder: &'a Location,
     pub lines: &'a [Line],
     pub edits: &'a [Edit],
 }
@@ -83,7 +82,7 @@ struct Page {
 ///
 /// # Errors
 /// No run in the folder; a file of it that cannot be read; a place that cannot be written.
-pub fn write_of(folder: &Path, path: &Path) -> Result<()> {
+pub fn write_of(folder: &Location, path: &Location) -> Result<()> {
     summary::require(folder)?;
     let History { lines, edits } = History::read(&folder.join(METRICS))?;
     write(Source { folder, lines: &lines, edits: &edits }, path)
@@ -93,7 +92,7 @@ pub fn write_of(folder: &Path, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// A file of the folder that cannot be read; a place that cannot be written.
-pub fn write(source: Source<'_>, path: &Path) -> Result<()> {
+pub fn write(source: Source<'_>, path: &Location) -> Result<()> {
     files::write(path, html::page(&page(source)?)?)
 }
 
@@ -131,7 +130,7 @@ fn page(source: Source<'_>) -> Result<Page> {
     })
 }
 
-fn read_config(path: &Path) -> Result<Map<String, Value>> {
+fn read_config(path: &Location) -> Result<Map<String, Value>> {
     let read = serde_json::from_str(&files::text(path)?);
     read.map_err(|e| Error::file(format!("{} cannot be read: {e}", path.display())))
 }
@@ -147,7 +146,7 @@ fn fact(name: &str, value: impl Into<String>) -> Fact {
 }
 
 /// How the run stands.
-fn facts(folder: &Path, state: State, config: &Map<String, Value>, lines: &[Line]) -> Vec<Fact> {
+fn facts(folder: &Location, state: State, config: &Map<String, Value>, lines: &[Line]) -> Vec<Fact> {
     let last = lines.last();
     let number = |name: &str| lines.iter().rev().find_map(|line| line.get(name)).filter(|x| x.is_finite());
     let mut facts = vec![fact("step", last.map_or(0, |line| line.step).to_string())];

@@ -34,7 +34,7 @@ fn folder(text: &str) -> tempfile::TempDir {
     dir
 }
 
-fn read(dir: &Path) -> String {
+fn read(dir: &Location) -> String {
     let path = dir.join(FILE);
     write_of(dir, &path).expect("written");
     fs::read_to_string(path).expect("UTF-8")
@@ -48,7 +48,8 @@ fn tags(html: &str) -> Vec<String> {
 
 #[test]
 fn no_text_is_ever_markup() {
-    let (hostile, harmless) = (read(folder(HOSTILE).path()), read(folder("harmless").path()));
+    let (hostile, harmless) =
+        (read(&files::anywhere(folder(HOSTILE).path())), read(&files::anywhere(folder("harmless").path())));
     assert!(
         !hostile.contains("<script") && !hostile.contains("<img") && !hostile.contains("onerror=alert(2)>"),
         "{hostile}"
@@ -68,7 +69,7 @@ fn no_text_is_ever_markup() {
 
 #[test]
 fn the_page_needs_nothing_from_elsewhere_and_runs_nothing() {
-    let html = read(folder("harmless").path());
+    let html = read(&files::anywhere(folder("harmless").path()));
     assert!(
         html.contains("http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'")
     );
@@ -84,7 +85,7 @@ fn the_page_needs_nothing_from_elsewhere_and_runs_nothing() {
 
 #[test]
 fn a_page_says_what_its_folder_holds() {
-    let html = read(folder("harmless").path());
+    let html = read(&files::anywhere(folder("harmless").path()));
     for said in [
         "killed",
         "harmless --set harmless",
@@ -95,7 +96,8 @@ fn a_page_says_what_its_folder_holds() {
     ] {
         assert!(html.contains(said), "{said}: {html}");
     }
-    let e = write_of(&std::env::temp_dir().join("no run is here"), Path::new("nowhere")).expect_err("no run");
+    let e = write_of(&files::anywhere(std::env::temp_dir()).join("no run is here"), &files::anywhere("nowhere"))
+        .expect_err("no run");
     assert!(e.what.contains("there is no run in"), "{e}");
 }
 
@@ -122,7 +124,7 @@ fn a_page_is_bounded_whatever_the_run_was() {
     write("samples.jsonl", format!("{row}\n").repeat(30));
     let args: Map<String, Value> = (0..2000).map(|i| (format!("a{i}"), json!(long))).collect();
     write(CONFIG, json!({ "script": "own", "args": args, "command": [long] }).to_string());
-    let html = read(dir.path());
+    let html = read(&files::anywhere(dir.path()));
     assert!(html.len() < 6 << 20, "{} bytes", html.len());
     for left in [
         "343 panels of curves",
@@ -148,7 +150,7 @@ fn files_that_are_links_are_not_shown() {
             fs::remove_file(dir.path().join(name)).expect("there");
             std::os::unix::fs::symlink(&secret, dir.path().join(name)).expect("a link");
         }
-        let html = read(dir.path());
+        let html = read(&files::anywhere(dir.path()));
         assert!(!html.contains("a secret") && html.contains("script-2.rhai is not in the folder"), "{html}");
     }
 }

@@ -2,13 +2,12 @@
 
 use super::cut::{Left, cut, window};
 use crate::data::Content;
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::digits::short;
 use crate::run::samples::FIRST;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Rows of the last step; places on the way, and rows at each.
 const LAST: usize = 8;
@@ -54,7 +53,7 @@ struct Cell {
 type Lines = BTreeMap<u64, Map<String, Value>>;
 
 /// The samples in the folder of a run.
-pub(super) fn of(folder: &Path, left: &mut Left) -> Samples {
+pub(super) fn of(folder: &Location, left: &mut Left) -> Samples {
     let path = folder.join("samples.jsonl");
     let Some(size) = files::open(&path).ok().filter(|_| !files::is_link(&path)).map(|file| file.size()) else {
         return Samples::default();
@@ -83,7 +82,7 @@ pub(super) fn of(folder: &Path, left: &mut Left) -> Samples {
 }
 
 /// The whole lines that begin within a part of the file.
-fn lines(path: &Path, from: u64, most: u64) -> Lines {
+fn lines(path: &Location, from: u64, most: u64) -> Lines {
     // A line begins behind a line break, so one byte before the part counts.
     let before = u64::from(from > 0);
     let text = window(path, from - before, most + before).unwrap_or_default();
@@ -145,7 +144,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join("samples.jsonl"), text).expect("written");
         let mut left = Left::default();
-        let samples = of(dir.path(), &mut left);
+        let samples = of(&files::anywhere(dir.path()), &mut left);
         let row = |row: Row| row.cells.into_iter().map(|cell| cell.text).collect();
         let head = samples.head.iter().map(|head| head.name.clone()).collect();
         (std::iter::once(head).chain(samples.rows.into_iter().map(row)).collect(), left.told())

@@ -7,12 +7,11 @@
 use super::plan::{Plan, Point, STREAM};
 use super::space::{Axis, Values};
 use crate::error::{Error, Kind, Result};
-use crate::files::{self, Log};
+use crate::files::{self, Location, Log};
 use crate::tensor::rng::Key;
 use rand::TryRng;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
-use std::path::Path;
 
 const TRIALS: &str = "trials.jsonl";
 /// Trials that are drawn at random first.
@@ -54,7 +53,7 @@ struct Lines {
 
 impl Lines {
     /// Of the lines that are whole: how many bytes they are, and what they say.
-    fn read(path: &Path, plan: &Plan) -> Result<(u64, Self)> {
+    fn read(path: &Location, plan: &Plan) -> Result<(u64, Self)> {
         let text = files::text(path)?;
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         let mut lines = Self::default();
@@ -84,7 +83,7 @@ impl Learning {
     ///
     /// # Errors
     /// A file that cannot be read or written, or is none of these.
-    pub fn open(folder: &Path, plan: &Plan) -> Result<Self> {
+    pub fn open(folder: &Location, plan: &Plan) -> Result<Self> {
         let (path, plan) = (folder.join(TRIALS), plan.clone());
         if !files::is_file(&path) {
             return Ok(Self { plan, log: Log::create(&path)?, asked: Vec::new(), told: Vec::new() });
@@ -97,7 +96,7 @@ impl Learning {
     ///
     /// # Errors
     /// A file that cannot be read, or is none of these.
-    pub fn look(folder: &Path, plan: &Plan) -> Result<Vec<Point>> {
+    pub fn look(folder: &Location, plan: &Plan) -> Result<Vec<Point>> {
         let path = folder.join(TRIALS);
         let lines = if files::is_file(&path) { Lines::read(&path, plan)?.1 } else { Lines::default() };
         Ok(lines.asked.into_iter().map(|asked| asked.values).collect())
@@ -259,11 +258,11 @@ mod tests {
     /// All trials of a plan, opened anew after `broken` of them.
     fn trials(plan: &Plan, broken: Option<usize>) -> (Vec<Point>, String) {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut learning = Learning::open(dir.path(), plan).expect("opened");
+        let mut learning = Learning::open(&files::anywhere(dir.path()), plan).expect("opened");
         for trial in 0..plan.trials {
             if Some(trial) == broken {
                 learning.log.add(b"{\"trial\":").expect("half a line");
-                learning = Learning::open(dir.path(), plan).expect("opened again");
+                learning = Learning::open(&files::anywhere(dir.path()), plan).expect("opened again");
             }
             while !learning.is_ready() {
                 let mean = result(learning.point(learning.told()).expect("asked"));
@@ -305,7 +304,7 @@ mod tests {
     fn trials_without_a_number_teach_nothing_and_a_changed_file_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let plan = plan(1, 20);
-        let mut learning = Learning::open(dir.path(), &plan).expect("opened");
+        let mut learning = Learning::open(&files::anywhere(dir.path()), &plan).expect("opened");
         for mean in [None, Some(f64::NAN), Some(1.0), None, None, None, Some(0.5)] {
             learning.ask().expect("asked");
             learning.tell(mean).expect("told");
@@ -315,7 +314,7 @@ mod tests {
         let path = dir.path().join(TRIALS);
         let text = std::fs::read_to_string(&path).expect("there");
         std::fs::write(&path, text.replacen("\"trial\":3", "\"trial\":8", 1)).expect("written");
-        let e = Learning::open(dir.path(), &plan).expect_err("changed");
+        let e = Learning::open(&files::anywhere(dir.path()), &plan).expect_err("changed");
         assert!(e.what.contains("is not as the sweep left it"), "{e}");
     }
 }

@@ -3,10 +3,9 @@
 
 use super::space::{Axis, Values};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::tensor::rng::Key;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 pub const PLAN: &str = "sweep.json";
 /// More make no plan that a person could have meant.
@@ -132,14 +131,14 @@ impl Plan {
 
     /// # Errors
     /// A folder that cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<()> {
+    pub fn write(&self, folder: &Location) -> Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::file(format!("{PLAN}: {e}")))?;
         files::write(&folder.join(PLAN), text + "\n")
     }
 
     /// # Errors
     /// No sweep in the folder, or a file that is none of these.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub fn read(folder: &Location) -> Result<Self> {
         let path = folder.join(PLAN);
         if !files::is_file(&path) {
             return Err(Error::file(format!("there is no sweep in {}: {PLAN} is missing", folder.display()))
@@ -272,16 +271,16 @@ mod tests {
     #[test]
     fn a_plan_is_read_as_it_was_written() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert!(Plan::read(dir.path()).expect_err("none").what.contains("there is no sweep"));
+        assert!(Plan::read(&files::anywhere(dir.path())).expect_err("none").what.contains("there is no sweep"));
         let plan = plan(Search::Random, &[("lr", "1e-5..1e-3"), ("x", "a,b")]).filled(Some(3)).expect("a plan");
-        plan.write(dir.path()).expect("written");
-        let read = Plan::read(dir.path()).expect("read");
+        plan.write(&files::anywhere(dir.path())).expect("written");
+        let read = Plan::read(&files::anywhere(dir.path())).expect("read");
         assert_eq!((&read, read.differs(&plan)), (&plan, None));
         let more = Plan { threads: Some(2), ahead: 3, ..plan.clone() };
         assert_eq!(more.differs(&plan), None);
         assert_eq!(Plan { seeds: 4, ..plan.clone() }.differs(&plan), Some("--seeds"));
         let broken = Plan { points: Vec::new(), ..plan };
-        broken.write(dir.path()).expect("written");
-        assert!(Plan::read(dir.path()).expect_err("no plan").what.contains("is no plan of a sweep"));
+        broken.write(&files::anywhere(dir.path())).expect("written");
+        assert!(Plan::read(&files::anywhere(dir.path())).expect_err("no plan").what.contains("is no plan of a sweep"));
     }
 }

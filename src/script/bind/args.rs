@@ -6,6 +6,10 @@ use crate::run::options::{KNOWN, Kind, Known, RunOptions};
 use crate::script::lang::native::{Call, Registry};
 use crate::script::lang::value::describe;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
+use std::path::Path;
+
+/// The tag of a default that is a path: a text like any other, until `args` meets it.
+const PATH: i32 = 19;
 
 pub fn register(reg: &mut Registry) {
     reg.function("args", ["defaults"], |call: &Call, defaults: Map| -> Result<Map> {
@@ -14,6 +18,11 @@ pub fn register(reg: &mut Registry) {
             true => declare(call.session, defaults),
             false => Ok(defaults),
         }
+    });
+    reg.function("path", ["default"], |default: String| -> Dynamic {
+        let mut value = Dynamic::from(default);
+        value.set_tag(PATH as _);
+        value
     });
 }
 
@@ -69,7 +78,12 @@ pub fn overridden(session: &Session, defaults: Map) -> Result<Map> {
     let mut cfg = defaults;
     for (name, text) in &session.launched().sets {
         if let Some(slot) = cfg.get_mut(name.as_str()) {
+            let declared = slot.is_string() && i64::from(slot.tag()) == i64::from(PATH);
             *slot = parse(name, text, slot)?;
+            // Only what says that it is a path is one: another text may happen to be the name of a folder.
+            if declared && session.launched().said.contains(&(name.clone(), text.clone())) {
+                session.access().allow(Path::new(&*slot.clone().into_immutable_string().unwrap_or_default()));
+            }
             continue;
         }
         let Some(known) = KNOWN.iter().find(|known| known.name == name) else {

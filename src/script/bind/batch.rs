@@ -13,7 +13,6 @@ use crate::script::lang::value::{describe, from_json, to_json};
 use crate::tensor::{Device, Tensor};
 use rhai::{Array, Dynamic, ImmutableString, Map};
 use serde_json::Value;
-use std::path::Path;
 use std::sync::Arc;
 
 /// A column is read as `b.name`; this one name is the number of rows.
@@ -35,12 +34,10 @@ pub fn register(reg: &mut Registry) {
 
 fn files(reg: &mut Registry) {
     reg.function("save", ["path"], |call: &Call, b: &mut Batch, path: String| -> Result<()> {
-        call.session.access().write(Path::new(&path))?;
-        stored::save(b, Path::new(&path))
+        stored::save(b, &call.session.access().write(&path)?)
     });
     reg.function("load_batch", ["path"], |call: &Call, path: String| -> Result<Batch> {
-        call.session.access().read(Path::new(&path))?;
-        stored::load(Path::new(&path), &call.session.device())
+        stored::load(&call.session.access().read(&path)?, &call.session.device())
     });
 }
 

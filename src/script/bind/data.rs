@@ -14,7 +14,6 @@ use crate::script::lang::value::{describe, from_json, to_json};
 use rhai::{Array, Dynamic, INT, Identifier, ImmutableString, Map};
 use std::any::TypeId;
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 
 /// A handle: all copies share one cursor.
@@ -166,9 +165,8 @@ fn load(session: &Session, source: Source, options: Loading) -> Result<Data> {
     let key = || shuffle.then(|| session.lasting_key(Stream::Data, seed));
     let mut data = match source {
         Source::Path(path) => {
-            let path = Path::new(&path);
-            session.access().read(path)?;
-            Dataset::open(path, &reading, key())?
+            let path = session.access().read(&path)?;
+            Dataset::open(&path, &reading, key())?
         }
         Source::Rows(rows) => Dataset::from_rows(rows.iter().map(to_json).collect(), &reading, key())?,
     };

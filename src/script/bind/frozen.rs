@@ -9,7 +9,6 @@ use crate::error::{Error, Kind, Result};
 use crate::run::{Session, Stream, device};
 use crate::script::lang::native::{Call, Options, Registry, options};
 use crate::tensor::Device;
-use std::path::Path;
 
 pub fn register(reg: &mut Registry) {
     reg.handle::<Frozen>(|model| model.0.to_string());
@@ -50,10 +49,8 @@ fn open(session: &Session, path: &str, options: Opening) -> Result<Frozen> {
         return Err(Error::new(Kind::Device, format!("`load_frozen`: GGUF files run on the CPU, not on {place}"))
             .hint("leave `device` out"));
     }
-    for path in std::iter::once(path).chain(tokenizer.as_deref()) {
-        session.access().read(Path::new(path))?;
-    }
-    let (path, tokenizer) = (path.into(), tokenizer.map(Into::into));
+    let path = session.access().read(path)?;
+    let tokenizer = tokenizer.map(|path| session.access().read(&path)).transpose()?;
     let judge = session.engine().open(&OpenRequest::Gguf { path, tokenizer })?;
     session.opened(&judge);
     Ok(Frozen(judge))

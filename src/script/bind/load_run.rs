@@ -1,26 +1,21 @@
 //! `load_run`: what the folder of a run says, as a script has use for it.
 
 use crate::error::Result;
+use crate::files::Location;
 use crate::run::summary::{self, Summary};
 use crate::script::lang::native::{Call, Registry};
 use crate::script::lang::order;
 use crate::script::lang::value::from_json;
 use crate::tensor::{Device, Tensor};
 use rhai::{Dynamic, Map};
-use std::path::Path;
 
 pub fn register(reg: &mut Registry) {
     reg.function("load_run", ["dir"], |call: &Call, dir: String| -> Result<Map> {
-        let dir = Path::new(&dir);
-        call.session.access().read(dir)?;
-        for file in summary::FILES {
-            call.session.access().read(&dir.join(file))?;
-        }
-        load(dir)
+        load(&call.session.access().read(&dir)?)
     });
 }
 
-fn load(dir: &Path) -> Result<Map> {
+fn load(dir: &Location) -> Result<Map> {
     let run = Summary::read(dir)?;
     let args = run.arguments().into_iter().map(|(name, value)| (name.into(), from_json(value)));
     let last = run.last.iter().map(|(name, x)| (name.as_str().into(), Dynamic::from(*x)));

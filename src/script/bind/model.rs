@@ -2,7 +2,6 @@
 
 use crate::engine::{ModelHandle, OpenRequest};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::model::{Adaptation, Head, LoraOptions, OpenOptions, SaveDtype};
 use crate::run::{Session, Stream, device};
 use crate::script::lang::native::{
@@ -11,7 +10,6 @@ use crate::script::lang::native::{
 use crate::tensor::rng::Key;
 use rhai::Dynamic;
 use std::any::TypeId;
-use std::path::Path;
 
 impl Handle for ModelHandle {
     const NAME: &'static str = "Model";
@@ -65,8 +63,7 @@ pub fn register(reg: &mut Registry) {
         "save",
         ["dir", "options"],
         |call: &Call, model: &mut ModelHandle, dir: String, Options(options): Options<Saving>| -> Result<()> {
-            call.session.access().write(Path::new(&dir))?;
-            call.session.engine().save(model, Path::new(&dir), options.dtype)
+            call.session.engine().save(model, &call.session.access().write(&dir)?, options.dtype)
         },
     );
     reg.property("name", |model: &mut ModelHandle| model.name.clone());
@@ -151,7 +148,7 @@ fn load(session: &Session, name: &str, options: Loading) -> Result<ModelHandle> 
     let adaptation = match (lora, adapter) {
         (None, None) => Adaptation::None,
         (Some(Options(Lora { rank, alpha, targets })), None) => Adaptation::New(LoraOptions { rank, alpha, targets }),
-        (None, Some(dir)) => Adaptation::Stored(dir.into()),
+        (None, Some(dir)) => Adaptation::Stored(session.access().read(&dir)?),
         (Some(_), Some(_)) => {
             return Err(Error::value(
                 "`load_model`: `lora` starts a new adapter and `adapter` reads one: give one of them",
@@ -160,18 +157,12 @@ fn load(session: &Session, name: &str, options: Loading) -> Result<ModelHandle> 
     };
     let place = place.map_or(Ok(session.place()), |name| device::parse(&name))?;
     let compute = dtype.map(|dtype| dtype.compute(&place)).transpose()?;
-    if files::exists(Path::new(name)) {
-        session.access().read(Path::new(name))?;
-    }
-    if let Adaptation::Stored(dir) = &adaptation {
-        session.access().read(dir)?;
-    }
     // A call that draws nothing takes no key, so that others keep theirs.
     let draws = random || head.is_some() || matches!(adaptation, Adaptation::New(_));
     let key = if draws { session.key(Stream::Init) } else { Key::new(session.seed()) };
     let compute = compute.unwrap_or(session.compute());
     let options = OpenOptions { random, head, adaptation, key, compute };
-    let model = session.engine().open(&OpenRequest::Stored { name: name.into(), options, place })?;
+    let model = session.engine().open(&OpenRequest::Stored { name: session.access().read(name)?, options, place })?;
     session.opened(&model);
     for note in &model.notes {
         session.reporter().note(&format!("{name}: {note}"));

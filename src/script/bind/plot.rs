@@ -6,14 +6,12 @@ use crate::script::lang::native::{Call, Registry};
 use crate::script::lang::value::describe;
 use crate::tensor::Tensor;
 use rhai::{Dynamic, Map};
-use std::path::Path;
 
 pub fn register(reg: &mut Registry) {
     reg.function("heatmap", ["path", "panels"], |call: &Call, path: String, panels: Map| -> Result<()> {
-        let path = Path::new(&path);
-        call.session.access().write(path)?;
+        let path = call.session.access().write(&path)?;
         let panels = panels.iter().map(|(name, value)| panel(name, value)).collect::<Result<Vec<_>>>()?;
-        heatmap::write(&panels, path)
+        heatmap::write(&panels, &path)
     });
 }
 

@@ -2,7 +2,7 @@
 //! Keeps the text of everything that was loaded, so that errors can show their lines.
 
 use crate::error::{Error, Result, nearest};
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::access::Access;
 use crate::script::lang::no_value;
 use rhai::{AST, Engine, EvalAltResult, FnNamespace, Module, ModuleResolver, Position, Scope, Shared};
@@ -121,12 +121,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// `stdlib` is a folder that goes before the embedded modules.
+    /// `stdlib` is a folder that goes before the embedded modules. Until it is
+    /// told otherwise, files are those below the current folder.
     pub fn new(stdlib: Option<PathBuf>) -> Rc<Self> {
-        Rc::new(Self { stdlib, ..Self::default() })
+        Rc::new(Self { stdlib, access: RefCell::new(Access::reading(&[])), ..Self::default() })
     }
 
-    /// From here on only files that scripts may read are found.
+    /// From here on files that scripts may read are found, and no others.
     pub fn confine(&self, access: &Access) {
         *self.access.borrow_mut() = access.clone();
     }
@@ -160,7 +161,7 @@ impl Loader {
         if let Some((_, text)) = SCRIPTS.iter().find(|(known, _)| *known == bare) {
             return Ok(self.keep(format!("{bare}.rhai"), (*text).to_string()));
         }
-        let known: Vec<String> = list().iter().map(Source::stem).collect();
+        let known: Vec<String> = list(&self.access.borrow()).iter().map(Source::stem).collect();
         let names: Vec<&str> = known.iter().map(String::as_str).collect();
         if name.contains(['/', '\\']) || (name.ends_with(".rhai") && nearest(bare, &names).is_none()) {
             let e = Error::file(format!("there is no {noun} {name}"));
@@ -196,7 +197,7 @@ impl Loader {
         let known = self.files.borrow().clone();
         let edited = |(label, text): (String, String)| {
             let path = Path::new(&label);
-            (files::is_file(path) && self.read(path).is_ok_and(|now| now.text != text)).then_some(label)
+            (files::is_file(&self.at(path)) && self.read(path).is_ok_and(|now| now.text != text)).then_some(label)
         };
         let changed: Vec<String> = known.into_iter().filter_map(edited).collect();
         if !changed.is_empty() {
@@ -219,7 +220,7 @@ impl Loader {
     fn begin_module(&self, label: &str) -> Result<Loading<'_>> {
         const DEEPEST: usize = 32;
         // Links and dots give one file many names.
-        let path = files::real(Path::new(label)).unwrap_or_else(|| PathBuf::from(label));
+        let path = files::real(&self.at(Path::new(label))).unwrap_or_else(|| PathBuf::from(label));
         let mut loading = self.loading.borrow_mut();
         if loading.contains(&path) {
             return Err(Error::value(format!("{label} imports itself, or modules that import it"))
@@ -234,7 +235,11 @@ impl Loader {
 
     /// Whether there is such a file, now or as of then.
     fn has(&self, path: &Path) -> bool {
-        files::is_file(path) || self.then.borrow().contains_key(&path.display().to_string())
+        files::is_file(&self.at(path)) || self.then.borrow().contains_key(&path.display().to_string())
+    }
+
+    fn at(&self, path: &Path) -> Location {
+        self.access.borrow().at(path)
     }
 
     fn read(&self, path: &Path) -> Result<Source> {
@@ -243,8 +248,7 @@ impl Loader {
             self.files.borrow_mut().insert(label.clone(), text.clone());
             return Ok(self.keep(label, text));
         }
-        self.access.borrow().read(path)?;
-        let file = files::open(path)?;
+        let file = files::open(&self.access.borrow().read(path)?)?;
         let size = file.size();
         if size > LARGEST {
             let what = format!("{} is too long for a script: {size} bytes, at most {LARGEST}", path.display());
@@ -261,7 +265,7 @@ impl Loader {
         if let Some(name) = path.strip_prefix("std/") {
             return self.standard(name);
         }
-        let beside = files::beside(Path::new(from.unwrap_or_default()), with_extension(path));
+        let beside = files::beside(&self.at(Path::new(from.unwrap_or_default())), with_extension(path));
         if self.has(&beside) {
             let module = self.read(&beside)?;
             self.apart.borrow_mut().insert(module.label.clone(), false);
@@ -287,12 +291,12 @@ impl Loader {
 }
 
 /// Every script that can be run by name, those of `./scripts` before embedded ones of the same name.
-pub fn list() -> Vec<Source> {
+pub fn list(access: &Access) -> Vec<Source> {
     let mut found = BTreeMap::new();
     for (name, text) in SCRIPTS {
         found.insert((*name).to_string(), Source { label: format!("{name}.rhai"), text: (*text).to_string() });
     }
-    let entries = files::entries(Path::new("scripts")).unwrap_or_default();
+    let entries = files::entries(&access.at("scripts")).unwrap_or_default();
     for path in entries.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rhai")) {
         if let Ok(text) = files::text(&path) {
             let source = Source { label: path.display().to_string(), text };
@@ -390,6 +394,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join("reward.rhai"), "// mine").expect("written");
         let loader = Loader::new(Some(dir.path().to_path_buf()));
+        loader.confine(&Access::everything());
         assert_eq!(loader.module("std/reward", None).expect("found").text, "// mine");
         assert!(Loader::new(None).module("std/reward", None).expect("found").text.contains("overlong"));
         let e = loader.module("std/rewards", None).expect_err("unknown");

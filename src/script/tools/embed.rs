@@ -105,6 +105,8 @@ impl Runtime {
         // Nothing of an engine can leave its thread, so values and errors become plain data there.
         let done = on_large_stack(|| {
             let loader = Loader::new(None);
+            // The program names its script; what that names is confined.
+            loader.confine(&Access::everything());
             let value = find(&loader).map_err(Diagnostic::from).and_then(|source| self.evaluate(&source, &loader));
             value.map_err(|e| ScriptError::new(e, &loader))
         });
@@ -126,6 +128,7 @@ impl Runtime {
         Ok(Launch {
             seed: self.seed,
             sets: self.sets.clone(),
+            said: self.sets.clone(),
             out: self.out.clone(),
             access: Access::confined(self.out.as_deref(), &self.allowed),
             threads: rayon::current_num_threads(),

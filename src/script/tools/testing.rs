@@ -2,11 +2,10 @@
 //! the same random numbers in whatever order they run.
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::script::host::Host;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Source;
-use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "test_";
 /// Folders that hold no sources: what runs leave, and what Cargo builds.
@@ -19,17 +18,17 @@ const DEFINITIONS: &str = ".d.rhai";
 ///
 /// # Errors
 /// No such path, or one that cannot be read.
-pub fn sources(path: &Path) -> Result<Vec<PathBuf>> {
+pub fn sources(path: &Location) -> Result<Vec<Location>> {
     if files::is_file(path) {
-        return Ok(vec![path.to_path_buf()]);
+        return Ok(vec![path.clone()]);
     }
     let mut found = Vec::new();
     collect(path, &mut found)?;
-    found.sort();
+    found.sort_by(|a, b| a.cmp(b));
     Ok(found)
 }
 
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+fn collect(folder: &Location, found: &mut Vec<Location>) -> Result<()> {
     for path in files::entries(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if files::is_folder(&path) && !files::is_link(&path) && !name.starts_with('.') && !PASSED_OVER.contains(&&*name)
@@ -84,10 +83,10 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::{run, sources, tests as names};
     use crate::script::builder::HostBuilder;
     use std::fs;
+    use std::path::Path;
 
     #[test]
     fn files_are_found_below_a_folder_but_not_in_runs() {
@@ -97,10 +96,10 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(path, "").expect("written");
         }
-        let found = sources(dir.path()).expect("found");
+        let found = sources(&crate::files::anywhere(dir.path())).expect("found");
         let names: Vec<_> = found.iter().map(|path| path.strip_prefix(dir.path()).expect("below")).collect();
         assert_eq!(names, [Path::new("b.rhai"), Path::new("sub/a.rhai")]);
-        sources(&dir.path().join("none")).expect_err("there is none");
+        sources(&crate::files::anywhere(dir.path()).join("none")).expect_err("there is none");
     }
 
     #[test]

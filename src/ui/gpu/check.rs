@@ -1,6 +1,7 @@
 //! `rhopo gpu check`: a device against what is taken for granted of it.
 
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::gpu::check::{self, Finding, Verdict};
 use crate::kernel::device::check::kernels;
 use crate::run::{self, Table, device};
@@ -51,7 +52,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<()> {
         Checked::Intrinsics => check::intrinsics(gpu),
         Checked::Products => check::products(gpu),
         Checked::Kernels => kernels(gpu, args.small),
-        Checked::Models => run::check::models(args.folder.as_deref().unwrap_or(".".as_ref()), &place),
+        Checked::Models => run::check::models(&files::anywhere(args.folder.as_deref().unwrap_or(".".as_ref())), &place),
         Checked::Ceilings => check::ceilings(gpu),
     }?;
     let row = |finding: &Finding| {

@@ -50,7 +50,8 @@ fn cache() -> Result<Vec<String>> {
     let Some(folder) = Compiler::cache_folder() else {
         return Ok(list::section("kernels", vec![("none".into(), "without a home folder nothing is kept".into())]));
     };
-    let count = if files::is_folder(&folder) { files::entries(&folder)?.len() } else { 0 };
+    let kept = files::anywhere(&folder);
+    let count = if files::is_folder(&kept) { files::entries(&kept)?.len() } else { 0 };
     let kept = format!("{count} compiled files");
     Ok(list::section("kernels", vec![(folder.display().to_string(), kept)]))
 }

@@ -13,6 +13,7 @@ const TOLD: usize = 18;
 /// # Errors
 /// A folder without `parts.tsv`.
 pub(super) fn table(folder: &Path) -> Result<()> {
+    let folder = files::anywhere(folder);
     let parts = folder.join("parts.tsv");
     let text = files::text(&parts)?;
     for line in text.lines() {

@@ -234,7 +234,7 @@ fn edit(repl: &mut Repl<'_, '_>, name: &str, width: usize) -> Outcome {
         ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
     let editor = editor.unwrap_or_else(|| "vi".to_string());
     let folder = files::temporary_folder()?;
-    let path = folder.path().join("input.rhai");
+    let path = files::anywhere(folder.path()).join("input.rhai");
     files::write(&path, text.clone())?;
     files::editor::edit(&editor, &path)?;
     let edited = files::text(&path)?;
@@ -248,7 +248,7 @@ fn edit(repl: &mut Repl<'_, '_>, name: &str, width: usize) -> Outcome {
 
 fn allow(repl: &Repl<'_, '_>, path: &str) -> Outcome {
     let path = Path::new(path.trim_matches('"'));
-    if !files::exists(path) {
+    if !files::exists(&files::anywhere(path)) {
         return Err(Error::file(format!("there is no file or folder {}", path.display())).into());
     }
     repl.session().access().allow(path);
@@ -293,7 +293,7 @@ fn reload(repl: &mut Repl<'_, '_>) -> Outcome {
 
 fn save(repl: &Repl<'_, '_>, name: &str, person: &dyn Person) -> Outcome {
     let name = if name.ends_with(".rhai") { name.to_string() } else { format!("{name}.rhai") };
-    let path = Path::new(&name);
+    let path = &files::anywhere(&name);
     let own = files::text(path).is_ok_and(|text| text.starts_with(SAVED));
     if files::exists(path) {
         let what = if own { "an earlier session" } else { "not a saved session" };

@@ -219,13 +219,18 @@ impl Frontend for Terminal {
     }
 }
 
+/// Where programs keep their state; none without a home folder.
+pub fn state_folder() -> Option<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    Some(state.or_else(|| Some(std::env::home_dir()?.join(".local/state")))?.join("rhopo"))
+}
+
 /// `$RHOPO_HISTORY`, else in the folder for state that programs keep.
 fn history() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("RHOPO_HISTORY") {
         return Some(path.into());
     }
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let folder = state.or_else(|| Some(std::env::home_dir()?.join(".local/state")))?.join("rhopo");
-    files::create_folder(&folder).ok()?;
+    let folder = state_folder()?;
+    files::create_folder(&files::anywhere(&folder)).ok()?;
     Some(folder.join("history"))
 }

@@ -136,7 +136,7 @@ impl SweepArgs {
     }
 
     /// What every run is told, but for its threads.
-    fn options(&self) -> Vec<String> {
+    pub(super) fn options(&self) -> Vec<String> {
         let (engine, limits) = (&self.engine, &self.limits);
         let path = |path: &PathBuf| path.display().to_string();
         let said: [(&str, Option<String>); 10] = [

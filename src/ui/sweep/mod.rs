@@ -10,8 +10,9 @@ mod work;
 pub use args::SweepArgs;
 
 use crate::error::{Error, Kind};
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::Launch;
+use crate::run::access::Access;
 use crate::run::folder::{Folder, LOCK};
 use crate::run::interrupt::{Interrupt, Mode, Press};
 use crate::run::sweep::{Learning, PLAN, Plan, Search};
@@ -24,12 +25,11 @@ use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
 use indicatif::ProgressBar;
 use results::Results;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use work::{OUTPUT, SCRIPT, Way, Work};
+use work::{GRANTS, OUTPUT, SCRIPT, Way, Work};
 
 type Fallible<T> = Result<T, Diagnostic>;
 
@@ -46,7 +46,12 @@ pub fn sweep(args: SweepArgs) -> ExitCode {
 
 fn execute(args: &SweepArgs, loader: &Rc<Loader>) -> Fallible<u8> {
     let (folder, plan) = match &args.resume {
-        Some(folder) => (folder.clone(), Plan::read(folder)?),
+        Some(folder) => {
+            let folder = Access::confined(Some(folder), &[]).at(folder);
+            let mut plan = Plan::read(&folder)?;
+            plan.options = granted_again(&plan.options, &args.options());
+            (folder, plan)
+        }
         None => begin(args, loader)?,
     };
     if args.table {
@@ -97,6 +102,17 @@ fn execute(args: &SweepArgs, loader: &Rc<Loader>) -> Fallible<u8> {
     Ok(u8::from(failed > 0))
 }
 
+/// The options of a sweep that goes on. Its folder may be anybody's: what lets scripts reach more has to be said again.
+fn granted_again(recorded: &[String], said: &[String]) -> Vec<String> {
+    let grants = |pair: &&[String]| GRANTS.contains(&pair[0].as_str());
+    let again = || said.chunks_exact(2).filter(grants);
+    for withheld in recorded.chunks_exact(2).filter(grants).filter(|pair| !again().any(|said| said == *pair)) {
+        out::note(&format!("the sweep was begun with {}: say it again if it is still meant", withheld.join(" ")));
+    }
+    let kept = recorded.chunks_exact(2).filter(|pair| !grants(pair));
+    kept.chain(again()).flatten().cloned().collect()
+}
+
 /// Cores for each of so many runs.
 fn share(jobs: usize) -> usize {
     (std::thread::available_parallelism().map_or(1, usize::from) / jobs).max(1)
@@ -113,7 +129,7 @@ fn tell(press: Press, presses: &AtomicUsize, interrupt: &Interrupt, bar: &Progre
 }
 
 /// The table on standard output, the folder as its last line; both, and the picture, in the folder.
-fn show(results: &Results<'_>, folder: &Path, png: bool) -> Fallible<()> {
+fn show(results: &Results<'_>, folder: &Location, png: bool) -> Fallible<()> {
     let drawn = results.write(folder, png)?;
     // Where nobody reads any further, there is nothing left to do.
     let told = results.table().iter().all(|line| out::line(line));
@@ -125,15 +141,17 @@ fn show(results: &Results<'_>, folder: &Path, png: bool) -> Fallible<()> {
 }
 
 /// A new sweep in its folder, or the one that is there, where it is the same.
-fn begin(args: &SweepArgs, loader: &Rc<Loader>) -> Fallible<(PathBuf, Plan)> {
+fn begin(args: &SweepArgs, loader: &Rc<Loader>) -> Fallible<(Location, Plan)> {
     let plan = args.plan()?;
     if args.slurm {
         slurm::check(&plan)?;
     }
     let source = loader.find(&plan.script)?;
     check(args, &plan, &source, loader)?;
-    if let Some(out) = args.out.as_ref().filter(|out| files::is_file(&out.join(PLAN))) {
-        let begun = Plan::read(out)?;
+    let access = Access::confined(args.out.as_deref(), &[]);
+    let out = args.out.as_ref().map(|out| access.at(out));
+    if let Some(out) = out.filter(|out| files::is_file(&out.join(PLAN))) {
+        let begun = Plan::read(&out)?;
         return match begun.differs(&plan) {
             None => Ok((out.clone(), begun)),
             Some(what) => Err(Error::value(format!("{} has another sweep: {what} differs", out.display()))
@@ -141,10 +159,10 @@ fn begin(args: &SweepArgs, loader: &Rc<Loader>) -> Fallible<(PathBuf, Plan)> {
                 .into()),
         };
     }
-    let folder = Folder::create(args.out.as_deref(), &format!("sweep-{}", source.stem()))?;
+    let folder = Folder::create(access.door(), args.out.as_deref(), &format!("sweep-{}", source.stem()))?;
     folder.write(SCRIPT, &source.text)?;
     plan.write(folder.path())?;
-    Ok((folder.path().to_path_buf(), plan))
+    Ok((folder.path().clone(), plan))
 }
 
 /// Whether the script takes every value; no run has begun yet.

@@ -1,7 +1,7 @@
 //! What a sweep has come to so far: a table and a picture, for the terminal and in its folder.
 
 use crate::error::Result;
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::Table;
 use crate::run::overlay::{self, Across, Group, Request, Series};
 use crate::run::summary::{State, Summary};
@@ -10,7 +10,6 @@ use crate::ui::plot::{self, Format};
 use crate::ui::runs::cell;
 use crate::ui::table;
 use serde_json::Value;
-use std::path::Path;
 
 const TABLE: &str = "table.txt";
 const PICTURE: &str = "sweep.svg";
@@ -31,7 +30,7 @@ impl<'a> Results<'a> {
     ///
     /// # Errors
     /// A file of a run that cannot be read.
-    pub fn read(plan: &'a Plan, folder: &Path, points: Vec<Point>) -> Result<Self> {
+    pub fn read(plan: &'a Plan, folder: &Location, points: Vec<Point>) -> Result<Self> {
         let runs = (0..points.len() * plan.seeds).map(|run| {
             let folder = folder.join(plan.folder(run, &points[run / plan.seeds]));
             Summary::is_in(&folder).then(|| Summary::read(&folder)).transpose()
@@ -115,7 +114,7 @@ impl<'a> Results<'a> {
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn write(&self, folder: &Path, png: bool) -> Result<bool> {
+    pub fn write(&self, folder: &Location, png: bool) -> Result<bool> {
         files::write(&folder.join(TABLE), self.table().join("\n") + "\n")?;
         let Some(svg) = self.picture()? else { return Ok(false) };
         plot::write(&svg, &folder.join(PICTURE), Format::Svg)?;

@@ -1,9 +1,9 @@
 //! A sweep as a job array of Slurm: a script with a task for each run.
 
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::sweep::{Plan, Search};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const SCRIPT: &str = "sweep.sbatch";
 
@@ -11,7 +11,7 @@ const SCRIPT: &str = "sweep.sbatch";
 ///
 /// # Errors
 /// A search that learns; a file that cannot be written.
-pub(super) fn write(plan: &Plan, folder: &Path, program: &Path, most: Option<u16>) -> Result<PathBuf> {
+pub(super) fn write(plan: &Plan, folder: &Location, program: &Path, most: Option<u16>) -> Result<Location> {
     let here = std::env::current_dir();
     let here = here.map_err(|e| Error::new(Kind::File, format!("the current folder is not known: {e}")))?;
     let path = folder.join(SCRIPT);

@@ -2,7 +2,7 @@
 
 use super::results::{Results, value};
 use crate::error::{Error, Kind, Result};
-use crate::files::{self, Child};
+use crate::files::{self, Child, Location};
 use crate::run::folder::{CONFIG, LOCK};
 use crate::run::status::{Ending, Status};
 use crate::run::summary::Summary;
@@ -12,7 +12,7 @@ use crate::ui::out;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 pub(super) const SCRIPT: &str = "script.rhai";
 /// What runs say, a file for each.
 pub(super) const OUTPUT: &str = "output";
+/// Options of a run by which its scripts reach more.
+pub(super) const GRANTS: [&str; 3] = ["--allow", "--allow-exec", "--stdlib"];
 /// Between two looks at the runs.
 const NAP: Duration = Duration::from_millis(50);
 /// Between two tables and pictures on the way.
@@ -61,7 +63,7 @@ pub(super) fn progress() -> ProgressBar {
 /// A sweep under way.
 pub(super) struct Work<'a> {
     plan: &'a Plan,
-    folder: &'a Path,
+    folder: &'a Location,
     way: Way,
     loader: Rc<Loader>,
     learning: Option<Learning>,
@@ -99,7 +101,7 @@ enum Stand {
     Locked,
 }
 
-fn stand(folder: &Path) -> Result<Stand> {
+fn stand(folder: &Location) -> Result<Stand> {
     if files::is_locked(&folder.join(LOCK)) {
         return Ok(Stand::Locked);
     }
@@ -116,7 +118,7 @@ fn stand(folder: &Path) -> Result<Stand> {
 impl<'a> Work<'a> {
     /// # Errors
     /// A run that there is not; a folder that cannot be written.
-    pub fn new(plan: &'a Plan, folder: &'a Path, way: Way, loader: Rc<Loader>) -> Result<Self> {
+    pub fn new(plan: &'a Plan, folder: &'a Location, way: Way, loader: Rc<Loader>) -> Result<Self> {
         let learning = (plan.search == Search::Tpe).then(|| Learning::open(folder, plan)).transpose()?;
         if let Some(only) = way.only {
             if learning.is_some() {
@@ -266,6 +268,9 @@ impl<'a> Work<'a> {
             words.extend(threads.into_iter().flatten().chain(self.plan.options.iter().cloned()));
         } else {
             words.extend(["--resume".to_string(), folder.display().to_string()]);
+            // Its folder grants it nothing.
+            let grants = self.plan.options.chunks_exact(2).filter(|pair| GRANTS.contains(&pair[0].as_str()));
+            words.extend(grants.flatten().cloned());
         }
         let process = Some(Child::start(&words, &self.output(&name))?);
         self.running.push(Running { run, process, since });
@@ -285,7 +290,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn output(&self, name: &str) -> PathBuf {
+    fn output(&self, name: &str) -> Location {
         self.folder.join(OUTPUT).join(format!("{name}.txt"))
     }
 

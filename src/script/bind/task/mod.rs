@@ -27,7 +27,6 @@ use follow::Followed;
 use reward::RewardSource;
 use rhai::{Array, Dynamic, EvalAltResult, Map};
 use shipped::{Common, TaskOptions};
-use std::path::Path;
 use std::rc::Rc;
 
 /// A task in a script: copies of the variable are the same task.
@@ -223,10 +222,7 @@ fn open(call: &Call<'_>, loader: &Rc<Loader>, calls: &CallStack, text: &str, opt
     let wanted = reward.or_else(|| session.run_options().reward).filter(|reward| !reward.is_empty());
     let mut reward = wanted.map(|reward| OwnReward::open(call, loader, calls, &reward)).transpose()?;
     let rows = match data.filter(|data| !data.is_empty()) {
-        Some(path) => {
-            session.access().read(Path::new(&path))?;
-            Some(Rows::open(Path::new(&path))?)
-        }
+        Some(path) => Some(Rows::open(&session.access().read(&path)?)?),
         None => None,
     };
     match &base {

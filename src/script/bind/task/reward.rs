@@ -61,7 +61,7 @@ impl RewardSource {
                 let functions = FileFunctions::read(calls, call.context, &loader.module("std/judge", None)?)?;
                 Ok(Self::Function { functions, name: "reward", more: vec![judge] })
             }
-            _ if files::is_folder(Path::new(text)) => Ok(Self::Model(model(session, text)?)),
+            _ if files::is_folder(&session.access().at(text)) => Ok(Self::Model(model(session, text)?)),
             _ => Err(Error::value(format!("{text:?} is not a reward"))
                 .hint(
                     "a Rhai file with fn score(b), the folder of a model with a score head, a GGUF file, or exec:NAME",
@@ -105,11 +105,11 @@ fn program(session: &Session, name: &str) -> Result<Grader> {
 
 /// A model that scores, as it was stored. It draws nothing, so that other models keep their random numbers.
 fn model(session: &Session, folder: &str) -> Result<ModelHandle> {
-    session.access().read(Path::new(folder))?;
+    let name = session.access().read(folder)?;
     let key = Key::new(session.seed());
     let options =
         OpenOptions { random: false, head: None, adaptation: Adaptation::None, key, compute: session.compute() };
-    let request = OpenRequest::Stored { name: folder.into(), options, place: session.place() };
+    let request = OpenRequest::Stored { name, options, place: session.place() };
     let model = session.engine().open(&request)?;
     if model.head != Head::Score {
         return Err(Error::model(format!("the model {folder} has no score head, so it gives no reward"))

@@ -4,14 +4,14 @@
 
 use super::show;
 use crate::data::{Batch, task};
-use crate::files;
+use crate::files::{self, Location, anywhere};
 use crate::model::builtin;
+use crate::run::access::Access;
 use crate::script::lang::lex::{self, Kind, Piece};
 use crate::script::lang::loader;
 use crate::script::lang::native::{Form, Shape};
 use crate::script::lang::reference::Entry;
 use rhai::{Dynamic, Engine};
-use std::path::{Path, PathBuf};
 
 /// A variable in reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn of_command(before: &str, start: usize, known: &Known) -> (usize, Vec<String>)
         ":source" => {
             let own = known.functions.iter().map(|f| bare(f).to_string());
             let library = known.entries.iter().filter(|e| e.topic.starts_with("std/")).map(|e| e.path.clone());
-            own.chain(library).chain(loader::list().iter().map(loader::Source::stem)).collect()
+            own.chain(library).chain(loader::list(&Access::reading(&[])).iter().map(loader::Source::stem)).collect()
         }
         ":set" => ["device", "seed"].map(str::to_string).to_vec(),
         ":load" | ":save" => paths(word),
@@ -124,10 +124,11 @@ fn candidates_of_expression(before: &str, from: usize, known: &Known) -> (usize,
     (start + from, found)
 }
 
+/// What lies where a person points, wherever that is.
 fn paths(word: &str) -> Vec<String> {
     let folder = word.rfind('/').map_or("", |i| &word[..=i]);
-    let entries = files::entries(Path::new(if folder.is_empty() { "." } else { folder })).unwrap_or_default();
-    let named = |path: PathBuf| {
+    let entries = files::entries(&anywhere(if folder.is_empty() { "." } else { folder })).unwrap_or_default();
+    let named = |path: Location| {
         let name = path.file_name()?.to_string_lossy();
         (!name.starts_with('.')).then(|| format!("{folder}{name}{}", if files::is_folder(&path) { "/" } else { "" }))
     };
@@ -139,7 +140,7 @@ fn in_text(pieces: &[Piece<'_>], last: &Piece<'_>, known: &Known) -> (usize, Vec
     let word = &last.text[1..];
     let call: Vec<&str> =
         pieces.iter().rev().skip(1).filter(|p| p.kind != Kind::Space).map(|p| p.text).take(2).collect();
-    let scripts = || loader::list().iter().map(loader::Source::stem).collect();
+    let scripts = || loader::list(&Access::reading(&[])).iter().map(loader::Source::stem).collect();
     let found = match call[..] {
         ["(", "load_model"] => [builtin::CATALOG.iter().map(|m| m.name.to_string()).collect(), paths(word)].concat(),
         ["(", "load_task"] => task::CATALOG.iter().map(|(name, _)| name.to_string()).collect(),

@@ -4,6 +4,7 @@ use super::bounds::may_change;
 use super::{Explained, Input, LABEL, LAST, Repl};
 use crate::error::Error;
 use crate::files;
+use crate::run::access::Access;
 use crate::run::session::Program;
 use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::lex;
@@ -31,7 +32,8 @@ impl Repl<'_, '_> {
         bounds.as_ref().map_or(Ok(()), |bounds| bounds.check(&ast))?;
         self.adopt(&ast, LABEL);
         self.console.state.warn(&source, &ast);
-        let (access, typed) = (session.access().clone(), paths(&text));
+        let access = session.access().clone();
+        let typed = paths(&text, &access);
         let before = bounds.as_ref().and_then(|bounds| bounds.hyper_parameters(self.scope));
         let ran = access.allowing(&typed, || self.run(&ast, LABEL));
         if let (Some(bounds), Some(before)) = (bounds, before) {
@@ -207,11 +209,11 @@ fn is_function(text: &str, at: usize) -> bool {
 
 /// The paths that are written out in what a person types: that person may read them, and so may the input. `/` alone
 /// is more than anybody means.
-fn paths(text: &str) -> Vec<PathBuf> {
+fn paths(text: &str, access: &Access) -> Vec<PathBuf> {
     let pieces = lex::pieces(text);
     let texts = pieces.iter().filter(|piece| piece.kind == lex::Kind::Text && piece.closed && piece.text.len() > 2);
     let named = texts.map(|piece| PathBuf::from(&piece.text[1..piece.text.len() - 1]));
-    named.filter(|path| path.file_name().is_some() && files::exists(path)).collect()
+    named.filter(|path| path.file_name().is_some() && files::exists(&access.at(path))).collect()
 }
 
 /// Imports and constants: what functions see of a file.

@@ -4,7 +4,7 @@ use super::objects::{Objects, Opt, Saved, SavedOptimizer, captured};
 use crate::data::{Prompts, stored};
 use crate::engine::{AdamwOptions, Engine, ModelHandle, Optimizer, Snapshot, State, Stateful};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::script::bind::data::Data;
 use crate::script::bind::encode::AnyPrompts;
 use crate::script::lang::order;
@@ -13,14 +13,13 @@ use rhai::{Array, Dynamic, FnPtr};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Reads values.
 pub(super) struct Decoder<'a> {
     engine: &'a dyn Engine,
     known: &'a Objects,
-    folder: &'a Path,
+    folder: &'a Location,
     /// Of the table of models; none at the place of one that the prologue has.
     frozen: Vec<Option<ModelHandle>>,
     optimizers: Vec<Opt>,
@@ -28,7 +27,7 @@ pub(super) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub fn new(engine: &'a dyn Engine, known: &'a Objects, folder: &'a Path) -> Self {
+    pub fn new(engine: &'a dyn Engine, known: &'a Objects, folder: &'a Location) -> Self {
         Self { engine, known, folder, frozen: Vec::new(), optimizers: Vec::new(), data: Vec::new() }
     }
 

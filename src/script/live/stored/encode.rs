@@ -10,7 +10,7 @@ use super::objects::{
 use crate::data::{Batch, stored};
 use crate::engine::{Engine, Gradient, ModelHandle, Snapshot, State, Stateful};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::script::bind::data::Data;
 use crate::script::bind::encode::AnyPrompts;
 use crate::script::lang::order;
@@ -19,7 +19,7 @@ use crate::tensor::{DType, Tensor};
 use rhai::{Array, Dynamic, FnPtr};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How Rhai names what has no name.
 const ANONYMOUS: &str = "anon$";
@@ -28,7 +28,7 @@ const ANONYMOUS: &str = "anon$";
 pub(super) struct Encoder<'a> {
     engine: &'a dyn Engine,
     known: &'a Objects,
-    part: Option<PathBuf>,
+    part: Option<Location>,
     /// Whether tensors and batches are written, and not only what has an identity.
     whole: bool,
     /// Files that are written, named by their content.
@@ -43,7 +43,7 @@ pub(super) struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    pub fn new(engine: &'a dyn Engine, known: &'a Objects, part: Option<PathBuf>) -> Self {
+    pub fn new(engine: &'a dyn Engine, known: &'a Objects, part: Option<Location>) -> Self {
         let (files, ids, models, made) = (BTreeSet::new(), Vec::new(), Vec::new(), Vec::new());
         let (optimizers, drawn, data) = (Vec::new(), Vec::new(), Vec::new());
         Self { engine, known, part, whole: true, files, ids, models, made, optimizers, drawn, data }

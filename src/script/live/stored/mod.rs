@@ -12,7 +12,7 @@ mod loops;
 mod objects;
 
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::{self, Location};
 use crate::run::checkpoint::{state::RunState, store};
 use crate::run::{Run, Session};
 use crate::script::bind::tracked::Tracked;
@@ -26,7 +26,6 @@ use rhai::{AST, Dynamic, EvalContext, Scope};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Stands for the values of the run's state, whose name no variable can have.
@@ -102,7 +101,7 @@ impl StoredLoop {
         let (Some(entry), Some(run)) = (&*entry, self.session.run()) else { return Ok(()) };
         let variables = self.variables(context)?;
         let step = self.session.step();
-        let written = store::write(run.folder().path(), step, |part| self.fill(part.into(), entry, &variables, &run));
+        let written = store::write(run.folder().path(), step, |part| self.fill(part.clone(), entry, &variables, &run));
         self.session.checkpoints().done();
         match written {
             Ok(_) => Ok(()),
@@ -116,7 +115,7 @@ impl StoredLoop {
         }
     }
 
-    fn fill(&self, part: PathBuf, entry: &Entry, variables: &[Variable], run: &Run) -> Result<RunState> {
+    fn fill(&self, part: Location, entry: &Entry, variables: &[Variable], run: &Run) -> Result<RunState> {
         let sources = self.loader.files().into_iter().map(|(label, text)| (label, Value::from(text)));
         let sources = Value::Object(sources.collect());
         files::write(&part.join(store::SOURCES), sources.to_string())?;
