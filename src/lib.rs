@@ -38,6 +38,7 @@
 //! | --- | --- |
 //! | [`error`] | the kinds of errors, each with a hint |
 //! | [`files`] | opening and writing files and folders; nothing else does |
+//! | [`budget`] | whether there is memory for what is to be made, and whether work may go on |
 //! | [`tensor`] | the tensors that scripts see, their differentiation, random numbers |
 //! | [`gpu`] | a device and arrays on it, real or emulated |
 //! | [`kernel`] | the operations that models are made of, each with its backward pass |
@@ -56,6 +57,7 @@
 
 pub mod error;
 pub mod files;
+pub mod budget;
 pub mod tensor;
 pub mod gpu;
 pub mod kernel;

@@ -4,6 +4,7 @@
 //! mini-batches is `minibatch`'s.
 
 use super::prompts::{Content, Prompts};
+use crate::budget::{Count, json};
 use crate::engine::Samples;
 use crate::error::{Error, Kind, Result};
 use crate::model::ModelInfo;
@@ -234,7 +235,7 @@ impl Batch {
         let mut columns = BTreeMap::new();
         for (name, column) in &self.columns {
             let chosen = match column {
-                Column::List(list) => Column::List(Arc::new(indices.iter().map(|&i| list[i].clone()).collect())),
+                Column::List(list) => Column::List(Arc::new(json::cloned(indices.iter().map(|&i| &list[i]))?)),
                 Column::Tensor(tensor) => Column::Tensor(take(tensor, indices, |old| match &rows {
                     Some(rows) if Some(old) == old_width => rows.width(),
                     _ => old,
@@ -276,7 +277,12 @@ impl Batch {
     /// `prompt` and the prompts' fields, each for `n` adjacent rows.
     pub(super) fn insert_fields(&mut self, prompts: &Prompts, n: usize) -> Result<()> {
         let repeated = || prompts.items.iter().flat_map(|prompt| std::iter::repeat_n(prompt, n));
-        self.insert_list("prompt", repeated().map(|prompt| prompt.content.value()).collect());
+        let mut count = Count::default();
+        let content = |prompt: &super::Prompt| {
+            count.take(prompt.content.bytes())?;
+            Ok(prompt.content.value())
+        };
+        self.insert_list("prompt", repeated().map(content).collect::<Result<_>>()?);
         let mut fields: Vec<&String> = prompts.items.iter().flat_map(|prompt| prompt.fields.keys()).collect();
         fields.sort_unstable();
         fields.dedup();
@@ -287,7 +293,7 @@ impl Batch {
                 ))
                 .hint("give the field another name"));
             }
-            let values = repeated().map(|prompt| prompt.fields.get(field).cloned().unwrap_or_default()).collect();
+            let values = json::cloned(repeated().map(|prompt| prompt.fields.get(field).unwrap_or(&Value::Null)))?;
             self.insert_list(field, values);
         }
         Ok(())

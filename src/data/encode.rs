@@ -7,6 +7,7 @@
 use super::batch::Batch;
 use super::max_length::{Longer, MaxLength, too_long};
 use super::prompts::{Chat, Content, Prompt, Prompts, template_variables};
+use crate::budget::json;
 use crate::error::{Error, Result};
 use crate::model::chat::Ending;
 use crate::model::rows::{Row, Rows};
@@ -32,6 +33,21 @@ pub struct Pair {
     pub chosen: Content,
     pub rejected: Content,
     pub fields: Map<String, Value>,
+}
+
+impl Demo {
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> u64 {
+        self.prompt.bytes() + self.completion.bytes() + json::of_map(&self.fields)
+    }
+}
+
+impl Pair {
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> u64 {
+        let prompt = self.prompt.as_ref().map_or(0, Content::bytes);
+        prompt + self.chosen.bytes() + self.rejected.bytes() + json::of_map(&self.fields)
+    }
 }
 
 /// Rows of prompt and completion, an end token after each completion. Columns: `mask` (the completion and its end

@@ -1,6 +1,7 @@
 //! Batches put one after the other.
 
 use super::batch::{Batch, Column};
+use crate::budget::json;
 use crate::error::{Error, Result};
 use crate::model::rows::MOST_ROWS;
 use crate::model::rows::Rows;
@@ -70,7 +71,7 @@ fn column(name: &str, parts: &[Batch]) -> Result<Column> {
     let mut tensors = Vec::new();
     for column in &found {
         match column {
-            Column::List(list) => lists.extend(list.iter().cloned()),
+            Column::List(list) => lists.extend(json::cloned(list.iter())?),
             Column::Tensor(tensor) => tensors.push(tensor),
         }
     }

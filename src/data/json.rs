@@ -1,5 +1,6 @@
 //! JSON as files and scripts give it.
 
+use crate::budget::{self, memory};
 use crate::error::{Error, Result};
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ pub fn parse(text: &str) -> Result<Value> {
         0 | 1 => format!("column {}", e.column()),
         line => format!("line {line}, column {}", e.column()),
     };
+    memory::room(budget::json::of_text(text.as_bytes()))?;
     let value = serde_json::from_str(text).map_err(|e| Error::value(format!("{}: {}", place(&e), reason(&e))))?;
     check_numbers(text)?;
     Ok(value)

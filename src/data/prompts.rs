@@ -1,6 +1,7 @@
 //! Prompts with what a task knows about each of them: texts, or messages that the model's chat template renders.
 
 use super::origin::Origin;
+use crate::budget::json;
 use crate::error::{Error, Result};
 use crate::model::ModelInfo;
 use crate::model::chat::{Ending, Rendered};
@@ -17,6 +18,14 @@ pub enum Content {
 }
 
 impl Content {
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Messages(messages) => messages.iter().map(json::of_value).sum(),
+        }
+    }
+
     /// Reads a text or an array of messages; `what` names it in errors.
     pub fn read(what: &str, value: Value) -> Result<Self> {
         let messages = match value {
@@ -116,6 +125,13 @@ impl From<String> for Content {
 pub struct Prompt {
     pub content: Content,
     pub fields: Map<String, Value>,
+}
+
+impl Prompt {
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> u64 {
+        size_of::<Self>() as u64 + self.content.bytes() + json::of_map(&self.fields)
+    }
 }
 
 /// Prompts in order.

@@ -11,7 +11,8 @@ pub use super::gradients::ParameterGrads;
 use super::host;
 use super::packs::{Packs, Side};
 use super::value::Value;
-use crate::error::{Error, Result};
+use crate::budget;
+use crate::error::Result;
 use crate::gpu::{Array, DType};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -109,7 +110,7 @@ impl Stop {
     /// # Errors
     /// `Interrupted`, once it is set.
     pub fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
+        if self.0.load(Ordering::Relaxed) { Err(budget::interrupted()) } else { Ok(()) }
     }
 }
 

@@ -11,13 +11,16 @@ use super::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG, ChatTemplate, Config, Files, GENERATION, Head, Model,
     Parameter, Parts, TOKENIZER, TOKENIZER_CONFIG, Tokenizer, base, init, special, weights,
 };
+use crate::budget::memory;
 use crate::error::{Error, Result};
 use crate::files::{self, Door, Location, Visitor};
 use crate::gpu::{DType, Place};
-use crate::tensor::memory;
 use crate::tensor::rng::Key;
 use serde_json::Value;
 use std::sync::Arc;
+
+/// Bytes of a file of settings, at most.
+const MOST_CONFIG: usize = 16 << 20;
 
 /// Files that are not ours to understand but belong to the model: copied from where it was loaded to where it is saved.
 const CARRIED: [&str; 8] = [
@@ -365,5 +368,9 @@ fn read_json(path: &Location) -> Result<Value> {
 }
 
 fn parse_json(bytes: &[u8], label: &str) -> Result<Value> {
+    if bytes.len() > MOST_CONFIG {
+        return Err(Error::model(format!("{label} has {} MB, which no configuration has", bytes.len() / 1_000_000))
+            .hint("the file is damaged, or another one under its name"));
+    }
     serde_json::from_slice(bytes).map_err(|e| Error::model(format!("{label} is not valid JSON: {e}")))
 }

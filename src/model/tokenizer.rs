@@ -4,6 +4,7 @@
 //! Owns no chat template and no padding: rows are never padded.
 
 use super::guard::guarded;
+use crate::budget::{self, memory};
 use crate::error::{Error, Result};
 use crate::tensor::rng::Key;
 use serde_json::Value;
@@ -12,6 +13,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, Encoding, NormalizedString, Normalizer};
+
+/// Bytes that the library takes for each byte of a text.
+const TOKENIZING: u64 = 176;
 
 /// A tokenizer in the `tokenizer.json` form.
 #[derive(Debug)]
@@ -239,6 +243,8 @@ impl Tokenizer {
 
     fn checked(&self, text: &str, with: &tokenizers::Tokenizer, begin: bool) -> Result<Encoding> {
         let encode = |text: &str| {
+            budget::go_on()?;
+            memory::room(TOKENIZING * text.len() as u64)?;
             guarded(|| with.encode(text, begin))
                 .map_err(|_| unworkable())?
                 .map_err(|e| Error::model(format!("{text:?} could not be tokenized: {e}")))
@@ -265,6 +271,7 @@ fn parse(file: &[u8]) -> Result<tokenizers::Tokenizer> {
         Error::model(format!("tokenizer.json could not be read: {e}"))
             .hint("the file is damaged or incomplete: fetch it again")
     };
+    memory::room(budget::json::of_text(file))?;
     serde_json::from_slice::<serde::de::IgnoredAny>(file).map_err(|e| unreadable(&e))?;
     guarded(|| tokenizers::Tokenizer::from_bytes(file)).map_err(|_| unworkable())?.map_err(|e| unreadable(&e))
 }

@@ -1,9 +1,9 @@
 //! The machine that a run is on, as its `config.json` says: processor, cores, memory, GPU.
 //! Owns what is recorded; what the machine can do at most is measured by `machine.rs`.
 
+use crate::budget::memory;
 use crate::files;
 use crate::gpu::Place;
-use crate::tensor::memory;
 use serde_json::{Map, Value, json};
 
 /// The key in `config.json`, and that of the machines on which a run went on.

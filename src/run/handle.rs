@@ -27,7 +27,8 @@ const CURVES: &str = "curves.svg";
 /// The curves are drawn again at most so often, and take at most this share of the time.
 const REDRAWN: Duration = Duration::from_secs(5);
 const DRAWING: u32 = 200;
-/// Evaluations within a loop are told of at most so often.
+/// Of so many evaluations within a loop each is told, of more at most so often.
+const ALL_TOLD: u32 = 50;
 const READABLE: Duration = Duration::from_secs(1);
 /// The best model, and beside its weights what it is the best of.
 const BEST: [&str; 2] = ["model-best", "best.json"];
@@ -48,8 +49,8 @@ pub struct Run {
     drawn: Cell<(Instant, Duration)>,
     best: RefCell<Option<Best>>,
     models: RefCell<Vec<(String, ModelHandle)>>,
-    /// When an evaluation was told of last.
-    evaluated: Cell<Option<Instant>>,
+    /// How many evaluations were told of, and when the last was.
+    evaluated: Cell<(u32, Option<Instant>)>,
     /// Former names that were told of.
     hinted: RefCell<BTreeSet<String>>,
     saved: Cell<bool>,
@@ -261,11 +262,13 @@ impl Run {
         first.then(|| format!("run.log: `{name}` is drawn by itself; the name for it is {now}: rhopo doc metrics"))
     }
 
-    /// Whether the last evaluation within a loop that was told of has been read by now; if so, another is told.
+    /// Whether an evaluation within a loop is told: the first ones are, and later those that do not follow each other too fast
+    /// to be read.
     pub(super) fn tells_again(&self) -> bool {
-        let tells = self.evaluated.get().is_none_or(|last| last.elapsed() >= READABLE);
+        let (told, last) = self.evaluated.get();
+        let tells = told < ALL_TOLD || last.is_none_or(|last| last.elapsed() >= READABLE);
         if tells {
-            self.evaluated.set(Some(Instant::now()));
+            self.evaluated.set((told + 1, Some(Instant::now())));
         }
         tells
     }

@@ -2,6 +2,7 @@
 //! command line asked for. Owns no run folder (`handle.rs`), no state of the loop
 //! (`step_loop.rs`) and draws no numbers itself: it only hands out keys.
 
+use crate::budget::{self, memory};
 use crate::engine::{Engine, MixtureRequest, SampleRequest, Samples, Settings};
 use crate::error::{Error, Result};
 use crate::gpu::{DType, Place};
@@ -16,7 +17,7 @@ use crate::run::options::RunOptions;
 use crate::run::report::{Reporter, Silent};
 use crate::run::step_loop::{Phase, StepLoop};
 use crate::run::suspect::Suspect;
-use crate::tensor::{Device, Tensor, memory, rng::Key};
+use crate::tensor::{Device, Tensor, rng::Key};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -75,7 +76,9 @@ impl Session {
         Self::launch(Launch { seed: Some(seed), ..Launch::new(place, settings) })
     }
 
+    /// The work of this thread obeys its interruption from here on.
     pub fn launch(launch: Launch) -> Rc<Self> {
+        budget::obey(&launch.stop());
         let meter = Rc::new(Meter::default());
         Rc::new(Self {
             engine: Metered::new(launch.engine.clone(), meter.clone()),

@@ -1,6 +1,7 @@
 //! A run as its folder tells it: how it was begun, how far it came, its last numbers, how it ended.
 //! Owns the reading alone; tables of runs are made in `ui/`, and what scripts see of a run in `script/bind/`.
 
+use crate::budget::memory;
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
 use crate::run::edit;
@@ -8,7 +9,6 @@ use crate::run::folder::{CONFIG, LOCK, METRICS, SCRIPT};
 use crate::run::history::History;
 use crate::run::panels::{self, Curve};
 use crate::run::status::{Ending, Status};
-use crate::tensor::memory;
 use serde_json::{Map, Value};
 
 /// Folders within folders that are searched for runs.

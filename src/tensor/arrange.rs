@@ -2,13 +2,14 @@
 //!
 //! What takes whole runs of cells says which (`Run`), so that one driver and one backward rule serve all of it.
 
+use crate::budget::memory;
 use crate::error::{Error, Result};
 use crate::tensor::blocks::{BLOCK, Cell, each_block, make_chunks};
 use crate::tensor::cells::{Cells, Held, Numbers};
 use crate::tensor::create::count;
 use crate::tensor::lanes::transposed;
 use crate::tensor::value::{common_device, common_dtype};
-use crate::tensor::{DType, Tensor, memory, shape, tape};
+use crate::tensor::{DType, Tensor, shape, tape};
 
 /// `len` cells of the result, from `to` on, are those of input `input` from `from` on.
 #[derive(Clone, Copy)]

@@ -1,9 +1,10 @@
 //! Constants made from numbers, shapes and random keys.
 
+use crate::budget::memory;
 use crate::error::{Error, Result};
 use crate::tensor::cells::Cells;
 use crate::tensor::rng::Key;
-use crate::tensor::{DType, Device, Tensor, memory, shape};
+use crate::tensor::{DType, Device, Tensor, shape};
 
 impl Tensor {
     /// Every cell is `value`. f32.

@@ -13,7 +13,6 @@ pub(crate) mod elementwise;
 mod lanes;
 pub(crate) mod masked;
 mod matmul;
-pub mod memory;
 pub mod ops;
 pub mod reduce;
 pub mod rng;

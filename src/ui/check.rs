@@ -75,7 +75,7 @@ fn findings(
 ) -> Result<Vec<Finding>, Diagnostic> {
     let source = loader.find(script)?;
     let launch = Launch { access: access.clone(), ..Launch::default() };
-    let over = limits.start_clock(&launch.stop());
+    let over = limits.watch(&launch.stop());
     let host = HostBuilder::new().launch(launch).loader(loader).limits(limits.enforce()).strict().build();
     let found = check::check(&host, &source);
     // What was cut off has not been checked.

@@ -106,6 +106,14 @@ pub(super) fn command() -> clap::Command {
     examples::added(Cli::command())
 }
 
+/// Ends the process where the system has no more memory: in one line, made of no memory, with exit status 1.
+pub fn out_of_memory() -> ! {
+    out::last(
+        "Error: out of memory: the system gives no more\nHelp: fewer or smaller models, batches and tensors at a time\n",
+    );
+    std::process::exit(1)
+}
+
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     completions::answer(command);

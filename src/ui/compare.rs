@@ -78,7 +78,7 @@ fn run(args: &CompareArgs, loader: &Rc<Loader>) -> Result<(), Diagnostic> {
     launch = args.limits.launch(access.clone(), launch);
     let closed = Progress::attach(&mut launch, false).closed();
     launch.interrupt.install(|_| {})?;
-    let over = args.limits.start_clock(&launch.stop());
+    let over = args.limits.watch(&launch.stop());
     let svg = Access::everything().write(&args.svg)?;
     let found =
         match compare::compare(&HostBuilder::new().launch(launch).loader(loader).limits(args.limits.enforce()).build())

@@ -1,5 +1,6 @@
 //! Options that `rhopo run` and `rhopo repl` share: with what scripts run, what they may use and reach.
 
+use crate::budget::memory;
 use crate::engine::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -7,11 +8,11 @@ use crate::model::SaveDtype;
 use crate::run::access::{Access, AllowedProgram};
 use crate::run::{Launch, device};
 use crate::script::lang::limits::Limits;
-use crate::tensor::memory;
 use crate::ui::out;
+use crate::ui::watchdog::{self, Bounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Hyper-parameters that are paths in every script that has them.
@@ -168,18 +169,10 @@ impl LimitArgs {
         Ok(())
     }
 
-    /// Sets `stop` when the time is over, so that what runs natively ends as well. The answer becomes true then.
-    pub fn start_clock(&self, stop: &Arc<AtomicBool>) -> Arc<AtomicBool> {
-        let over = Arc::new(AtomicBool::new(false));
-        if let Some(seconds) = self.max_seconds {
-            let (stop, over) = (stop.clone(), over.clone());
-            std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_secs(seconds));
-                over.store(true, Ordering::Relaxed);
-                stop.store(true, Ordering::Relaxed);
-            });
-        }
-        over
+    /// Sets `stop` when the time is over, so that what runs natively ends as well; the answer becomes true then. What does
+    /// not end by itself is ended with the process.
+    pub fn watch(&self, stop: &Arc<AtomicBool>) -> Arc<AtomicBool> {
+        watchdog::watch(Bounds { time: self.max_seconds.map(Duration::from_secs), memory: self.max_memory }, stop)
     }
 
     /// What is said when it is.

@@ -30,3 +30,4 @@ mod table;
 mod terminal;
 mod test;
 mod thread;
+mod watchdog;

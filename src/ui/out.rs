@@ -25,3 +25,8 @@ pub fn coloured_line(text: &str) -> bool {
 pub fn coloured_note(text: &str) {
     let _ = writeln!(stderr().lock(), "{text}");
 }
+
+/// Writes to standard error without taking memory or waiting for whoever else writes there.
+pub fn last(text: &str) {
+    let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+}

@@ -6,7 +6,7 @@ use crate::ui::terminal::asks;
 use crate::ui::{out, table};
 use crossterm::event::{self, Event, KeyCode};
 use crossterm::terminal;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -248,8 +248,14 @@ fn waiting() -> ProgressStyle {
 }
 
 fn style() -> ProgressStyle {
-    let template = "step {pos}/{len} {bar:16} {msg}  {elapsed} elapsed, {eta} left";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let template = "step {pos}/{len} {bar:16} {msg}  {elapsed} elapsed{left}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    // Nothing is known of the time before a step is done.
+    style.with_key("left", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        if state.pos() > 0 {
+            let _ = write!(out, ", {:#} left", HumanDuration(state.eta()));
+        }
+    })
 }
 
 /// Of the terminal.

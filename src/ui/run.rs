@@ -151,7 +151,7 @@ impl Prepared {
         let mut launch = self.launch(launch);
         let progress = Progress::attach(&mut launch, std::io::stderr().is_terminal());
         let (interrupt, closed) = (launch.interrupt.clone(), progress.closed());
-        let over = args.limits.start_clock(&launch.stop());
+        let over = args.limits.watch(&launch.stop());
         let bar = progress.bar();
         let leave = interrupt.clone();
         let watched = interrupt.install_for_runs(move |press| tell(press, &bar, &leave)).map_err(Diagnostic::from);

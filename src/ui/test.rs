@@ -66,7 +66,7 @@ impl Runner {
         let mut launch = args.limits.launch(access, Launch::default());
         Progress::attach(&mut launch, false);
         launch.interrupt.install(|_| {})?;
-        let over = args.limits.start_clock(&launch.stop());
+        let over = args.limits.watch(&launch.stop());
         Ok(Self { loader: loader.clone(), launch, over, limits: args.limits.clone() })
     }
 

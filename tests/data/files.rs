@@ -22,7 +22,7 @@ fn load(name: &str) -> Dataset {
 fn rows(name: &str) -> Vec<Value> {
     let mut data = load(name);
     let n = data.len();
-    data.rows(n).into_iter().map(Value::Object).collect()
+    data.rows(n).expect("rows").into_iter().map(Value::Object).collect()
 }
 
 /// The lines of a JSON file, read by nothing of ours.
@@ -82,7 +82,7 @@ fn parquet_and_json_lines_hold_the_same_rows() {
 
 #[test]
 fn an_array_in_a_json_file_is_read_and_blank_lines_are_passed_over() {
-    let rows = |mut data: Dataset| data.rows(2).into_iter().map(Value::Object).collect::<Vec<_>>();
+    let rows = |mut data: Dataset| data.rows(2).expect("rows").into_iter().map(Value::Object).collect::<Vec<_>>();
     let expected = [json!({ "prompt": "a" }), json!({ "prompt": "é" })];
     let array = "\n[\n  {\"prompt\": \"a\"},\n  {\"prompt\": \"é\"}\n]\n";
     assert_eq!(rows(written("a.json", array.trim_start()).unwrap()), expected);
@@ -166,7 +166,7 @@ fn every_epoch_has_an_order_of_its_own_and_draws_go_on_across_its_end() {
     let open =
         |seed| Dataset::open(&rhopo::files::anywhere(file("prompts.jsonl")), &reading, Some(Key::new(seed))).unwrap();
     let answers = |data: &mut Dataset, n| -> Vec<String> {
-        data.rows(n).iter().map(|row| row["answer"].as_str().unwrap().to_string()).collect()
+        data.rows(n).expect("rows").iter().map(|row| row["answer"].as_str().unwrap().to_string()).collect()
     };
     let (mut whole, mut parts) = (open(3), open(3));
     let epochs: Vec<Vec<String>> = (0..3).map(|_| answers(&mut whole, 7)).collect();
@@ -187,15 +187,15 @@ fn every_epoch_has_an_order_of_its_own_and_draws_go_on_across_its_end() {
 fn a_cursor_leads_back() {
     let mut data =
         Dataset::open(&rhopo::files::anywhere(file("prompts.jsonl")), &Reading::default(), Some(Key::new(3))).unwrap();
-    data.rows(12);
+    data.rows(12).expect("rows");
     let here = data.cursor();
     assert_eq!(here, Cursor { epoch: 1, row: 5 });
-    let next = data.rows(9);
+    let next = data.rows(9).expect("rows");
     let mut fresh =
         Dataset::open(&rhopo::files::anywhere(file("prompts.parquet")), &Reading::default(), Some(Key::new(3)))
             .unwrap();
     fresh.set_cursor(here).unwrap();
-    assert_eq!(fresh.rows(9), next);
+    assert_eq!(fresh.rows(9).expect("rows"), next);
     let e = fresh.set_cursor(Cursor { epoch: 0, row: 7 }).unwrap_err();
     assert!(e.what.starts_with("data.cursor: row 7 does not exist, ") && e.what.ends_with(" has 7 rows"), "{e}");
     assert_eq!(fresh.cursor(), Cursor { epoch: 3, row: 0 }, "an invalid cursor changes nothing");
@@ -206,7 +206,8 @@ fn a_limit_takes_the_first_rows_before_shuffling() {
     for name in ["prompts.jsonl", "prompts.parquet"] {
         let reading = Reading { limit: Some(4), ..Reading::default() };
         let mut data = Dataset::open(&rhopo::files::anywhere(file(name)), &reading, Some(Key::new(1))).unwrap();
-        let mut answers: Vec<_> = data.rows(4).iter().map(|row| row["answer"].as_str().unwrap().to_string()).collect();
+        let mut answers: Vec<_> =
+            data.rows(4).expect("rows").iter().map(|row| row["answer"].as_str().unwrap().to_string()).collect();
         answers.sort();
         assert_eq!((data.len(), answers), (4, ["1", "2", "3", "4"].map(String::from).to_vec()), "{name}");
     }
@@ -238,7 +239,7 @@ fn shards_of_a_folder_are_one_data_set() {
     let mut train = open(None).unwrap();
     assert_eq!(train.len(), 14);
     let expected = [rows("prompts.jsonl"), rows("prompts.jsonl")].concat();
-    assert_eq!(train.rows(14).into_iter().map(Value::Object).collect::<Vec<_>>(), expected);
+    assert_eq!(train.rows(14).expect("rows").into_iter().map(Value::Object).collect::<Vec<_>>(), expected);
     assert_eq!(open(Some("test")).unwrap().format(), Format::Pairs);
     let e = open(Some("dev")).unwrap_err();
     assert_eq!(e.hint.as_deref(), Some("found: test, train"));
@@ -459,7 +460,7 @@ fn whole_numbers_beyond_63_bits_of_parquet_keep_their_digits() {
     let path = dir.path().join("a.parquet");
     unsigned(&path, &[7, 1 << 63, u64::MAX]);
     let mut data = Dataset::open(&rhopo::files::anywhere(&path), &Reading::default(), None).unwrap();
-    let ids: Vec<Value> = data.rows(3).into_iter().map(|row| row["id"].clone()).collect();
+    let ids: Vec<Value> = data.rows(3).expect("rows").into_iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, [json!(7), json!(9223372036854775808_u64), json!(18446744073709551615_u64)]);
     let text = format!("load_data(\"{}\", #{{ shuffle: false }}).rows(3).map(|row| `${{row.id}}`)", path.display());
     assert_eq!(eval(&text).unwrap(), json!(["7", "9223372036854775808", "18446744073709551615"]));

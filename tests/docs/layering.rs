@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first: a layer may use those before it.
-const LAYERS: [&str; 13] =
-    ["error", "files", "tensor", "gpu", "kernel", "rl", "model", "engine", "data", "run", "script", "ui", "main"];
+const LAYERS: [&str; 14] = [
+    "error", "files", "budget", "tensor", "gpu", "kernel", "rl", "model", "engine", "data", "run", "script", "ui",
+    "main",
+];
 
 /// Operations of candle without a backward pass: they cut the gradient silently.
 const CUTTING: [&str; 8] = [

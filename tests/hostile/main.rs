@@ -10,3 +10,4 @@ mod places;
 mod races;
 #[cfg(unix)]
 mod world;
+mod templates;

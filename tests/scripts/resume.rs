@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A replay pool, a closure that counts, a copy of the policy, an optimizer and data that the loop makes anew; a gradient, a
 /// snapshot, and a reference that is mixed.
@@ -422,6 +422,43 @@ fn hyper_parameters_can_change_and_are_recorded() {
     assert_eq!(config["resumed"][0]["step"], 2);
     let output = bench.resume("run", &["--set", "nonsense=6"]).output().expect("started");
     assert!(text(&output).contains("there is nothing left to do"), "{}", text(&output));
+}
+
+#[test]
+fn a_run_whose_hyper_parameters_were_edited_goes_on() {
+    let bench = Bench::new();
+    // What is derived before the loop stays as it was in the run: only its new value could be made again.
+    for (derived, code) in [("", Some(0)), ("let twice = 2.0 * cfg.k;", Some(1))] {
+        let own = |k: f64| {
+            format!(
+                "let cfg = args(#{{ steps: 60, k: {k:?} }});\nlet run = open_run(cfg);\n{derived}\n\
+                 for step in run.steps(cfg.steps) {{\n    run.log(#{{ mine: cfg.k }});\n    sleep(0.05);\n}}\n"
+            )
+        };
+        let (script, out) = (bench.path("edited.rhai"), bench.path("out"));
+        fs::write(&script, own(1.0)).expect("written");
+        let mut command = bench.command(&["edited", "--watch", "--checkpoint", "1", "--out", "out"]);
+        let mut child = signals::quiet(&mut command).spawn().expect("started");
+        wait_for_line(&out.join("metrics.jsonl"), 3);
+        fs::write(bench.path("new"), own(2.0)).and_then(|()| fs::rename(bench.path("new"), &script)).expect("edited");
+        let begun = Instant::now();
+        while !lines(&out).iter().any(|line| line["mine"] == 2.0) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the edit was not taken");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        signals::terminate(&child);
+        assert_eq!(child.wait().expect("ended").code(), Some(143));
+        let output = bench.resume("out", &[]).output().expect("started");
+        assert_eq!(output.status.code(), code, "{}", text(&output));
+        if code == Some(1) {
+            assert!(text(&output).contains("`twice` comes of what was edited"), "{}", text(&output));
+            ran(bench.resume("out", &["--set", "k=2.0"]));
+        }
+        let mine: Vec<f64> = lines(&out).iter().filter_map(|line| line["mine"].as_f64()).collect();
+        assert_eq!(mine.len(), 60);
+        assert!(mine.is_sorted() && mine[0] == 1.0 && mine[59] == 2.0, "{mine:?}");
+        fs::remove_dir_all(&out).expect("removed");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::Take;
 use super::place::Place;
+use crate::budget::{self, Count, memory};
 use crate::data::json::{self, reason};
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
@@ -25,9 +26,10 @@ pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
     }
     let mut line = Vec::new();
     let mut begun = false;
+    let mut count = Count::default();
     for number in 1.. {
         line.clear();
-        if file.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+        if !read_line(&mut file, &mut line, path)? {
             break;
         }
         if line.trim_ascii().is_empty() {
@@ -37,7 +39,7 @@ pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
             // The lines before it count in what is said of a place.
             let mut text = vec![b'\n'; number - 1];
             text.append(&mut line);
-            file.read_to_end(&mut text).map_err(failed)?;
+            while read_line(&mut file, &mut text, path)? {}
             return array(path, &text, take);
         }
         begun = true;
@@ -46,6 +48,7 @@ pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
             Error::file(format!("{place}, byte {}: this is not UTF-8 text", e.valid_up_to() + 1))
                 .hint("convert the file to UTF-8")
         })?;
+        count.take(budget::json::of_text(text.as_bytes()))?;
         let value = serde_json::from_str(text).map_err(|e| {
             let what = format!("{place}, column {}: {}", e.column(), reason(&e));
             Error::file(what)
@@ -59,7 +62,23 @@ pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
     Ok(true)
 }
 
+/// Adds the next line, with its end; false where there is none. A line may be longer than the memory.
+fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>, path: &Path) -> Result<bool> {
+    const PART: u64 = 4 << 20;
+    let before = line.len();
+    loop {
+        // A vector that grows holds its old numbers beside the new ones.
+        memory::room(2 * line.len() as u64)?;
+        budget::go_on()?;
+        let part = file.take(PART).read_until(b'\n', line).map_err(|e| files::unreadable(path, &e))?;
+        if part < PART as usize || line.ends_with(b"\n") {
+            return Ok(line.len() > before);
+        }
+    }
+}
+
 fn array(path: &Path, text: &[u8], take: &mut Take) -> Result<bool> {
+    memory::room(budget::json::of_text(text))?;
     let rows: Vec<Value> = serde_json::from_slice(text).map_err(|e| {
         Error::file(format!("{}, line {}, column {}: {}", path.display(), e.line(), e.column(), reason(&e)))
     })?;

@@ -13,6 +13,7 @@ mod wrong;
 pub use format::Format;
 pub(super) use wrong::describe;
 
+use crate::budget::{Count, json};
 use crate::data::{Content, Prompt, Prompts};
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
@@ -21,6 +22,7 @@ use format::Shape;
 use layout::FileType;
 use place::Place;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
 use std::rc::Rc;
@@ -174,8 +176,11 @@ impl Dataset {
     }
 
     /// The next `n` rows as they are in the file; the next epoch begins where this one ends.
-    pub fn rows(&mut self, n: usize) -> Vec<Fields> {
-        self.draw(n).into_iter().map(|i| self.rows[i].clone()).collect()
+    ///
+    /// # Errors
+    /// More than the memory holds.
+    pub fn rows(&mut self, n: usize) -> Result<Vec<Fields>> {
+        self.each(n, |data, i| data.rows[i].clone())
     }
 
     /// The next `n` prompts; a row's other fields, answers included, are the prompt's fields.
@@ -202,7 +207,7 @@ impl Dataset {
             return Err(self.unfit("demos", Format::Completions));
         }
         self.check_columns()?;
-        Ok(self.draw(n).into_iter().map(|i| self.example(i)).collect())
+        self.each(n, Self::example)
     }
 
     /// The next `n` rows with `prompt`, `completion` and `reward`, and `logprob` where the data have it.
@@ -292,7 +297,18 @@ impl Dataset {
 
     fn parts(&mut self, n: usize) -> Result<Vec<Fields>> {
         self.check_columns()?;
-        Ok(self.draw(n).into_iter().map(|i| self.shape.parts(&self.rows[i])).collect())
+        self.each(n, Self::row)
+    }
+
+    /// What `of` makes of the next `n` rows, each about as large as its row.
+    fn each(&mut self, n: usize, of: impl Fn(&Self, usize) -> Fields) -> Result<Vec<Fields>> {
+        let drawn = self.draw(n);
+        let mut count = Count::default();
+        let one = |i| {
+            count.take(json::of_map(&self.rows[i]))?;
+            Ok(of(self, i))
+        };
+        drawn.into_iter().map(one).collect()
     }
 
     fn draw(&mut self, n: usize) -> Vec<usize> {
@@ -327,8 +343,11 @@ struct Intake<'a> {
     rows: Vec<Fields>,
     places: Vec<Place>,
     columns: Vec<String>,
+    /// The same names: a row may have millions.
+    known: HashSet<String>,
     renamed: Vec<bool>,
     shape: Option<Shape>,
+    count: Count,
 }
 
 impl<'a> Intake<'a> {
@@ -337,7 +356,8 @@ impl<'a> Intake<'a> {
             return Err(Error::value("`load_data`: limit is 0, expected at least 1"));
         }
         let renamed = vec![false; reading.rename.len()];
-        Ok(Self { reading, rows: Vec::new(), places: Vec::new(), columns: Vec::new(), renamed, shape: None })
+        let (rows, places, columns, known) = Default::default();
+        Ok(Self { reading, rows, places, columns, known, renamed, shape: None, count: Count::default() })
     }
 
     fn take(&mut self, place: Place, row: Value) -> Result<bool> {
@@ -345,11 +365,12 @@ impl<'a> Intake<'a> {
             let e = Error::file(format!("{place}: expected an object, found {}", describe(&row)));
             return Err(e.hint("a row is an object of fields, like {\"prompt\": \"…\"}"));
         };
+        // It is there already: what is asked is whether the next ones may come.
+        self.count.take(json::of_map(&row))?;
         let row = self.rename(row, &place)?;
-        for name in row.keys() {
-            if !self.columns.contains(name) {
-                self.columns.push(name.clone());
-            }
+        for name in row.keys().filter(|name| !self.known.contains(*name)).cloned().collect::<Vec<_>>() {
+            self.known.insert(name.clone());
+            self.columns.push(name);
         }
         let shape = match &mut self.shape {
             Some(shape) => shape,

@@ -2,6 +2,7 @@
 
 use super::Take;
 use super::place::Place;
+use crate::budget::memory;
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
 use crate::model::guard::guarded;
@@ -33,6 +34,7 @@ pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
     let label: Rc<str> = path.display().to_string().into();
     let reader = sound(|| SerializedFileReader::new(file)).map_err(broken)?;
     check_types(path, &reader)?;
+    check_room(&reader)?;
     let schema = reader.metadata().file_metadata().schema();
     let mut rows = sound(|| reader.get_row_iter(None)).map_err(broken)?;
     for number in 1.. {
@@ -64,6 +66,17 @@ fn check_types(path: &Path, reader: &dyn FileReader) -> Result<()> {
             return Err(Error::file(format!("{what}, which cannot be read"))
                 .hint("leave the column out when you write the file, or convert it to text"));
         }
+    }
+    Ok(())
+}
+
+/// What is decoded at once: pages, and of a column of lists as much as one row may hold of its group.
+fn check_room(reader: &dyn FileReader) -> Result<()> {
+    for columns in reader.metadata().row_groups().iter().map(|group| group.columns()) {
+        let pages = columns.iter().map(|column| column.uncompressed_size().max(0) as u64).sum::<u64>();
+        let lists = columns.iter().filter(|column| column.column_descr().max_rep_level() > 0);
+        let values = lists.map(|column| column.num_values().max(0) as u64).sum::<u64>();
+        memory::room(pages.saturating_add(values.saturating_mul(size_of::<Field>() as u64)))?;
     }
     Ok(())
 }

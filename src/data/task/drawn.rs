@@ -4,6 +4,7 @@
 
 use super::draw::Draw;
 use super::{Task, User};
+use crate::budget::Count;
 use crate::data::encode::{Demo, Pair};
 use crate::data::{Batch, Prompt, Prompts};
 use crate::error::Result;
@@ -82,6 +83,25 @@ impl<F: Family> Drawn<F> {
         Self { family, held: RefCell::new(held) }
     }
 
+    /// A prompt and its bytes; so the next two.
+    fn prompt(&self, problem: &F::Problem) -> (Prompt, u64) {
+        let prompt = self.family.prompt(problem);
+        let bytes = prompt.bytes();
+        (prompt, bytes)
+    }
+
+    fn demo(&self, problem: &F::Problem, draw: &mut Draw) -> (Demo, u64) {
+        let demo = self.family.demo(problem, draw);
+        let bytes = demo.bytes();
+        (demo, bytes)
+    }
+
+    fn pair(&self, problem: &F::Problem, draw: &mut Draw) -> (Pair, u64) {
+        let pair = self.family.pair(problem, draw);
+        let bytes = pair.bytes();
+        (pair, bytes)
+    }
+
     /// `n` training problems, each with the choices that its answers are made with.
     fn train(&self, n: usize, key: Key) -> impl Iterator<Item = (F::Problem, Draw)> {
         let all = (0..).map(move |i| (self.family.draw(key, i), i));
@@ -90,18 +110,29 @@ impl<F: Family> Drawn<F> {
     }
 
     /// The first `n` held-out problems.
-    fn test(&self, n: usize) -> impl Iterator<Item = (F::Problem, Draw)> {
+    fn test(&self, n: usize) -> Result<impl Iterator<Item = (F::Problem, Draw)>> {
         let mut held = self.held.borrow_mut();
-        held.extend(&self.family, n);
+        held.extend(&self.family, n)?;
         let problems: Vec<F::Problem> = held.found.iter().take(n).cloned().collect();
         let key = Key::new(F::SPLIT).fold(ANSWERS);
-        problems.into_iter().enumerate().map(move |(i, problem)| (problem, Draw::new(key.fold(i as u64))))
+        Ok(problems.into_iter().enumerate().map(move |(i, problem)| (problem, Draw::new(key.fold(i as u64)))))
     }
+}
+
+/// What `make` makes of each problem, as far as there is memory and nobody asks to stop.
+fn each<P, T>(problems: impl Iterator<Item = (P, Draw)>, make: impl Fn(P, &mut Draw) -> (T, u64)) -> Result<Vec<T>> {
+    let mut count = Count::default();
+    let one = |(problem, mut draw): (P, Draw)| {
+        let (made, bytes) = make(problem, &mut draw);
+        count.take(bytes)?;
+        Ok(made)
+    };
+    problems.map(one).collect()
 }
 
 impl<P: Clone + Eq + Hash> Held<P> {
     /// Finds problems until there are `n`, or no others.
-    fn extend<F: Family<Problem = P>>(&mut self, family: &F, n: usize) {
+    fn extend<F: Family<Problem = P>>(&mut self, family: &F, n: usize) -> Result<()> {
         let order = Key::new(F::SPLIT).fold(u64::MAX);
         if self.next == 0
             && !self.all
@@ -110,8 +141,9 @@ impl<P: Clone + Eq + Hash> Held<P> {
             self.found = order.permutation(all.len()).into_iter().map(|i| all[i].clone()).collect();
             self.all = true;
         }
-        let mut idle = 0;
+        let (mut idle, mut count) = (0, Count::default());
         while self.found.len() < n && !self.all {
+            count.take(2 * size_of::<P>() as u64)?;
             let problem = family.draw(order, self.next);
             self.next += 1;
             if family.held_out(&problem) && self.seen.insert(problem.clone()) {
@@ -122,6 +154,7 @@ impl<P: Clone + Eq + Hash> Held<P> {
                 self.all = idle == PATIENCE;
             }
         }
+        Ok(())
     }
 }
 
@@ -131,27 +164,27 @@ impl<F: Family> Task for Drawn<F> {
     }
 
     fn prompts(&self, n: usize, key: Key) -> Result<Prompts> {
-        Ok(Prompts::of(self.train(n, key).map(|(problem, _)| self.family.prompt(&problem)).collect()))
+        each(self.train(n, key), |problem, _| self.prompt(&problem)).map(Prompts::of)
     }
 
     fn demos(&self, n: usize, key: Key) -> Result<Vec<Demo>> {
-        Ok(self.train(n, key).map(|(problem, mut draw)| self.family.demo(&problem, &mut draw)).collect())
+        each(self.train(n, key), |problem, draw| self.demo(&problem, draw))
     }
 
     fn pairs(&self, n: usize, key: Key) -> Result<Vec<Pair>> {
-        Ok(self.train(n, key).map(|(problem, mut draw)| self.family.pair(&problem, &mut draw)).collect())
+        each(self.train(n, key), |problem, draw| self.pair(&problem, draw))
     }
 
     fn test_prompts(&self, n: usize) -> Result<Prompts> {
-        Ok(Prompts::of(self.test(n).map(|(problem, _)| self.family.prompt(&problem)).collect()))
+        each(self.test(n)?, |problem, _| self.prompt(&problem)).map(Prompts::of)
     }
 
     fn test_demos(&self, n: usize) -> Result<Vec<Demo>> {
-        Ok(self.test(n).map(|(problem, mut draw)| self.family.demo(&problem, &mut draw)).collect())
+        each(self.test(n)?, |problem, draw| self.demo(&problem, draw))
     }
 
     fn test_pairs(&self, n: usize) -> Result<Vec<Pair>> {
-        Ok(self.test(n).map(|(problem, mut draw)| self.family.pair(&problem, &mut draw)).collect())
+        each(self.test(n)?, |problem, draw| self.pair(&problem, draw))
     }
 
     fn score(&self, batch: &Batch) -> Result<Tensor> {

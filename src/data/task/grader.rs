@@ -5,6 +5,7 @@
 
 use super::composed::Reward;
 use super::values;
+use crate::budget;
 use crate::data::{Batch, Column};
 use crate::error::{Error, Kind, Result};
 use crate::files::program::{Line, Program};
@@ -70,7 +71,7 @@ impl Grader {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match program.line(left.min(NAP)) {
-                Line::Silence if self.stop.load(Ordering::Relaxed) => return Err(Error::interrupted()),
+                Line::Silence if self.stop.load(Ordering::Relaxed) => return Err(budget::interrupted()),
                 Line::Silence if !left.is_zero() => {}
                 line => return Ok(line),
             }

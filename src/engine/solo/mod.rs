@@ -27,13 +27,13 @@ use super::request::{
 };
 use super::settings::Settings;
 use super::state::State;
+use crate::budget::memory;
 use crate::error::{Error, Kind, Result};
 use crate::files::Location;
 use crate::model::decoder::Decoder;
 use crate::model::gguf::Frozen;
 use crate::model::rows::Rows;
 use crate::model::{Head, Model, ModelInfo, SaveDtype};
-use crate::tensor::memory;
 use adamw::Adamw;
 use divergence::Asked;
 use forward::{Count, DIVERGENCES, ENTROPY, LOGPROB, Passes, locked};

@@ -4,13 +4,13 @@
 
 use super::pack::{Measured, Pack, micro_batches};
 use super::rows::{cached, check_for};
+use crate::budget::memory;
 use crate::engine::memory::Memory;
 use crate::engine::settings::Settings;
 use crate::error::Result;
 use crate::gpu::Place;
 use crate::model::rows::Rows;
 use crate::model::{Config, Head, Model};
-use crate::tensor::memory;
 
 /// What is left of the bytes for activations.
 pub(super) struct Room {

@@ -3,19 +3,31 @@
 //! What is not here falls back to minijinja's own. Methods that change a value are missing on purpose: transformers'
 //! sandbox refuses them.
 
+use super::fuel::{charge, reserve, room, spent};
+use super::printed::repr;
+use super::python::{formatted, joined};
 use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
 /// Calls the method `name` of `value`.
 pub(super) fn call(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    charge(state, size(value))?;
     let found = match (value.as_str(), value.kind()) {
-        (Some(text), _) => of_text(text, name, args),
-        (None, ValueKind::Seq | ValueKind::Iterable) => of_list(value, name, args),
+        (Some(text), _) => of_text(state, text, name, args),
+        (None, ValueKind::Seq | ValueKind::Iterable) => of_list(state, value, name, args),
         (None, ValueKind::Map) if name == "copy" && args.is_empty() => Some(Ok(value.clone())),
         _ => None,
     };
     found.unwrap_or_else(|| unknown_method_callback(state, value, name, args))
+}
+
+/// What a method may have to go through: bytes of a text, eight for each item of a list or map.
+fn size(value: &Value) -> usize {
+    match value.as_str() {
+        Some(text) => text.len(),
+        None => value.len().unwrap_or(0).saturating_mul(8),
+    }
 }
 
 /// Arguments by place or by name; None counts as not given.
@@ -61,8 +73,9 @@ impl<'a> Given<'a> {
 }
 
 /// None where the method is not one of those here.
-fn of_text(text: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+fn of_text(state: &State, text: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
     Some(match name {
+        "split" | "rsplit" | "splitlines" if reserve(state, pieces(text)).is_err() => Err(spent()),
         "split" | "rsplit" => split(text, name == "rsplit", args),
         "splitlines" => lines(text, args),
         "partition" | "rpartition" => partition(text, name == "rpartition", args),
@@ -71,7 +84,15 @@ fn of_text(text: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error
         "find" | "rfind" | "index" | "rindex" | "count" => search(text, name, args),
         "startswith" | "endswith" if args.len() > 1 => within(text, name, args),
         "strip" | "lstrip" | "rstrip" => strip(text, name, args),
-        "replace" => replace(text, args),
+        "replace" => replace(state, text, args),
+        "join" => match args {
+            [values] => joined(state, values, text, Ok).map(Value::from),
+            _ => return None,
+        },
+        "format" => match formatted(text, args, room(state)).and_then(|bytes| reserve(state, bytes)) {
+            Ok(()) => return None,
+            Err(e) => Err(e),
+        },
         "zfill" | "ljust" | "rjust" | "center" => pad(text, name, args),
         "title" if args.is_empty() => Ok(title(text).into()),
         "swapcase" if args.is_empty() => Ok(text.chars().flat_map(swapped).collect::<String>().into()),
@@ -80,13 +101,13 @@ fn of_text(text: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error
     })
 }
 
-fn of_list(list: &Value, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+fn of_list(state: &State, list: &Value, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
     match (name, args) {
         ("copy", []) => Some(list.try_iter().map(|items| items.collect())),
         ("index", [wanted]) => {
             Some(list.try_iter().and_then(|mut items| match items.position(|item| item == *wanted) {
                 Some(at) => Ok(at.into()),
-                None => Err(failed(format!("{} is not in the list", super::printed::repr(wanted)))),
+                None => Err(failed(format!("{} is not in the list", repr(wanted, room(state))?))),
             }))
         }
         _ => None,
@@ -95,6 +116,11 @@ fn of_list(list: &Value, name: &str, args: &[Value]) -> Option<Result<Value, Err
 
 fn failed(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, text.into())
+}
+
+/// Bytes that the parts of a text take, each being a value, if it falls into as many as it can.
+fn pieces(text: &str) -> usize {
+    text.len().saturating_mul(size_of::<Value>())
 }
 
 fn one_text(args: &[Value], make: impl FnOnce(&str) -> Value) -> Result<Value, Error> {
@@ -219,11 +245,13 @@ fn within(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
     Ok(wanted.iter().filter_map(Value::as_str).any(has).into())
 }
 
-fn replace(text: &str, args: &[Value]) -> Result<Value, Error> {
+fn replace(state: &State, text: &str, args: &[Value]) -> Result<Value, Error> {
     let given = Given::of(args, 3)?;
     let (old, new) = (given.needed_text(0, "old")?, given.needed_text(1, "new")?);
     let count = given.int(2, "count")?.and_then(|count| usize::try_from(count).ok());
     given.done()?;
+    let most = text.matches(&old).take(count.unwrap_or(usize::MAX)).count();
+    reserve(state, text.len().saturating_add(most.saturating_mul(new.len())))?;
     Ok(count.map_or_else(|| text.replace(&old, &new), |count| text.replacen(&old, &new, count)).into())
 }
 

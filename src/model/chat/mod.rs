@@ -3,6 +3,7 @@
 //! Owns no tokens: it says which parts of a rendered text come from messages and spell special tokens, and `tokenizer`
 //! encodes them. What templates may call beside Jinja is `python`'s.
 
+mod fuel;
 mod joined;
 mod methods;
 mod printed;
@@ -14,12 +15,14 @@ pub use quote::Rendered;
 
 use super::guard::guarded;
 use super::special::spelling;
+use crate::budget;
 use crate::error::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as Argument};
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const CONFIG: &str = "tokenizer_config.json";
 const JINJA: &str = "chat_template.jinja";
@@ -54,7 +57,7 @@ impl Ending {
 /// A model's chat template, or several of them by name.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     /// In the order of their names.
     templates: BTreeMap<String, Template>,
     /// `bos_token`, `eos_token` and whatever other tokens the configuration names.
@@ -123,7 +126,7 @@ impl ChatTemplate {
                 .map_err(|e| unparsable(&file, &e));
             templates.insert(name, Template { file, parsed });
         }
-        Self { environment, templates, tokens }
+        Self { environment: Arc::new(environment), templates, tokens }
     }
 
     /// The template for a chat with these variables: that for tools where there are tools, or the one that
@@ -189,14 +192,19 @@ impl ChatTemplate {
             ("documents", Argument::from(())),
         ];
         let tokens = self.tokens.iter().map(|(name, token)| (name.as_str(), Argument::from(token.as_str())));
-        let template = self.environment.get_template(name).map_err(|e| failed(&chosen.file, &e))?;
         let own = variables
             .iter()
             .filter(|(name, _)| *name != CHOSEN)
             .map(|(name, value)| (name.as_str(), Argument::from(Serde(value))));
         let context = Argument::from_pairs(tokens.chain(given).chain(own));
         // Templates come with models, and minijinja can panic in one: it reverses an empty list out of bounds.
-        guarded(|| template.render(context))
+        let (environment, name) = (self.environment.clone(), name.to_string());
+        let render = move || guarded(|| environment.get_template(&name).and_then(|template| template.render(context)));
+        budget::apart(fuel::LONGEST, render)?
+            .ok_or_else(|| {
+                Error::model(format!("the chat template was stopped: {} takes longer than a chat needs", chosen.file))
+                    .hint("it loops, or compares lists within lists, without an end that is near")
+            })?
             .map_err(|_| Error::model("the chat template failed: minijinja, which runs it, broke off"))?
             .map_err(|e| failed(&chosen.file, &e))
     }
@@ -206,6 +214,11 @@ fn failed(file: &str, e: &minijinja::Error) -> Error {
     if let Some(message) = python::raised(e) {
         return Error::model(format!("the chat template refuses the messages: {message}"))
             .hint("the template decides which roles may follow each other and what a message may hold");
+    }
+    if e.kind() == ErrorKind::OutOfFuel {
+        let line = e.line().map_or(String::new(), |line| format!(", line {line}"));
+        let what = format!("the chat template was stopped in {file}{line}: it does far more than a chat needs");
+        return Error::model(what).hint("it loops, or makes one text out of another, without an end that is near");
     }
     Error::model(format!("the chat template failed: {}", described(file, e)))
         .hint(format!("it stands in {file} of the model's folder"))
@@ -237,6 +250,7 @@ fn environment() -> Environment<'static> {
     environment.set_syntax(syntax.expect("Jinja's own delimiters differ from each other"));
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(fuel::FUEL));
     python::install(&mut environment);
     environment
 }

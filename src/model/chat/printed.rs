@@ -1,37 +1,64 @@
 //! Values as Python prints them: `str` of what stands in a text, `repr` of what stands in a list.
 
+use super::fuel::Bounded;
+use minijinja::Error;
 use minijinja::value::{Tuple, Value, ValueKind};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// Python's `str`.
-pub(super) fn text(value: &Value) -> String {
-    match value.kind() {
-        ValueKind::Number | ValueKind::Seq | ValueKind::Map => repr(value),
-        _ => value.to_string(),
-    }
+///
+/// # Errors
+/// A text of more than `room` bytes: a list that holds another one several times is small, and its text is not.
+pub(super) fn text(value: &Value, room: usize) -> Result<String, Error> {
+    Bounded::of(room, |out| write_text(value, out))
 }
 
 /// Python's `repr`.
-pub(super) fn repr(value: &Value) -> String {
-    let items = |value: &Value| -> Vec<String> {
-        value.try_iter().map_or(Vec::new(), |items| items.map(|item| repr(&item)).collect())
-    };
+///
+/// # Errors
+/// As `text`.
+pub(super) fn repr(value: &Value, room: usize) -> Result<String, Error> {
+    Bounded::of(room, |out| write_repr(value, out))
+}
+
+fn write_text(value: &Value, out: &mut dyn Write) -> fmt::Result {
     match value.kind() {
-        ValueKind::Number if !value.is_integer() => {
-            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
-        }
-        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
-        ValueKind::Seq if value.downcast_object_ref::<Tuple>().is_some() => match &items(value)[..] {
-            [one] => format!("({one},)"),
-            all => format!("({})", all.join(", ")),
+        ValueKind::Number | ValueKind::Seq | ValueKind::Map => write_repr(value, out),
+        _ => write!(out, "{value}"),
+    }
+}
+
+fn write_repr(value: &Value, out: &mut dyn Write) -> fmt::Result {
+    match value.kind() {
+        ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
+            Ok(x) => out.write_str(&float(x)),
+            Err(_) => write!(out, "{value}"),
         },
-        ValueKind::Seq => format!("[{}]", items(value).join(", ")),
-        ValueKind::Map if value.as_object().is_some_and(|map| map.try_iter_pairs().is_some()) => {
-            let pairs = value.as_object().and_then(|map| map.try_iter_pairs()).into_iter().flatten();
-            let pairs: Vec<String> = pairs.map(|(key, value)| format!("{}: {}", repr(&key), repr(&value))).collect();
-            format!("{{{}}}", pairs.join(", "))
+        ValueKind::String => write_quoted(value.as_str().unwrap_or_default(), out),
+        ValueKind::Seq => {
+            let tuple = value.downcast_object_ref::<Tuple>().is_some();
+            out.write_char(if tuple { '(' } else { '[' })?;
+            let mut count = 0;
+            for item in value.try_iter().into_iter().flatten() {
+                out.write_str(if count > 0 { ", " } else { "" })?;
+                write_repr(&item, out)?;
+                count += 1;
+            }
+            out.write_str(if tuple && count == 1 { "," } else { "" })?;
+            out.write_char(if tuple { ')' } else { ']' })
         }
-        _ => value.to_string(),
+        ValueKind::Map if value.as_object().is_some_and(|map| map.try_iter_pairs().is_some()) => {
+            out.write_char('{')?;
+            let pairs = value.as_object().and_then(|map| map.try_iter_pairs()).into_iter().flatten();
+            for (i, (key, value)) in pairs.enumerate() {
+                out.write_str(if i > 0 { ", " } else { "" })?;
+                write_repr(&key, out)?;
+                out.write_str(": ")?;
+                write_repr(&value, out)?;
+            }
+            out.write_char('}')
+        }
+        _ => write!(out, "{value}"),
     }
 }
 
@@ -51,28 +78,24 @@ pub(super) fn float(x: f64) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
+fn write_quoted(text: &str, out: &mut dyn Write) -> fmt::Result {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push(quote);
+    out.write_char(quote)?;
     for c in text.chars() {
         match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c == quote => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
+            '\\' => out.write_str("\\\\")?,
+            '\n' => out.write_str("\\n")?,
+            '\r' => out.write_str("\\r")?,
+            '\t' => out.write_str("\\t")?,
+            c if c == quote => write!(out, "\\{c}")?,
+            c if c.is_control() => write!(out, "\\x{:02x}", u32::from(c))?,
             // Python escapes every white space but the plain one.
             c if c.is_whitespace() && c != ' ' => {
                 let code = u32::from(c);
-                let _ = if code < 0x100 { write!(out, "\\x{code:02x}") } else { write!(out, "\\u{code:04x}") };
+                if code < 0x100 { write!(out, "\\x{code:02x}")? } else { write!(out, "\\u{code:04x}")? }
             }
-            c => out.push(c),
+            c => out.write_char(c)?,
         }
     }
-    out.push(quote);
-    out
+    out.write_char(quote)
 }

@@ -1,5 +1,6 @@
 //! What chat templates may call beside Jinja itself: transformers' functions, Python's JSON and `%`.
 
+use super::fuel::{Bounded, charge, reserve, room, spent};
 use super::source::PERCENT;
 use super::{methods, printed};
 use minijinja::formatting::{FormatStyle, format};
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use serde_json::ser::{Formatter, Serializer};
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// What `raise_exception` was called with.
@@ -20,15 +22,15 @@ struct Raised(String);
 
 pub(super) fn install(environment: &mut Environment) {
     environment.set_unknown_method_callback(methods::call);
-    environment.set_formatter(|out, _, value| {
+    environment.set_formatter(|out, state, value| {
         let written = match value.as_str() {
             Some(text) => out.write_str(text),
-            None => out.write_str(&printed::text(value)),
+            None => out.write_str(&printed::text(value, room(state))?),
         };
         written.map_err(Error::from)
     });
     environment.add_filter(PERCENT, percent);
-    environment.add_filter("string", |value: &Value| printed::text(value));
+    environment.add_filter("string", |state: &State, value: &Value| printed::text(value, room(state)));
     environment.add_filter("join", join);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
@@ -78,24 +80,56 @@ pub(super) fn normal(message: &Json) -> Cow<'_, Json> {
 }
 
 /// Python's `text % values`.
-fn percent(text: &str, values: &Value) -> Result<String, Error> {
-    match values.downcast_object_ref::<Tuple>() {
-        Some(values) => format(FormatStyle::Printf, text, values),
-        None => format(FormatStyle::Printf, text, std::slice::from_ref(values)),
+fn percent(state: &State, text: &str, values: &Value) -> Result<String, Error> {
+    let values = match values.downcast_object_ref::<Tuple>() {
+        Some(values) => &values[..],
+        None => std::slice::from_ref(values),
+    };
+    reserve(state, formatted(text, values, room(state))?)?;
+    format(FormatStyle::Printf, text, values)
+}
+
+/// Bytes at most of a format with these values filled in: each number in it may be a width, and each field the longest value.
+pub(super) fn formatted(text: &str, values: &[Value], room: usize) -> Result<usize, Error> {
+    let digits = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let widths = digits.map(|digits| digits.parse().unwrap_or(usize::MAX));
+    let given = values.iter().filter_map(|value| usize::try_from(value.clone()).ok()).filter(|_| text.contains('*'));
+    let widths = widths.chain(given).fold(0_usize, usize::saturating_add);
+    let mut longest = 0;
+    for value in values {
+        longest = longest.max(printed::text(value, room)?.len());
     }
+    let fields = text.matches(['%', '{']).count();
+    Ok(text.len().saturating_add(widths).saturating_add(fields.saturating_mul(longest)))
 }
 
 /// Jinja's `join`, with numbers as Python prints them.
-fn join(values: &Value, between: Option<&str>, args: Kwargs) -> Result<String, Error> {
+fn join(state: &State, values: &Value, between: Option<&str>, args: Kwargs) -> Result<String, Error> {
     let attribute = args.get::<Option<&str>>("attribute")?;
     let between = between.map_or_else(|| args.get::<Option<&str>>("d"), |between| Ok(Some(between)))?;
-    let one = |item: Value| match attribute {
-        None => Ok(printed::text(&item)),
-        Some(path) => path.split('.').try_fold(item, |item, name| item.get_attr(name)).map(|item| printed::text(&item)),
-    };
-    let parts = values.try_iter()?.map(one).collect::<Result<Vec<_>, Error>>()?;
     args.assert_all_used()?;
-    Ok(parts.join(between.unwrap_or("")))
+    joined(state, values, between.unwrap_or(""), |item| match attribute {
+        None => Ok(item),
+        Some(path) => path.split('.').try_fold(item, |item, name| item.get_attr(name)),
+    })
+}
+
+/// The texts of what `of` gives of each value, with `between` between them.
+pub(super) fn joined(
+    state: &State,
+    values: &Value,
+    between: &str,
+    of: impl Fn(Value) -> Result<Value, Error>,
+) -> Result<String, Error> {
+    let mut out = Bounded::new(room(state));
+    for (i, item) in values.try_iter()?.enumerate() {
+        // What is empty takes time as well.
+        charge(state, 0)?;
+        let text = printed::text(&of(item)?, room(state))?;
+        let written = if i > 0 { out.write_str(between) } else { Ok(()) };
+        written.and_then(|()| out.write_str(&text)).map_err(|_| spent())?;
+    }
+    Ok(out.into_text())
 }
 
 /// The present time, UTC.
@@ -104,7 +138,7 @@ fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
 }
 
 /// Python's `json.dumps`, with the defaults that transformers gives it.
-fn tojson(value: &Value, args: Kwargs) -> Result<String, Error> {
+fn tojson(state: &State, value: &Value, args: Kwargs) -> Result<String, Error> {
     let failed = |e: String| Error::new(ErrorKind::BadSerialization, e);
     if value.is_undefined() {
         return Err(failed("tojson of an undefined value".into()));
@@ -114,7 +148,7 @@ fn tojson(value: &Value, args: Kwargs) -> Result<String, Error> {
     let indent = args.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none());
     let indent = indent.map(|indent| match indent.as_str() {
         Some(text) => Ok(text.to_string()),
-        None => usize::try_from(indent).map(|n| " ".repeat(n)),
+        None => usize::try_from(indent).and_then(|n| reserve(state, n).map(|()| " ".repeat(n))),
     });
     let indent = indent.transpose()?;
     let comma = if indent.is_some() { "," } else { ", " };
@@ -124,14 +158,27 @@ fn tojson(value: &Value, args: Kwargs) -> Result<String, Error> {
         .try_into()
         .map_err(|_| failed("tojson takes two separators".into()))?;
     args.assert_all_used()?;
-    let mut json = serde_json::to_value(value).map_err(|e| failed(e.to_string()))?;
-    if sorted {
-        json.sort_all_objects();
-    }
-    let mut out = Vec::new();
     let style = Dumps { item, key, indent, ascii, depth: 0, filled: false };
-    Json::serialize(&json, &mut Serializer::with_formatter(&mut out, style)).map_err(|e| failed(e.to_string()))?;
-    String::from_utf8(out).map_err(|e| failed(e.to_string()))
+    let mut out = Bounded::new(room(state));
+    let mut serializer = Serializer::with_formatter(&mut out, style);
+    let written = match sorted {
+        true => sorted_json(state, value)?.serialize(&mut serializer),
+        false => value.serialize(&mut serializer),
+    };
+    written.map_err(|e| if e.is_io() { spent() } else { failed(e.to_string()) })?;
+    Ok(out.into_text())
+}
+
+/// The value with the keys of all maps in order. It takes many times the memory of its text.
+fn sorted_json(state: &State, value: &Value) -> Result<Json, Error> {
+    const LARGER: usize = 64;
+    let failed = |e: serde_json::Error| Error::new(ErrorKind::BadSerialization, e.to_string());
+    let mut text = Bounded::new(room(state) / LARGER);
+    let written = value.serialize(&mut Serializer::new(&mut text));
+    written.map_err(|e| if e.is_io() { spent() } else { failed(e) })?;
+    let mut json: Json = serde_json::from_str(&text.into_text()).map_err(failed)?;
+    json.sort_all_objects();
+    Ok(json)
 }
 
 /// The layout of `json.dumps`.

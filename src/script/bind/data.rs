@@ -2,6 +2,7 @@
 
 use super::convert::Drawn;
 use super::encode::Most;
+use crate::budget::{Count, json};
 use crate::data::dataset::{Cursor, Dataset, Fields, Reading};
 use crate::data::fit::fit;
 use crate::engine::ModelHandle;
@@ -205,15 +206,20 @@ fn share(dataset: Dataset) -> Data {
 
 fn draw(reg: &mut Registry) {
     reg.function("prompts", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().prompts(n.0));
-    reg.function("demos", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().demos(n.0).map(maps));
-    reg.function("pairs", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().pairs(n.0).map(maps));
-    reg.function("labelled", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().labelled(n.0).map(maps));
-    reg.function("rewarded", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().rewarded(n.0).map(maps));
-    reg.function("rows", ["n"], |data: &mut Data, n: Drawn| maps(data.0.borrow_mut().rows(n.0)));
+    reg.function("demos", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().demos(n.0).and_then(maps));
+    reg.function("pairs", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().pairs(n.0).and_then(maps));
+    reg.function("labelled", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().labelled(n.0).and_then(maps));
+    reg.function("rewarded", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().rewarded(n.0).and_then(maps));
+    reg.function("rows", ["n"], |data: &mut Data, n: Drawn| data.0.borrow_mut().rows(n.0).and_then(maps));
 }
 
-fn maps(rows: Vec<Fields>) -> Array {
-    rows.into_iter().map(|row| from_json(&serde_json::Value::Object(row))).collect()
+fn maps(rows: Vec<Fields>) -> Result<Array> {
+    let mut count = Count::default();
+    let map = |row: Fields| {
+        count.take(json::of_map(&row))?;
+        Ok(from_json(&serde_json::Value::Object(row)))
+    };
+    rows.into_iter().map(map).collect()
 }
 
 fn look(reg: &mut Registry) {

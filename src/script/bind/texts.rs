@@ -2,10 +2,10 @@
 //! language itself does with texts; `pages/texts.md` says what each means.
 
 use super::convert::Operand;
+use crate::budget::memory;
 use crate::error::{Error, Result};
 use crate::script::lang::limits::STRING_SIZE;
 use crate::script::lang::native::{Call, Fallible, FromScript, Place, Registry, Typed};
-use crate::tensor::memory;
 use rhai::{Dynamic, EvalAltResult, FLOAT, INT, ImmutableString, Position};
 use std::any::TypeId;
 use std::ops::{Range, RangeInclusive};

@@ -1,8 +1,8 @@
 //! How far a script may go: calls, sizes, operations and time.
 
+use crate::budget::{self, memory};
 use crate::error::{Error, Result};
 use crate::run::Session;
-use crate::tensor::memory;
 use rhai::{Dynamic, Engine, OptimizationLevel};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -41,8 +41,11 @@ impl Limits {
 
     fn check_time(&self, used: Duration) -> Result<()> {
         match self.time.filter(|most| used > *most) {
-            Some(most) => Err(Error::value(format!("the script took more than {} s", most.as_secs_f64()))
-                .hint("the limit is --max-seconds")),
+            Some(most) => {
+                budget::end();
+                Err(Error::value(format!("the script took more than {} s", most.as_secs_f64()))
+                    .hint("the limit is --max-seconds"))
+            }
             None => Ok(()),
         }
     }

@@ -76,7 +76,7 @@ impl Evaluations {
         if let (Some(value), Some(run)) = (session.keeps(done), session.run())
             && session.keep(&run, EVAL, value, &self.tracked.policy()?)?
         {
-            session.reporter().note(&format!("step {done}: the best so far, saved in model-best"));
+            session.reporter().note(&format!("step {done}: {EVAL} {value:.3} is the best so far, saved in model-best"));
         }
         Ok(())
     }

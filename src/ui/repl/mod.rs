@@ -17,6 +17,7 @@ use crate::ui::limits::{EngineArgs, LimitArgs};
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
+use crate::ui::watchdog::{self, Bounds};
 use line_helper::Place;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ fn launch(args: &ReplArgs) -> Result<Launch> {
     let scripts: Vec<String> = args.script.iter().cloned().collect();
     let access = args.limits.access(&scripts, None, &[], args.engine.stdlib.as_deref());
     let mut launch = Launch { seed: args.seed, ..args.limits.launch(access, args.engine.launch()?) };
+    // Each input has the whole time, which the script's own clock measures.
+    watchdog::watch(Bounds { time: None, memory: args.limits.max_memory }, &launch.stop());
     Progress::attach(&mut launch, std::io::stderr().is_terminal());
     launch.interrupt.install(|_| {})?;
     Ok(launch)

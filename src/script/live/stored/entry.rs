@@ -15,6 +15,16 @@ use twox_hash::xxhash3_128::Hasher;
 /// Numbers that are hashed at a time.
 const BLOCK: usize = 1 << 14;
 
+/// What is to be thought of a variable that came out differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Differing {
+    No,
+    /// A hyper-parameter was changed, another loop came before, or the checkpoint holds its value.
+    Allowed,
+    /// The script was edited, and the checkpoint takes the value from the prologue.
+    Edited,
+}
+
 /// What the prologue has made.
 pub(super) struct Entry {
     pub objects: Objects,
@@ -52,21 +62,29 @@ impl Entry {
         Ok(Self { objects, nodes, marks })
     }
 
-    /// Whether the prologue of a continued run came out as that of the run itself. Where hyper-parameters have `changed`, and
-    /// before a `later` loop of the script, variables differ rightly; weights and rows must be the same.
+    /// Whether the prologue of a continued run came out as that of the run itself. Weights and rows must be the same, and so
+    /// must be variables, but for those that `may` differ.
     ///
     /// # Errors
     /// It did not.
-    pub fn check(&self, then: &BTreeMap<String, Mark>, changed: bool, later: bool) -> Result<()> {
+    pub fn check(&self, then: &BTreeMap<String, Mark>, later: bool, may: impl Fn(&str) -> Differing) -> Result<()> {
+        let failed = |what: String| {
+            Error::value(format!("the code before the loop gave a different result than in the run: {what}"))
+        };
         let differs = |what: String| {
-            Err(Error::value(format!("the code before the loop gave a different result than in the run: {what}"))
-                .hint("continue with the same files, models and build of rhopo, or begin a new run"))
+            Err(failed(what).hint("continue with the same files, models and build of rhopo, or begin a new run"))
         };
         for (name, now) in &self.marks {
             match then.get(name) {
                 None if later => {}
                 None => return differs(format!("`{name}` is new")),
-                Some(then) if then == now || ((changed || later) && !name.contains(": ")) => {}
+                Some(then) if then == now => {}
+                Some(_) if !name.contains(": ") && may(name) == Differing::Allowed => {}
+                Some(_) if !name.contains(": ") && may(name) == Differing::Edited => {
+                    return Err(failed(format!("`{name}` comes of what was edited while the run went on")).hint(
+                        "say the edited value on the command line, --set NAME=VALUE: what comes of it is made anew",
+                    ));
+                }
                 Some(then) if then.what == now.what => {
                     return differs(format!("`{name}` holds other numbers ({})", now.what));
                 }

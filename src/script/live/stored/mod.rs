@@ -14,12 +14,13 @@ mod objects;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, Location};
 use crate::run::checkpoint::{state::RunState, store};
+use crate::run::folder::SCRIPT;
 use crate::run::{Run, Session};
 use crate::script::bind::tracked::Tracked;
 use crate::script::lang::loader::Loader;
 use decode::Decoder;
 use encode::Encoder;
-use entry::Entry;
+use entry::{Differing, Entry};
 use loops::Loops;
 use objects::{Saved, Variable};
 use rhai::{AST, Dynamic, EvalContext, Scope};
@@ -144,7 +145,13 @@ impl StoredLoop {
             .map_err(|e| Error::file(format!("{}: {e}", stored.path.display())))?;
         let changed = self.session.changed();
         let first = stored.state.number == 1;
-        entry.check(&saved.marks, !changed.is_empty(), !first)?;
+        let edited = self.was_edited(&stored.path);
+        entry.check(&saved.marks, !first, |name| match saved.variables.get(name) {
+            _ if !first || !changed.is_empty() => Differing::Allowed,
+            Some(node) if edited && !node.is_null() => Differing::Allowed,
+            _ if edited => Differing::Edited,
+            _ => Differing::No,
+        })?;
         if !first {
             entry.marks = saved.marks.clone();
         }
@@ -169,6 +176,13 @@ impl StoredLoop {
         }
         *self.entry.borrow_mut() = Some(entry);
         self.session.restored()
+    }
+
+    /// Whether the script is another one than the stored run began with: it was edited, and its hyper-parameters may be others.
+    fn was_edited(&self, stored: &Location) -> bool {
+        let folder = stored.folder().and_then(|checkpoints| checkpoints.folder());
+        let first = folder.map(|folder| folder.join(SCRIPT)).filter(files::is_file);
+        first.is_some_and(|path| files::text(&path).is_ok_and(|text| text != self.session.program().text))
     }
 
     /// Nothing can be stored: an error where it was asked for, a note where it was not.

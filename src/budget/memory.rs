@@ -79,7 +79,7 @@ pub fn peak() -> Option<u64> {
 }
 
 /// What this process holds.
-fn held() -> Option<u64> {
+pub fn held() -> Option<u64> {
     field(&system("/proc/self/status")?, "VmRSS:").map(|kib| kib << 10)
 }
 
