@@ -2,6 +2,7 @@
 //! columns that are tensors, the token ids, and in its metadata what is no tensor, as JSON.
 
 use super::batch::{Batch, Column};
+use crate::engine::COLDEST;
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
 use crate::model::rows::{Row, Rows};
@@ -111,6 +112,9 @@ pub fn load(path: &Location, device: &Device) -> Result<Batch> {
     if head.format != FORMAT {
         return Err(broken(&format!("its format is {:?}, expected {FORMAT:?}", head.format)));
     }
+    if !(head.temperature >= COLDEST && head.temperature.is_finite()) {
+        return Err(broken(&format!("its temperature is {:e}, expected a number from {COLDEST:e}", head.temperature)));
+    }
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
     let mut columns: Vec<(String, Column)> =
         head.lists.into_iter().map(|(name, list)| (name, Column::List(Arc::new(list)))).collect();
@@ -209,6 +213,20 @@ mod tests {
             }
         }
         assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn a_temperature_that_gives_no_log_probs_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("b.safetensors");
+        let rows = || Rows::new(vec![Row::new([1, 2], [7])]);
+        for temperature in [0.0, -1.0, 1e-300] {
+            save(&Batch::new(rows(), temperature, &Device::Cpu).expect("a batch"), &crate::files::anywhere(&path))
+                .expect("saved");
+            let e = load(&crate::files::anywhere(&path), &Device::Cpu).expect_err("refused");
+            let expected = format!("its temperature is {temperature:e}, expected a number from 1e-30");
+            assert!(e.what.ends_with(&expected), "{e}");
+        }
     }
 
     #[test]

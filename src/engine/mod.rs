@@ -20,8 +20,8 @@ pub use handle::{Gradient, HeldModel, ModelHandle, Moments, Pass};
 pub use interface::Engine;
 pub use optimizer::{Optimizer, StepStats};
 pub use request::{
-    AdamwOptions, Divergence, FisherRequest, ForwardRequest, Measure, Member, Mixing, MixtureRequest, OpenRequest,
-    Plane, SampleOptions, SampleRequest, Samples, Stateful, StepRequest, Upstream,
+    AdamwOptions, COLDEST, Divergence, FisherRequest, ForwardRequest, Measure, Member, Mixing, MixtureRequest,
+    OpenRequest, Plane, SampleOptions, SampleRequest, Samples, Stateful, StepRequest, Upstream,
 };
 pub use settings::Settings;
 pub use solo::Solo;

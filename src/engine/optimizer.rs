@@ -12,11 +12,11 @@ use crate::tensor::Tensor;
 impl AdamwOptions {
     fn check(self) -> Result<Self> {
         let beta = |name: &str, value: f64| at_least(name, value, 0.0, value < 1.0, "in [0, 1)");
-        at_least("lr", self.lr, 0.0, true, "0 or more")?;
+        at_least("lr", self.lr, 0.0, self.lr.is_finite(), "0 or more, and finite")?;
         beta("the first of betas", self.betas.0)?;
         beta("the second of betas", self.betas.1)?;
-        at_least("eps", self.eps, 0.0, true, "0 or more")?;
-        at_least("weight_decay", self.weight_decay, 0.0, true, "0 or more")?;
+        at_least("eps", self.eps, 0.0, self.eps.is_finite(), "0 or more, and finite")?;
+        at_least("weight_decay", self.weight_decay, 0.0, self.weight_decay.is_finite(), "0 or more, and finite")?;
         at_least("max_norm", self.max_norm, 0.0, self.max_norm > 0.0, "above 0")?;
         Ok(self)
     }
@@ -81,7 +81,7 @@ impl Optimizer {
     }
 
     /// # Errors
-    /// A learning rate below 0 or NaN.
+    /// A learning rate below 0, or one that is not finite.
     pub fn set_lr(&mut self, lr: f64) -> Result<()> {
         self.set_options(AdamwOptions { lr, ..self.options })
     }

@@ -9,6 +9,9 @@ use crate::model::{Config, Head, OpenOptions};
 use crate::tensor::rng::Key;
 use std::sync::Arc;
 
+/// The lowest temperature at which logits of any sound model, divided by it, are numbers of f32.
+pub const COLDEST: f64 = 1e-30;
+
 /// Which model to open.
 #[derive(Debug, Clone)]
 pub enum OpenRequest {

@@ -9,7 +9,7 @@ use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::Loader;
 use crate::script::tools::compare::{self, Objectives};
 use crate::ui::completions;
-use crate::ui::limits::{LimitArgs, own_folder, rhai_file};
+use crate::ui::limits::{LimitArgs, own_folder, rhai_file, seed};
 use crate::ui::out;
 use crate::ui::progress::Progress;
 use crate::ui::run::assignment;
@@ -50,7 +50,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "FILE", default_value = "compare.svg")]
     pub svg: PathBuf,
     /// Seed of all random numbers
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed())]
     pub seed: u64,
     #[command(flatten)]
     pub limits: LimitArgs,

@@ -10,6 +10,7 @@ use crate::run::{Launch, device};
 use crate::script::lang::limits::Limits;
 use crate::ui::out;
 use crate::ui::watchdog::{self, Bounds};
+use clap::builder::RangedU64ValueParser;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -188,6 +189,11 @@ impl LimitArgs {
         }
         Limits { operations: self.max_ops, time: self.max_seconds.map(Duration::from_secs) }
     }
+}
+
+/// Reads `--seed`: scripts hold it as a number of theirs.
+pub(super) fn seed() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(..=i64::MAX as u64)
 }
 
 /// Reads `--threads`: more than a few for each core only wait for each other.

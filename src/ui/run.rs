@@ -11,7 +11,7 @@ use crate::script::lang::diagnostics::Diagnostic;
 use crate::script::lang::loader::{Loader, Source};
 use crate::script::tools::repl_host::ReplHost;
 use crate::ui::completions;
-use crate::ui::limits::{EngineArgs, LimitArgs, own_folder, rhai_file};
+use crate::ui::limits::{EngineArgs, LimitArgs, own_folder, rhai_file, seed};
 use crate::ui::out;
 use crate::ui::progress::Progress;
 use crate::ui::repl::line_helper::Place;
@@ -38,7 +38,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "K=V", num_args = 1.., value_parser = assignment)]
     pub set: Vec<(String, String)>,
     /// Seed of all random numbers [default: the script's own, or 0]
-    #[arg(long)]
+    #[arg(long, value_parser = seed())]
     pub seed: Option<u64>,
     /// Folder for the run's files [default: runs/NAME-TIME]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]

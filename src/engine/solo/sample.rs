@@ -9,7 +9,7 @@ use super::ends::Ends;
 use super::mixture::Mixed;
 use super::network::{Network, Sizes};
 use crate::engine::handle::ModelHandle;
-use crate::engine::request::{SampleOptions, SampleRequest, Samples};
+use crate::engine::request::{COLDEST, SampleOptions, SampleRequest, Samples};
 use crate::engine::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DType, Place};
@@ -22,9 +22,6 @@ use crate::tensor::rng::Key;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// The lowest temperature at which logits of any sound model, divided by it, are numbers of f32.
-const COLDEST: f64 = 1e-30;
 
 impl SampleOptions {
     fn check(&self, call: &str) -> Result<()> {

@@ -119,7 +119,8 @@ pub fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
         return whole(text).map(Dynamic::from).ok_or_else(|| wrong("a whole number"));
     }
     if default.is_float() {
-        return text.parse::<FLOAT>().map(Dynamic::from).map_err(|_| wrong("a number"));
+        let number = text.parse::<FLOAT>().ok().filter(|x| !x.is_nan());
+        return number.map(Dynamic::from).ok_or_else(|| wrong("a number"));
     }
     if default.is_bool() {
         return text.parse::<bool>().map(Dynamic::from).map_err(|_| wrong("true or false"));

@@ -13,7 +13,7 @@ use crate::script::builder::HostBuilder;
 use crate::script::lang::loader::Loader;
 use crate::script::tools::repl_host::ReplHost;
 use crate::ui::completions;
-use crate::ui::limits::{EngineArgs, LimitArgs};
+use crate::ui::limits::{EngineArgs, LimitArgs, seed};
 use crate::ui::progress::Progress;
 use crate::ui::terminal::report;
 use crate::ui::thread::on_engine_thread;
@@ -31,7 +31,7 @@ pub struct ReplArgs {
     #[arg(value_name = "NAME|FILE", add = completions::scripts())]
     pub script: Option<String>,
     /// Seed of all random numbers [default: the script's own, or 0]
-    #[arg(long)]
+    #[arg(long, value_parser = seed())]
     pub seed: Option<u64>,
     #[command(flatten)]
     pub engine: EngineArgs,

@@ -6,7 +6,7 @@ use crate::run::checkpoint::Schedule;
 use crate::run::samples::Kept;
 use crate::run::sweep::{Axis, Goal, Plan, Search};
 use crate::ui::completions;
-use crate::ui::limits::{EngineArgs, LimitArgs};
+use crate::ui::limits::{EngineArgs, LimitArgs, seed};
 use crate::ui::run::assignment;
 use clap::ValueHint;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -35,7 +35,7 @@ pub struct SweepArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub seeds: Option<u32>,
     /// First of these seeds, and seed of the search [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed())]
     pub seed: Option<u64>,
     /// Number of runs at the same time, each on its share of the cores unless --threads is given [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
