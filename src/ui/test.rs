@@ -78,7 +78,16 @@ impl Runner {
     fn all(&self, args: &TestArgs) -> Result<u8, Diagnostic> {
         let begun = Instant::now();
         let (mut passed, mut failed) = (0, Vec::new());
-        for label in args.paths.iter().map(|path| self.labels(path)).collect::<Result<Vec<_>, _>>()?.concat() {
+        let mut labels = Vec::new();
+        for path in &args.paths {
+            let (found, unread) = self.labels(path);
+            labels.extend(found);
+            for e in unread {
+                failed.push(format!("  {}", e.message));
+                report(&e, &self.loader);
+            }
+        }
+        for label in labels {
             let label = label.strip_prefix("./").unwrap_or(&label);
             let wanted = |name: &String| args.only.as_ref().is_none_or(|only| name.contains(only));
             let found = self.loader.find(label).map_err(Diagnostic::from);
@@ -122,12 +131,18 @@ impl Runner {
         Ok(u8::from(!failed.is_empty()))
     }
 
-    /// The files that a path is or holds; else the script that is known by this name.
-    fn labels(&self, path: &Path) -> Result<Vec<String>, Diagnostic> {
+    /// The files that a path is or holds; else the script that is known by this name. And what could not be read.
+    fn labels(&self, path: &Path) -> (Vec<String>, Vec<Diagnostic>) {
         let name = path.display().to_string();
         match testing::sources(&self.launch.access.at(path)) {
-            Ok(files) => Ok(files.iter().map(|file| file.display().to_string()).collect()),
-            Err(e) => self.loader.find(&name).map(|source| vec![source.label]).map_err(|_| e.into()),
+            Ok((files, unread)) => {
+                let labels = files.iter().map(|file| file.display().to_string()).collect();
+                (labels, unread.into_iter().map(Diagnostic::from).collect())
+            }
+            Err(e) => match self.loader.find(&name) {
+                Ok(source) => (vec![source.label], Vec::new()),
+                Err(_) => (Vec::new(), vec![e.into()]),
+            },
         }
     }
 

@@ -38,7 +38,8 @@ fn findings(loader: &Rc<Loader>, source: &Source) -> Vec<Finding> {
 
 fn sources(folder: &str) -> (Rc<Loader>, Vec<Source>) {
     let loader = Loader::new(None);
-    let found = testing::sources(&rhopo::files::anywhere(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder");
+    let (found, _) =
+        testing::sources(&rhopo::files::anywhere(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder");
     let sources = found.iter().map(|path| loader.find(&path.display().to_string()).expect("found")).collect();
     (loader, sources)
 }

@@ -277,3 +277,28 @@ fn an_input_that_goes_on_is_indented() {
     let whole = format!("fn f(x) {{\n    if x {{\n{inner}    }} else {{\n        `a\nb`\n         + `c`\n    }}\n}}\n");
     assert!(saved.contains(&whole), "{saved}");
 }
+
+#[test]
+fn long_and_many_inputs_of_a_pipe_end_soon() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let begun = Instant::now();
+    let many: String = (0..2000).map(|i| format!("let x{i} = {i};\n")).collect();
+    let (code, out, said) = piped(dir.path(), format!("{many}x1999 + 1\n").as_bytes(), &[]);
+    assert_eq!((code, out.trim()), (Some(0), "2000"), "{said}");
+    let long = format!("1{}\n2 + 2\n", "+1".repeat(1 << 19));
+    let (code, out, said) = piped(dir.path(), long.as_bytes(), &[]);
+    assert_eq!((code, out.trim()), (Some(1), "4"), "{said}");
+    assert!(said.contains("at most 65536 are read"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_history_that_is_no_text_is_mended_and_goes_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("history");
+    fs::write(&path, b"#V2\nlet old = 1;\nlet b\xff = 2;\n").expect("written");
+    let (code, out, said) = piped(dir.path(), b"40 + 2\n", &[]);
+    assert_eq!((code, out.trim()), (Some(0), "42"), "{said}");
+    let history = fs::read_to_string(&path).expect("text");
+    assert!(history.contains("let old = 1;") && history.contains("40 + 2"), "{history}");
+}

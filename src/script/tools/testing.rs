@@ -14,31 +14,34 @@ const PASSED_OVER: [&str; 2] = ["runs", "target"];
 /// What `rhopo definitions` writes for editors: declarations without bodies.
 const DEFINITIONS: &str = ".d.rhai";
 
-/// The Rhai files that `path` is or holds, sorted; hidden folders, those of runs, and definition files are passed over.
+/// The Rhai files that `path` is or holds, sorted, and why folders in it could not be read. Hidden folders, those of runs, and
+/// definition files are passed over.
 ///
 /// # Errors
 /// No such path, or one that cannot be read.
-pub fn sources(path: &Location) -> Result<Vec<Location>> {
+pub fn sources(path: &Location) -> Result<(Vec<Location>, Vec<Error>)> {
     if files::is_file(path) {
-        return Ok(vec![path.clone()]);
+        return Ok((vec![path.clone()], Vec::new()));
     }
-    let mut found = Vec::new();
-    collect(path, &mut found)?;
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
+    collect(files::entries(path)?, &mut found, &mut unread);
     found.sort_by(|a, b| a.cmp(b));
-    Ok(found)
+    Ok((found, unread))
 }
 
-fn collect(folder: &Location, found: &mut Vec<Location>) -> Result<()> {
-    for path in files::entries(folder)? {
+fn collect(entries: Vec<Location>, found: &mut Vec<Location>, unread: &mut Vec<Error>) {
+    for path in entries {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if files::is_folder(&path) && !files::is_link(&path) && !name.starts_with('.') && !PASSED_OVER.contains(&&*name)
         {
-            collect(&path, found)?;
+            match files::entries(&path) {
+                Ok(entries) => collect(entries, found, unread),
+                Err(e) => unread.push(e),
+            }
         } else if files::is_file(&path) && name.ends_with(".rhai") && !name.ends_with(DEFINITIONS) {
             found.push(path);
         }
     }
-    Ok(())
 }
 
 /// The names of a file's tests, in the order in which they stand there.
@@ -96,7 +99,8 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(path, "").expect("written");
         }
-        let found = sources(&crate::files::anywhere(dir.path())).expect("found");
+        let (found, unread) = sources(&crate::files::anywhere(dir.path())).expect("found");
+        assert!(unread.is_empty());
         let names: Vec<_> = found.iter().map(|path| path.strip_prefix(dir.path()).expect("below")).collect();
         assert_eq!(names, [Path::new("b.rhai"), Path::new("sub/a.rhai")]);
         sources(&crate::files::anywhere(dir.path()).join("none")).expect_err("there is none");

@@ -3,6 +3,7 @@
 
 use super::commands;
 use super::indent::Indent;
+use super::terminal::LONGEST;
 use crate::script::lang::lex::{self, Kind};
 use crate::script::live::console::Repl;
 use crate::script::live::console::complete::{self, Known};
@@ -106,7 +107,7 @@ fn fitting(hint: &str, line: &str) -> String {
 impl Validator for LineHelper {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let input = context.input();
-        let unfinished = !input.trim_start().starts_with(':') && lex::unfinished(input);
+        let unfinished = input.len() <= LONGEST && !input.trim_start().starts_with(':') && lex::unfinished(input);
         self.unfinished.set(unfinished);
         Ok(if unfinished { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }

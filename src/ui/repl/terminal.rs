@@ -23,6 +23,9 @@ use std::path::PathBuf;
 /// Entries that the history keeps.
 const HISTORY: usize = 10_000;
 
+/// Bytes of an input: the parser takes more than linear time for some long texts.
+pub(super) const LONGEST: usize = 1 << 16;
+
 /// Reads lines and draws answers.
 pub struct Terminal {
     editor: RefCell<Option<Editor<LineHelper, FileHistory>>>,
@@ -106,6 +109,10 @@ impl Terminal {
                         break;
                     }
                 }
+                (_, input) if input.len() > LONGEST => {
+                    let e = Error::value(format!("an input of {} bytes, and at most {LONGEST} are read", input.len()));
+                    self.refuse(repl, e.hint("put it into a file: :load FILE"));
+                }
                 (_, input) => self.answer(repl, input),
             }
         }
@@ -126,7 +133,10 @@ impl Terminal {
             Some(editor) => editor,
             none => none.insert(self.open()?),
         };
-        if let Some(line_helper) = editor.helper_mut() {
+        // Completions and hints are for who types: of what is piped in, looking at all variables takes longer each time.
+        if std::io::stdin().is_terminal()
+            && let Some(line_helper) = editor.helper_mut()
+        {
             line_helper.update(repl, place);
         }
         let line = editor.readline(&label)?;
