@@ -358,7 +358,9 @@ impl Run {
     /// A file that cannot be read or written.
     pub fn report(&self) -> Result<()> {
         let folder = self.folder.path();
-        self.shown(|lines, edits| page::write(page::Source { folder, lines, edits }, &folder.join(page::FILE)))
+        self.shown(|lines, edits| {
+            page::write(page::Source { folder, lines, edits, damaged: 0 }, &folder.join(page::FILE))
+        })
     }
 
     /// Does what shows the numbers, in which no defect of ours may end a run.

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::files::{self, Location};
 use crate::run::edit::{self, Edit};
 use crate::run::line::Line;
+use crate::run::logged;
 use serde_json::{Map, Value};
 
 /// What the file holds.
@@ -11,16 +12,19 @@ use serde_json::{Map, Value};
 pub struct History {
     pub lines: Vec<Line>,
     pub edits: Vec<Edit>,
+    /// How many lines could not be read.
+    pub damaged: usize,
 }
 
 impl History {
     /// Of a text in which every line is whole; none where one cannot be read.
     pub(super) fn whole(text: &str) -> Option<Self> {
         let mut history = Self::default();
-        text.lines().all(|line| history.add(line)).then_some(history)
+        let mut objects = text.lines().map(serde_json::from_str::<Map<String, Value>>);
+        objects.all(|object| object.is_ok_and(|object| history.add(&object))).then_some(history)
     }
 
-    /// Of the file of a run that may go on, or was killed: what is no line does not count.
+    /// Of the file of a run that may go on, or was killed: what is no line is counted, unless it is still being written.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -28,19 +32,19 @@ impl History {
         Ok(Self::of(&String::from_utf8_lossy(&files::bytes(path)?)))
     }
 
-    /// Of a text: what is no line does not count.
+    /// Of such a text.
     pub fn of(text: &str) -> Self {
         let mut history = Self::default();
-        for line in text.lines() {
-            history.add(line);
+        for object in logged::lines(text) {
+            let read = object.is_some_and(|object| history.add(&object));
+            history.damaged += usize::from(!read);
         }
         history
     }
 
-    fn add(&mut self, line: &str) -> bool {
-        let Ok(object) = serde_json::from_str::<Map<String, Value>>(line) else { return false };
-        match (edit::is_event(&object), Line::of(&object)) {
-            (true, _) => self.edits.extend(Edit::read(&object)),
+    fn add(&mut self, object: &Map<String, Value>) -> bool {
+        match (edit::is_event(object), Line::of(object)) {
+            (true, _) => self.edits.extend(Edit::read(object)),
             (false, Some(line)) => self.lines.push(line),
             (false, None) => return false,
         }
@@ -69,7 +73,16 @@ mod tests {
         let path = crate::files::anywhere(dir.path()).join("metrics.jsonl");
         let cut = format!("{TEXT}{{\"step\":3,\"lo");
         std::fs::write(&path, &cut).expect("written");
-        assert_eq!(History::read(&path).expect("read").lines.len(), 2);
+        let read = History::read(&path).expect("read");
+        assert_eq!((read.lines.len(), read.damaged), (2, 0));
         assert!(History::whole(&cut).is_none());
+    }
+
+    #[test]
+    fn damaged_lines_are_counted() {
+        let history = History::of(&format!("{TEXT}garbage\n{{\"loss\":1}}\n{{\"step\":3,\"loss\":1e999}}\n"));
+        let last = history.lines.last().and_then(|line| line.get("loss"));
+        assert_eq!((history.lines.len(), history.damaged, last.map(f64::is_nan)), (3, 2, Some(true)));
+        assert!(History::whole("garbage\n").is_none());
     }
 }

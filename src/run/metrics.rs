@@ -71,7 +71,7 @@ impl Metrics {
         }
         let text = files::text(path)?;
         let kept = text.get(..state.bytes as usize).ok_or_else(changed)?;
-        let History { lines: closed, edits } = History::whole(kept).ok_or_else(changed)?;
+        let History { lines: closed, edits, .. } = History::whole(kept).ok_or_else(changed)?;
         let log = Log::resume(path, state.bytes)?;
         let events = Events::resume(&path.with_file_name(events::FILE), state.events, seconds, &closed)?;
         let started = Instant::now().checked_sub(Duration::from_secs_f64(seconds)).unwrap_or_else(Instant::now);

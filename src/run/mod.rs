@@ -36,6 +36,7 @@ pub mod handle;
 mod keeping;
 mod launch;
 mod line;
+mod logged;
 pub mod step_loop;
 pub mod heatmap;
 mod show;

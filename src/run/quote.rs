@@ -46,6 +46,11 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
+/// The same on one line.
+pub fn one_line(text: &str) -> String {
+    visible(text).replace('\n', "⏎").replace('\t', " ")
+}
+
 /// Ends a line, moves a cursor, or turns the direction of what follows.
 fn hides(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -41,16 +41,34 @@ impl Status {
         if files::exists(&path) { files::remove_file(&path) } else { Ok(()) }
     }
 
-    /// What the run in a folder says; nothing where it was killed or goes on.
+    /// What the run in a folder says; nothing where it was killed, also while it wrote this, or goes on.
     ///
     /// # Errors
-    /// A file that is none of these.
+    /// A file that may not be read.
     pub fn read(folder: &Location) -> Result<Option<Self>> {
         let path = folder.join(STATUS);
         if !files::exists(&path) {
             return Ok(None);
         }
-        let read = serde_json::from_str(&files::text(&path)?);
-        read.map(Some).map_err(|e| Error::file(format!("{} cannot be read: {e}", path.display())))
+        Ok(serde_json::from_slice(&files::bytes(&path)?).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_half_written_status_is_that_of_a_run_that_was_killed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let read = |bytes: &[u8]| {
+            std::fs::write(dir.path().join(STATUS), bytes).expect("written");
+            Status::read(dir.path()).expect("read")
+        };
+        let whole = Status { status: Ending::Finished, step: 3 };
+        assert_eq!(read(b"{\"status\":\"finished\",\"step\":3}"), Some(whole));
+        for half in [&b""[..], b"{\"status\":\"fini", b"\xff\x00"] {
+            assert_eq!(read(half), None);
+        }
     }
 }

@@ -7,14 +7,16 @@ use crate::files::{self, Location};
 use crate::run::edit;
 use crate::run::folder::{CONFIG, LOCK, METRICS, SCRIPT};
 use crate::run::history::History;
+use crate::run::logged;
 use crate::run::panels::{self, Curve};
 use crate::run::status::{Ending, Status};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// Folders within folders that are searched for runs.
 const DEEPEST: usize = 4;
-/// What every line has that is no result.
-const CLOCKED: [&str; 2] = ["step", "seconds"];
+/// What every line has that was not logged.
+const STEP: &str = "step";
 /// How many times as much memory the numbers take as their text.
 const LARGER: u64 = 6;
 
@@ -53,6 +55,8 @@ pub struct Summary {
     pub last: Vec<(String, f64)>,
     /// The script as it was run.
     pub text: String,
+    /// Lines of the metrics that could not be read.
+    damaged: usize,
     config: Map<String, Value>,
 }
 
@@ -69,10 +73,10 @@ impl Summary {
         require(folder)?;
         let config = serde_json::from_str(&files::text(&path)?);
         let config = config.map_err(|e| Error::file(format!("{} cannot be read: {e}", path.display())))?;
-        let (step, last) = numbers(&folder.join(METRICS))?;
+        let Numbers { step, last, damaged } = numbers(&folder.join(METRICS))?;
         let script = folder.join(SCRIPT);
         let text = if files::is_file(&script) { files::text(&script)? } else { String::new() };
-        Ok(Self { folder: folder.clone(), state: state(folder)?, step, last, text, config })
+        Ok(Self { folder: folder.clone(), state: state(folder)?, step, last, text, damaged, config })
     }
 
     /// What the folder itself is called.
@@ -87,6 +91,11 @@ impl Summary {
 
     pub fn seed(&self) -> Option<u64> {
         self.config.get("seed").and_then(Value::as_u64)
+    }
+
+    /// What of its metrics could not be read, in a line.
+    pub fn damage(&self) -> Option<String> {
+        logged::damage(&self.folder.join(METRICS), self.damaged)
     }
 
     /// The hyper-parameters; the seed is told apart.
@@ -132,8 +141,8 @@ impl Summary {
 pub fn curves(folder: &Location) -> Result<Vec<Curve>> {
     let file = files::open(&folder.join(METRICS))?;
     memory::room(LARGER * file.size())?;
-    let text = file.text()?;
-    Ok(panels::curves(&History::of(&text).lines))
+    let bytes = file.bytes()?;
+    Ok(panels::curves(&History::of(&String::from_utf8_lossy(&bytes)).lines))
 }
 
 /// # Errors
@@ -156,16 +165,26 @@ pub(super) fn state(folder: &Location) -> Result<State> {
     })
 }
 
+/// What the metrics have come to.
+struct Numbers {
+    step: u64,
+    last: Vec<(String, f64)>,
+    damaged: usize,
+}
+
 /// The last step and the last numbers. A line that is still being written does not count.
-fn numbers(path: &Location) -> Result<(u64, Vec<(String, f64)>)> {
-    let (mut step, mut last) = (0, Vec::<(String, f64)>::new());
-    for line in files::text(path)?.lines() {
-        let Ok(line) = serde_json::from_str::<Map<String, Value>>(line) else { continue };
+fn numbers(path: &Location) -> Result<Numbers> {
+    let (mut step, mut last, mut damaged) = (0, Vec::<(String, f64)>::new(), 0);
+    for line in logged::lines(&String::from_utf8_lossy(&files::bytes(path)?)) {
+        let Some(line) = line else {
+            damaged += 1;
+            continue;
+        };
         if edit::is_event(&line) {
             continue;
         }
-        step = line.get("step").and_then(Value::as_u64).unwrap_or(step);
-        for (name, value) in line.iter().filter(|(name, _)| !CLOCKED.contains(&name.as_str())) {
+        step = line.get(STEP).and_then(Value::as_u64).unwrap_or(step);
+        for (name, value) in line.iter().filter(|(name, _)| *name != STEP) {
             let value = value.as_f64().unwrap_or(f64::NAN);
             match last.iter_mut().find(|(known, _)| known == name) {
                 Some((_, old)) => *old = value,
@@ -173,28 +192,46 @@ fn numbers(path: &Location) -> Result<(u64, Vec<(String, f64)>)> {
             }
         }
     }
-    Ok((step, last))
+    Ok(Numbers { step, last, damaged })
 }
 
-/// The folders of runs: the given one, or those below it, by name.
+/// What a search for runs has come upon.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The folders of runs, by name.
+    pub runs: Vec<PathBuf>,
+    /// Folders that could not be looked into.
+    pub closed: Vec<Error>,
+    /// Links to runs that are none of those found. No link is followed: it may lead in a circle.
+    pub links: Vec<PathBuf>,
+}
+
+/// The folders of runs: the given one, or those below it.
 ///
 /// # Errors
 /// No such folder.
-pub fn below(path: &Location) -> Result<Vec<Location>> {
-    let mut found = Vec::new();
+pub fn below(path: &Location) -> Result<Found> {
+    let mut found = Found::default();
     search(path, DEEPEST, &mut found)?;
+    let real: BTreeSet<_> = found.runs.iter().filter_map(|run| files::real(run)).collect();
+    found.links.retain(|link| files::real(link).is_none_or(|to| !real.contains(&to)));
     Ok(found)
 }
 
-fn search(path: &Location, depth: usize, found: &mut Vec<Location>) -> Result<()> {
+fn search(path: &Location, depth: usize, found: &mut Found) -> Result<()> {
     if Summary::is_in(path) {
-        found.push(path.clone());
+        found.runs.push(path.clone());
         return Ok(());
     }
     for entry in files::entries(path)? {
         let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if depth > 0 && !hidden && files::is_folder(&entry) && !files::is_link(&entry) {
-            search(&entry, depth - 1, found)?;
+        if depth == 0 || hidden || !files::is_folder(&entry) {
+            continue;
+        }
+        if files::is_link(&entry) {
+            found.links.extend(Summary::is_in(&entry).then_some(entry));
+        } else if let Err(e) = search(&entry, depth - 1, found) {
+            found.closed.push(e);
         }
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! `rhopo diff`: in what two runs differ: arguments, settings, the script's text, results.
 
 use crate::run::access::Access;
+use crate::run::quote::one_line;
 use crate::run::summary::Summary;
-use crate::run::{Table, names};
+use crate::run::{Table, digits, names};
 use crate::script::lang::loader::Loader;
 use crate::ui::runs::cell;
 use crate::ui::terminal::report;
@@ -27,10 +28,13 @@ pub struct DiffArgs {
 pub(super) fn diff(args: &DiffArgs) -> ExitCode {
     let read = |folder: &PathBuf| Summary::read(&Access::looking(std::slice::from_ref(folder)).at(folder));
     let both = read(&args.first).and_then(|a| Ok((a, read(&args.second)?)));
-    match both.map(|(a, b)| lines(&a, &b)) {
-        Ok(lines) => {
+    match both {
+        Ok((a, b)) => {
+            for damage in [&a, &b].into_iter().filter_map(Summary::damage) {
+                out::note(&damage);
+            }
             // Where nobody reads any further, there is nothing left to do.
-            lines.iter().all(|line| out::line(line));
+            lines(&a, &b).iter().all(|line| out::line(line));
             ExitCode::SUCCESS
         }
         Err(e) => {
@@ -44,7 +48,8 @@ type Named = Vec<(String, Value)>;
 
 fn lines(a: &Summary, b: &Summary) -> Vec<String> {
     let head = |letter: &str, run: &Summary| {
-        format!("{letter}  {}: {}, {} at step {}", run.folder.display(), run.script(), run.state.name(), run.step)
+        let (state, step) = (run.state.name(), run.step);
+        one_line(&format!("{letter}  {}: {}, {state} at step {step}", run.folder.display(), run.script()))
     };
     let owned = |run: &Summary| -> Named {
         run.arguments().into_iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
@@ -90,7 +95,7 @@ fn results(a: &Summary, b: &Summary) -> Vec<String> {
     let of = |run: &Summary, name: &str| run.last.iter().find(|(known, _)| known == name).map(|(_, x)| *x);
     let more = b.last.iter().filter(|(name, _)| of(a, name).is_none());
     let logged = a.last.iter().chain(more).map(|(name, _)| name).filter(|name| names::is_exact(name));
-    let number = |x: Option<f64>| x.map_or_else(String::new, |x| cell(Some(&Value::from(x))));
+    let number = |x: Option<f64>| x.map_or_else(String::new, digits::short);
     let row = |name: &String| {
         let (x, y) = (of(a, name), of(b, name));
         vec![name.clone(), number(x), number(y), number(x.zip(y).map(|(x, y)| y - x))]

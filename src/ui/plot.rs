@@ -9,6 +9,7 @@ use crate::ui::out;
 use crate::ui::runs;
 use crate::ui::terminal::report;
 use clap::{ValueEnum, ValueHint};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -86,10 +87,12 @@ fn chosen(args: &PlotArgs) -> Result<Vec<Summary>> {
     for folder in &args.runs {
         found.extend(runs::read(folder)?);
     }
-    let mut chosen: Vec<Summary> = Vec::new();
+    if found.is_empty() {
+        return Err(runs::unreadable());
+    }
+    let (mut chosen, mut places) = (Vec::new(), BTreeSet::new());
     for run in runs::filtered(found, args.condition.as_deref())? {
-        let place = files::real(&run.summary.folder);
-        if chosen.iter().all(|known| files::real(&known.folder) != place) {
+        if places.insert(files::real(&run.summary.folder)) {
             chosen.push(run.summary);
         }
     }

@@ -1,12 +1,13 @@
 //! `rhopo report`: a run on one page, made anew from its folder.
 
+use crate::error::{Error, Result};
 use crate::files;
 use crate::run::access::Access;
 use crate::run::page;
 use crate::script::lang::loader::Loader;
 use crate::ui::out;
 use crate::ui::terminal::report as tell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Options of `rhopo report`.
@@ -27,8 +28,11 @@ pub struct ReportArgs {
 pub(super) fn report(args: &ReportArgs) -> ExitCode {
     let path = args.out.clone().unwrap_or_else(|| args.run.join(page::FILE));
     let run = Access::looking(std::slice::from_ref(&args.run)).at(&args.run);
-    match page::write_of(&run, &files::anywhere(&path)) {
-        Ok(()) => {
+    match named_as_page(&path).and_then(|()| page::write_of(&run, &files::anywhere(&path))) {
+        Ok(damage) => {
+            if let Some(damage) = damage {
+                out::note(&damage);
+            }
             // Where nobody reads it, there is nothing left to do.
             out::line(&path.display().to_string());
             ExitCode::SUCCESS
@@ -37,5 +41,15 @@ pub(super) fn report(args: &ReportArgs) -> ExitCode {
             tell(&e.into(), &Loader::default());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What a run has left has other names: none of it is written over.
+fn named_as_page(path: &Path) -> Result<()> {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    match ending.as_deref() {
+        Some("html" | "htm") => Ok(()),
+        _ => Err(Error::value(format!("{}: a report is written as .html or .htm", path.display()))
+            .hint("end the file's name in one of them, as in -o report.html")),
     }
 }

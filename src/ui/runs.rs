@@ -2,14 +2,16 @@
 
 use crate::error::{Error, Result};
 use crate::run::access::Access;
+use crate::run::quote::one_line;
 use crate::run::summary::{self, Summary};
 use crate::run::{Table, digits};
 use crate::script::lang::loader::Loader;
-use crate::script::tools::query::Query;
+use crate::script::tools::query::{Query, written};
 use crate::ui::terminal::report;
 use crate::ui::{out, table};
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,6 +22,7 @@ const RESULTS: [&str; 2] = ["reward", "eval"];
 ///
 /// The table shows hyper-parameters in which runs of the same script differ, and the last reward and eval. Expressions and
 /// --sort may use every hyper-parameter, the last value of everything that was logged, and run, script, state, step and seed.
+/// A / in a name is written _ in expressions.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunsArgs {
     /// Folder to search for runs
@@ -48,7 +51,11 @@ pub(super) fn runs(args: &RunsArgs) -> ExitCode {
 }
 
 fn print(args: &RunsArgs) -> Result<()> {
-    let found = sorted(args, filtered(read(&args.folder)?, args.condition.as_deref())?)?;
+    let all = read(&args.folder)?;
+    if all.is_empty() {
+        return Err(unreadable());
+    }
+    let found = sorted(args, filtered(all, args.condition.as_deref())?)?;
     if found.is_empty() {
         out::note("no runs match");
     }
@@ -79,6 +86,13 @@ impl Run {
         Self { summary, values }
     }
 
+    /// What is not finite has no number in JSON.
+    fn cell(&self, name: &str) -> String {
+        let value = self.values.get(name);
+        let last = || self.summary.last.iter().find(|(known, _)| known == name).map(|(_, x)| digits::short(*x));
+        value.filter(|value| value.is_null()).and_then(|_| last()).unwrap_or_else(|| cell(value))
+    }
+
     fn json(&self) -> String {
         let mut values = self.values.clone();
         values.insert("dir".into(), self.summary.folder.display().to_string().into());
@@ -86,20 +100,40 @@ impl Run {
     }
 }
 
+/// That there are runs, and each has been complained of.
+pub(super) fn unreadable() -> Error {
+    Error::file("none of the runs could be read").hint("what is wrong with each is said above")
+}
+
 /// All runs below the folder; of one that cannot be read it is told, and the others are shown.
 ///
 /// # Errors
 /// No such folder, or none with runs.
 pub(super) fn read(searched: &Path) -> Result<Vec<Run>> {
-    let folders = summary::below(&Access::looking(&[searched.to_path_buf()]).at(searched))?;
-    if folders.is_empty() {
+    let below = summary::below(&Access::looking(&[searched.to_path_buf()]).at(searched))?;
+    for e in &below.closed {
+        report(&e.clone().into(), &Loader::default());
+    }
+    if let Some(first) = below.links.first() {
+        let links = if below.links.len() == 1 { "1 link" } else { &format!("{} links", below.links.len()) };
+        out::note(&one_line(&format!(
+            "{links} to runs not followed, such as {}: name the folder that it leads to",
+            first.display()
+        )));
+    }
+    if below.runs.is_empty() && below.closed.is_empty() {
         return Err(Error::file(format!("there are no runs in {}", searched.display()))
             .hint("`rhopo run` puts them into ./runs unless --out says otherwise"));
     }
     let mut found = Vec::new();
-    for folder in folders {
+    for folder in below.runs {
         match Summary::read(&folder) {
-            Ok(summary) => found.push(Run::new(summary, searched)),
+            Ok(summary) => {
+                if let Some(damage) = summary.damage() {
+                    out::note(&damage);
+                }
+                found.push(Run::new(summary, searched));
+            }
             Err(e) => report(&e.into(), &Loader::default()),
         }
     }
@@ -132,9 +166,9 @@ fn sorted(args: &RunsArgs, mut runs: Vec<Run>) -> Result<Vec<Run>> {
     if let Some(key) = &args.sort {
         let (name, down) = key.strip_prefix('-').map_or((key.as_str(), false), |name| (name, true));
         let known = known(&runs);
-        if !known.iter().any(|known| known == name) {
-            return Err(Error::unknown("name", name, &known));
-        }
+        // As it was logged, or as expressions write it.
+        let meant = known.iter().find(|known| *known == name).or(known.iter().find(|known| written(known) == name));
+        let name = meant.ok_or_else(|| Error::unknown("name", name, &known))?.as_str();
         runs.sort_by(|a, b| compare(a.values.get(name), b.values.get(name), down));
     }
     Ok(runs)
@@ -159,21 +193,19 @@ fn shown(runs: &[Run]) -> Table {
     let logged = |name: &str| runs.iter().any(|run| run.summary.last.iter().any(|(known, _)| known == name));
     let results = RESULTS.iter().filter(|name| logged(name) && !head.iter().any(|known| known == *name));
     head.extend(results.map(|name| (*name).to_string()).collect::<Vec<_>>());
-    let row = |run: &Run| head.iter().map(|name| cell(run.values.get(name))).collect();
+    let row = |run: &Run| head.iter().map(|name| run.cell(name)).collect();
     Table { title: String::new(), rows: runs.iter().map(row).collect(), head: head.clone() }
 }
 
 /// Hyper-parameters in which two runs of one script differ.
 fn differing(runs: &[Run]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (i, run) in runs.iter().enumerate() {
-        let like = runs[..i].iter().filter(|other| other.summary.script() == run.summary.script());
-        for other in like {
-            let all = run.summary.arguments().into_iter().chain(other.summary.arguments());
-            for (name, _) in all {
-                if run.values.get(name) != other.values.get(name) && !names.iter().any(|known| known == name) {
-                    names.push(name.to_string());
-                }
+    let (mut names, mut firsts) = (Vec::<String>::new(), BTreeMap::<&str, &Run>::new());
+    for run in runs {
+        // Two that differ from one another do not both equal the first.
+        let first = *firsts.entry(run.summary.script()).or_insert(run);
+        for (name, _) in run.summary.arguments().into_iter().chain(first.summary.arguments()) {
+            if run.values.get(name) != first.values.get(name) && !names.iter().any(|known| known == name) {
+                names.push(name.to_string());
             }
         }
     }

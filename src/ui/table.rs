@@ -1,7 +1,7 @@
 //! A small table as text, in columns that line up whatever the script of their letters.
 
 use crate::run::Table;
-use crate::run::quote::visible;
+use crate::run::quote::one_line;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Cells wider than this are cut, so that a table stays a table.
@@ -28,7 +28,7 @@ pub fn lines(table: &Table) -> Vec<String> {
 
 /// Line breaks and escapes become visible, so that a terminal obeys none; long text is cut with an ellipsis.
 fn shorten(text: &str) -> String {
-    let text = visible(text).replace('\n', "⏎").replace('\t', " ");
+    let text = one_line(text);
     if text.width() <= WIDEST {
         return text;
     }

@@ -55,4 +55,7 @@ fn what_cannot_be_drawn_is_refused() {
         assert!(said.code == 1 && said.err.contains(told), "{args:?}: {}", said.err);
     }
     assert!(!dir.path().join("plot.svg").exists());
+    fs::write(dir.path().join("runs/a/metrics.jsonl"), "").expect("written");
+    let said = rhopo(dir.path(), &["plot", "runs/a"]);
+    assert!(said.code == 1 && said.err.contains("no run has logged a number yet"), "{}", said.err);
 }

@@ -111,6 +111,12 @@ fn a_page_is_written_again_from_the_folder_also_elsewhere() {
     let other = fs::read_to_string(dir.path().join("other.html")).expect("a report");
     assert!(other.contains(">killed</span>") && page(dir.path()) == first);
 
+    for name in ["metrics.jsonl", "script.rhai", "config.json", "report"] {
+        let (name, before) = (format!("out/{name}"), fs::read(dir.path().join("out").join(name)).ok());
+        let out = rhopo(dir.path(), &["report", "out", "-o", &name]);
+        assert!(out.status.code() == Some(1) && said(&out).contains("a report is written as .html or .htm"), "{name}");
+        assert_eq!(fs::read(dir.path().join(&name)).ok(), before, "{name} is as it was");
+    }
     let out = rhopo(dir.path(), &["report", "nowhere"]);
     assert!(out.status.code() == Some(1) && said(&out).contains("there is no run in nowhere"), "{}", said(&out));
     let out = rhopo(dir.path(), &["report", "out", "-o", "no/such/folder.html"]);

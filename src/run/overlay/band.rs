@@ -39,9 +39,8 @@ impl Band {
     pub fn over_any(curves: &[Vec<Point>]) -> Self {
         let ends = curves.iter().map(|curve| Some((curve.first()?.0, curve.last()?.0)));
         let ends = ends.reduce(|a, b| a.zip(b).map(|(a, b)| (a.0.max(b.0), a.1.min(b.1)))).flatten();
-        let places = match (curves, ends) {
-            ([only], _) => only.iter().map(|point| point.0).collect(),
-            (_, Some((low, high))) if high > low => {
+        let places = match ends {
+            Some((low, high)) if high > low => {
                 (0..=PLACES).map(|i| low + (high - low) * i as f64 / PLACES as f64).collect()
             }
             _ => Vec::new(),
@@ -50,6 +49,10 @@ impl Band {
     }
 
     fn at(curves: &[Vec<Point>], places: Vec<f64>, value: impl Fn(&[Point], f64) -> Option<f64>) -> Self {
+        // Nothing to compare: the curve is what was logged, whatever the order of its places.
+        if let [only] = curves {
+            return Self { spread: only.iter().map(|(x, y)| spread(*x, &[*y])).collect(), alone: Vec::new() };
+        }
         let spread = places.into_iter().filter_map(|x| {
             let values = curves.iter().map(|curve| value(curve, x)).collect::<Option<Vec<f64>>>()?;
             Some(spread(x, &values))
@@ -153,5 +156,9 @@ mod tests {
         assert_eq!(band.alone, [vec![(0.0, 0.0), (4.0, 8.0)], vec![(2.0, 1.0), (6.0, 1.0)]]);
         let only = Band::over_any(&[vec![(0.5, 1.0), (0.75, 2.0)]]);
         assert_eq!([at(&only, 0), at(&only, 1)], [[0.5, 1.0, 1.0, 1.0], [0.75, 2.0, 2.0, 2.0]]);
+        let back = vec![vec![(3.0, 1.0), (1.0, 2.0)]];
+        for band in [Band::over_steps(&back), Band::over_any(&back)] {
+            assert_eq!((band.spread.len(), band.alone.len()), (2, 0), "a curve by itself has no band to leave");
+        }
     }
 }

@@ -25,6 +25,8 @@ const SMALL: i32 = 12;
 const SHADE: f64 = 0.16;
 /// Ink of what stands alone beside a mean.
 const FAINT: f64 = 0.55;
+/// Along the axis, at most.
+const LABELS: usize = 6;
 const GREY: RGBColor = RGBColor(90, 90, 90);
 
 /// A metric.
@@ -40,6 +42,8 @@ pub struct Panel {
 pub struct Picture {
     /// What stands below the axes.
     pub across: &'static str,
+    /// Whether these places are whole numbers.
+    pub whole: bool,
     pub panels: Vec<Panel>,
     /// What curves are called, in all panels.
     pub legend: Vec<String>,
@@ -69,7 +73,7 @@ pub fn svg(picture: &Picture) -> Result<String> {
     area.fill(&WHITE).map_err(failed)?;
     let (all, below) = area.split_vertically(above);
     for (area, panel) in all.split_evenly((rows, columns)).iter().zip(&picture.panels) {
-        draw(area, panel, picture.across)?;
+        draw(area, panel, picture)?;
     }
     for (i, label) in legend.iter().enumerate() {
         let x = BORDER as i32 + (i % abreast) as i32 * entry as i32;
@@ -104,7 +108,7 @@ fn line(area: &Area<'_>, place: usize, points: Vec<(i32, i32)>) -> Result<()> {
 const DASH: i32 = 6;
 const GAP: i32 = 4;
 
-fn draw(area: &Area<'_>, panel: &Panel, across: &str) -> Result<()> {
+fn draw(area: &Area<'_>, panel: &Panel, picture: &Picture) -> Result<()> {
     let points = || panel.curves.iter().flat_map(Band::points).filter(|(_, y)| y.is_finite());
     let (x0, x1) = range(points().map(|point| point.0));
     let scale = Scale::of(points().map(|point| point.1));
@@ -116,7 +120,9 @@ fn draw(area: &Area<'_>, panel: &Panel, across: &str) -> Result<()> {
     };
     let values = if beyond == 1 { "value" } else { "values" };
     let more = if beyond > 0 { format!(" · {beyond} {values} beyond") } else { String::new() };
-    let digits = if x1 - x0 < 10.0 { 1 } else { 0 };
+    let labels = if picture.whole { LABELS.min((x1 - x0) as usize + 1) } else { LABELS };
+    // Enough to tell the labels apart.
+    let digits = if picture.whole { 0 } else { (1.0 - (x1 - x0).log10().floor()).clamp(0.0, 9.0) as usize };
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{}{more}", panel.title), ("sans-serif", 15))
         .margin(10)
@@ -126,8 +132,8 @@ fn draw(area: &Area<'_>, panel: &Panel, across: &str) -> Result<()> {
         .map_err(failed)?;
     chart
         .configure_mesh()
-        .x_desc(across)
-        .x_labels(6)
+        .x_desc(picture.across)
+        .x_labels(labels)
         .x_label_formatter(&|x| format!("{x:.digits$}"))
         .y_label_formatter(&label)
         .label_style(("sans-serif", SMALL))

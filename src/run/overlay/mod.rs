@@ -38,8 +38,9 @@ pub fn picture(runs: &[Summary], groups: &[Group], request: &Request<'_>) -> Res
     let shown = &groups[..groups.len().min(MOST)];
     let all = runs.iter().map(|run| Series::read(&run.folder)).collect::<Result<Vec<_>>>()?;
     let across = request.across;
-    let mut picture = Picture { across: across.title(), ..Picture::default() };
-    for metric in request.metrics {
+    let mut picture = Picture { across: across.title(), whole: across != Across::Seconds, ..Picture::default() };
+    for asked in request.metrics {
+        let metric = &meant(asked, &all);
         let curves = |group: &Group| {
             let points = group.runs.iter().map(|run| all[*run].points(metric, across));
             let curves = points.filter(|points| !points.is_empty()).map(|points| smoothed(&points, request.smooth));
@@ -82,12 +83,27 @@ fn notes(picture: &Picture, groups: &[Group]) -> Vec<String> {
     notes
 }
 
-fn unknown(metric: &str, all: &[Series], across: Across) -> Error {
+/// The metric that was logged under this name, or is written so in expressions: `seconds_sample` for `seconds/sample`.
+fn meant(asked: &str, all: &[Series]) -> String {
+    let known = names(all);
+    let spelled = || known.iter().find(|name| name.replace('/', "_") == asked);
+    known.iter().find(|name| *name == asked).or_else(spelled).map_or_else(|| asked.to_string(), String::clone)
+}
+
+fn names(all: &[Series]) -> Vec<String> {
     let mut known: Vec<String> = Vec::new();
     for name in all.iter().flat_map(Series::names) {
         if !known.contains(&name) {
             known.push(name);
         }
+    }
+    known
+}
+
+fn unknown(metric: &str, all: &[Series], across: Across) -> Error {
+    let known = names(all);
+    if known.is_empty() {
+        return Error::value("no run has logged a number yet").hint("their metrics.jsonl hold no steps");
     }
     match known.iter().any(|name| name == metric) {
         true => Error::value(format!("`{metric}` has no finite value over {}", across.title()))

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::files::{self, Location};
 use crate::run::edit;
 use crate::run::folder::METRICS;
+use crate::run::logged;
 use serde_json::{Map, Value};
 
 /// What a curve runs over.
@@ -45,17 +46,16 @@ pub struct Series {
 }
 
 impl Series {
-    /// Reads the metrics in the folder of a run. A line that is still being written does not count.
+    /// Reads the metrics in the folder of a run; how many of its lines could not be read is `Summary`'s to say.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn read(folder: &Location) -> Result<Self> {
-        Ok(Self::parse(&files::text(&folder.join(METRICS))?))
+        Ok(Self::parse(&String::from_utf8_lossy(&files::bytes(&folder.join(METRICS))?)))
     }
 
     fn parse(text: &str) -> Self {
-        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        Self { lines: lines.filter(|line| !edit::is_event(line)).collect() }
+        Self { lines: logged::lines(text).flatten().filter(|line| !edit::is_event(line)).collect() }
     }
 
     /// The names of numbers, in the order in which they came up.

@@ -76,3 +76,34 @@ fn more_curves_than_can_be_told_apart_are_counted_and_unknown_metrics_refused() 
     let e = picture(&runs, &grouped, &sampled).expect_err("no tokens");
     assert!(e.what.contains("no finite value over tokens sampled"), "{e}");
 }
+
+#[test]
+fn axes_of_steps_have_whole_numbers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let metrics = ["reward".to_string()];
+    for (name, values) in [("one", &[1.0][..]), ("few", &[1.0, 2.0, 3.0]), ("some", &[1.0, 2.0, 3.0, 4.0, 5.0])] {
+        let runs = [run(dir.path(), name, json!({}), 0, &lines(values))];
+        let request = request(&metrics);
+        let svg =
+            svg(&picture(&runs, &groups(&runs, None).expect("groups"), &request).expect("drawn")).expect("a text");
+        let below = svg.split("text-anchor=\"middle\"").skip(1).filter_map(|text| text.split(['>', '<']).nth(1));
+        let labels: Vec<&str> = below.map(str::trim).filter(|text| text.parse::<f64>().is_ok()).collect();
+        let whole: Vec<u64> = labels.iter().filter_map(|label| label.parse().ok()).collect();
+        assert!(!whole.is_empty() && whole.len() == labels.len(), "{labels:?}");
+        assert!(whole.windows(2).all(|pair| pair[0] < pair[1]), "each once: {labels:?}");
+        assert!(!svg.contains("Thin lines") && !svg.contains("Band"), "{svg}");
+    }
+}
+
+#[test]
+fn names_are_found_by_either_spelling_and_runs_without_numbers_are_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text = json!({ "step": 1, "seconds/sample": 0.5 }).to_string();
+    let (full, empty) = (run(dir.path(), "a", json!({}), 0, &text), run(dir.path(), "b", json!({}), 0, ""));
+    let draw = |run: &Summary, metric: &str| {
+        let (runs, metrics) = ([run.clone()], [metric.to_string()]);
+        picture(&runs, &groups(&runs, None).expect("groups"), &request(&metrics)).map(|picture| picture.panels.len())
+    };
+    assert_eq!(draw(&full, "seconds_sample").expect("drawn"), draw(&full, "seconds/sample").expect("drawn"));
+    assert!(draw(&empty, "reward").expect_err("nothing").what.contains("no run has logged a number yet"));
+}

@@ -19,6 +19,7 @@ use crate::run::edit::{self, Edit};
 use crate::run::folder::{CONFIG, METRICS, SCRIPT};
 use crate::run::history::History;
 use crate::run::line::Line;
+use crate::run::logged;
 use crate::run::plot;
 use crate::run::quote::shell;
 use crate::run::summary::{self, State};
@@ -44,6 +45,8 @@ pub struct Source<'a> {
     pub folder: &'a Location,
     pub lines: &'a [Line],
     pub edits: &'a [Edit],
+    /// Lines of the metrics that could not be read.
+    pub damaged: usize,
 }
 
 /// A name and a value.
@@ -78,14 +81,16 @@ struct Page {
     version: &'static str,
 }
 
-/// Writes the page of the run in `folder` to `path`.
+/// Writes the page of the run in `folder` to `path`; says what of its metrics could not be read.
 ///
 /// # Errors
 /// No run in the folder; a file of it that cannot be read; a place that cannot be written.
-pub fn write_of(folder: &Location, path: &Location) -> Result<()> {
+pub fn write_of(folder: &Location, path: &Location) -> Result<Option<String>> {
     summary::require(folder)?;
-    let History { lines, edits } = History::read(&folder.join(METRICS))?;
-    write(Source { folder, lines: &lines, edits: &edits }, path)
+    let metrics = folder.join(METRICS);
+    let History { lines, edits, damaged } = History::read(&metrics)?;
+    write(Source { folder, lines: &lines, edits: &edits, damaged }, path)?;
+    Ok(logged::damage(&metrics, damaged))
 }
 
 /// Writes the page to `path`.
@@ -97,10 +102,15 @@ pub fn write(source: Source<'_>, path: &Location) -> Result<()> {
 }
 
 fn page(source: Source<'_>) -> Result<Page> {
-    let Source { folder, lines, edits } = source;
+    let Source { folder, lines, edits, damaged } = source;
     let config = read_config(&folder.join(CONFIG))?;
     let script = cut::head_of(&folder.join(SCRIPT), changes::LONGEST).unwrap_or_default();
     let mut left = Left::default();
+    left.more(
+        damaged,
+        "line of metrics.jsonl, which could not be read",
+        "lines of metrics.jsonl, which could not be read",
+    );
     let (pictures, more) = plot::pictures(lines, &edit::marks(edits))?;
     left.more(more, "panel of curves", "panels of curves");
     let (state, samples) = (summary::state(folder)?, rows::of(folder, &mut left));

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::files::Location;
+use crate::run::report::Reporter;
 use crate::run::summary::{self, Summary};
 use crate::script::lang::native::{Call, Registry};
 use crate::script::lang::order;
@@ -11,12 +12,15 @@ use rhai::{Dynamic, Map};
 
 pub fn register(reg: &mut Registry) {
     reg.function("load_run", ["dir"], |call: &Call, dir: String| -> Result<Map> {
-        load(&call.session.access().read(&dir)?)
+        load(&call.session.access().read(&dir)?, call.session.reporter())
     });
 }
 
-fn load(dir: &Location) -> Result<Map> {
+fn load(dir: &Location, reporter: &dyn Reporter) -> Result<Map> {
     let run = Summary::read(dir)?;
+    if let Some(damage) = run.damage() {
+        reporter.note(&damage);
+    }
     let args = run.arguments().into_iter().map(|(name, value)| (name.into(), from_json(value)));
     let last = run.last.iter().map(|(name, x)| (name.as_str().into(), Dynamic::from(*x)));
     let mut metrics = Vec::new();

@@ -1,6 +1,6 @@
 //! A question about a run: an expression of the language over names and their values, which is true or false.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::script::builder::free_words;
 use crate::script::lang::value::{describe, from_json};
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
@@ -34,18 +34,30 @@ impl Query {
     pub fn holds(&self, values: &Map<String, Value>, known: &[String]) -> Result<bool> {
         let mut scope = Scope::new();
         for name in known {
-            // `seconds/sample` would be a quotient.
-            let variable = name.replace('/', "_");
-            scope.push_dynamic(variable, values.get(name).map_or(Dynamic::UNIT, from_json));
+            scope.push_dynamic(written(name), values.get(name).map_or(Dynamic::UNIT, from_json));
         }
         let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &self.expression);
         let value = value.map_err(|e| match *e {
-            EvalAltResult::ErrorVariableNotFound(ref name, _) => Error::unknown("name", name, known),
+            EvalAltResult::ErrorVariableNotFound(ref name, _) => self.unknown(name, known),
             e => Error::value(format!("`{}` cannot be evaluated: {e}", self.text)),
         })?;
         let found = describe(&value);
         value.as_bool().map_err(|_| Error::value(format!("`{}` must be true or false, found {found}", self.text)))
     }
+
+    fn unknown(&self, name: &str, known: &[String]) -> Error {
+        let quotient = known.iter().find(|known| known.contains('/') && self.text.contains(known.as_str()));
+        match quotient {
+            Some(meant) => Error::new(Kind::Name, format!("unknown name `{name}`"))
+                .hint(format!("`{meant}` is a quotient here: its name is written `{}`", written(meant))),
+            None => Error::unknown("name", name, &known.iter().map(|known| written(known)).collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// How a name stands in an expression, where `seconds/sample` would be a quotient.
+pub fn written(name: &str) -> String {
+    name.replace('/', "_")
 }
 
 #[cfg(test)]
@@ -81,6 +93,10 @@ mod tests {
     #[test]
     fn what_is_no_question_is_refused() {
         assert_eq!(ask("clipp > 1").expect_err("a name").hint.as_deref(), Some("did you mean `clip`?"));
+        let quotient = ask("seconds/sample < 1").expect_err("a quotient").hint.expect("advice");
+        assert!(quotient.ends_with("its name is written `seconds_sample`"), "{quotient}");
+        let known = ask("qqqqqqqq > 1").expect_err("a name").hint.expect("advice");
+        assert!(known.contains("seconds_sample") && !known.contains('/'), "{known}");
         assert!(ask("clip + 1").expect_err("a number").what.contains("must be true or false"));
         assert!(ask("clip >").expect_err("half").what.contains("is not an expression"));
         assert!(ask("clip > 1; let x = 2").is_err(), "statements");
