@@ -199,11 +199,11 @@ fn numbers(path: &Location) -> Result<Numbers> {
 #[derive(Debug, Default)]
 pub struct Found {
     /// The folders of runs, by name.
-    pub runs: Vec<PathBuf>,
+    pub runs: Vec<Location>,
     /// Folders that could not be looked into.
     pub closed: Vec<Error>,
     /// Links to runs that are none of those found. No link is followed: it may lead in a circle.
-    pub links: Vec<PathBuf>,
+    pub links: Vec<Location>,
 }
 
 /// The folders of runs: the given one, or those below it.

@@ -235,3 +235,60 @@ fn an_array_of_slurm_has_a_task_for_each_run() {
     assert_eq!(table[2], ["3", "10", "1", "of", "2"]);
     assert!(fs::read(dir.path().join("s/sweep.png")).expect("drawn").starts_with(b"\x89PNG"));
 }
+
+#[test]
+fn seeds_are_no_hyper_parameter() {
+    let dir = folder();
+    let searches = [&[][..], &["--search", "random", "--trials", "2"], &["--search", "tpe", "--trials", "2"]];
+    for search in searches {
+        let said = rhopo(dir.path(), &[&["sweep", "own", "--set", "seed=1,2", "--out", "none"], search].concat());
+        assert!(said.code == 1 && said.err.contains("--seeds N"), "{search:?}: {}", said.err);
+    }
+    assert!(!dir.path().join("none").exists());
+}
+
+#[test]
+fn a_metric_that_is_not_logged_ends_the_sweep_with_its_first_run() {
+    let dir = folder();
+    let args = ["sweep", "own", "--set", "x=1,2,3", "--maximize", "nope", "--out", "s"];
+    for args in [&args[..], &["sweep", "--resume", "s"]] {
+        let said = rhopo(dir.path(), args);
+        assert!(said.code == 1 && said.err.contains("unknown metric `nope`"), "{}", said.err);
+        assert!(said.err.contains("known: ") && said.err.contains("noise"), "{}", said.err);
+        assert_eq!(logged(&dir.path().join("s")).len(), 1);
+    }
+    fs::write(dir.path().join("mute.rhai"), "let cfg = args(#{ x: 1 });\nprint(cfg.x);\n").expect("written");
+    let said = rhopo(dir.path(), &["sweep", "mute", "--set", "x=1,2", "--out", "m"]);
+    assert!(said.code == 1 && said.err.contains("x=1, seed=0: failed: the script opened no run"), "{}", said.err);
+}
+
+#[test]
+fn a_half_written_status_stops_no_sweep() {
+    let dir = folder();
+    let args = ["sweep", "own", "--set", "x=1,3", "--out", "s"];
+    let table = well(dir.path(), &args);
+    let status = dir.path().join("s/1_x=3_seed=0/status.json");
+    fs::write(&status, "{\"status\":\"fin").expect("written");
+    let said = well(dir.path(), &["sweep", "--resume", "s", "--table"]);
+    assert_eq!(rows(&said)[3], ["3", "0", "of", "1"], "{said}");
+    assert_eq!(well(dir.path(), &args), table);
+}
+
+#[test]
+fn a_value_with_a_line_break_breaks_no_line_and_advice_is_quoted() {
+    let dir = folder();
+    let said = rhopo(dir.path(), &["sweep", "own", "--set", "kind=x\ny,z", "steps=1", "--out", "s"]);
+    assert!(said.code == 0 && said.err.contains("[1/2] kind=x⏎y, seed=0: eval 6"), "{}", said.err);
+    let out = "sw/a b$(touch X)'q\"";
+    let said = rhopo(dir.path(), &["sweep", "own", "--set", "x=1,3", "--slurm", "--out", out]);
+    let advice = said.err.lines().find_map(|line| line.split_once("sbatch ")).expect("advice").1;
+    let words = shell_words::split(advice).expect("words");
+    assert_eq!(words, [format!("{out}/sweep.sbatch")], "{advice}");
+    let script = dir.path().join(out).join("sweep.sbatch");
+    assert!(text(script.clone()).contains("/sw/a b$(touch X)'q\\\"/output/slurm-%A_%a.txt\"\n"));
+    let done = Command::new("bash").arg(&script).env("SLURM_ARRAY_TASK_ID", "0").output().expect("bash");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(!dir.path().join("X").exists());
+    let said = rhopo(dir.path(), &["sweep", "own", "--set", "x=1,3", "--slurm", "--out", "a\nb"]);
+    assert!(said.code == 1 && said.err.contains("a line break"), "{}", said.err);
+}

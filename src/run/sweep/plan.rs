@@ -12,6 +12,8 @@ pub const PLAN: &str = "sweep.json";
 pub const MOST: usize = 100_000;
 /// Keeps the draws of a sweep apart from those of the runs with the same seed.
 pub(super) const STREAM: u64 = 0x5_1EE9;
+/// What no sweep varies.
+const SEED: &str = "seed";
 /// Letters of a folder's name, but for its number.
 const LONGEST: usize = 120;
 
@@ -75,8 +77,9 @@ impl Plan {
     /// Adds the trials, where results do not decide them. `trials` is what the command line says.
     ///
     /// # Errors
-    /// A range in a grid; a number of trials where it means nothing, none where it is needed, too many.
+    /// Seeds among what varies; a range in a grid; a number of trials where it means nothing, none where it is needed, too many.
     pub fn filled(mut self, trials: Option<usize>) -> Result<Self> {
+        without_seed(&self.axes)?;
         match (self.search, trials) {
             (Search::Grid, Some(_)) => {
                 return Err(Error::value("--trials: a grid has as many trials as there are combinations")
@@ -146,6 +149,7 @@ impl Plan {
         }
         let read = serde_json::from_str::<Self>(&files::text(&path)?);
         let plan = read.map_err(|e| Error::file(format!("{} cannot be read: {e}", path.display())))?;
+        without_seed(&plan.axes)?;
         let sound =
             plan.seeds > 0 && plan.ahead > 0 && plan.trials > 0 && plan.trials.saturating_mul(plan.seeds) <= MOST;
         let sound = sound && plan.axes.iter().all(Axis::is_sound) && plan.seed.checked_add(plan.seeds as u64).is_some();
@@ -169,6 +173,16 @@ impl Plan {
             ("the options of its runs", self.options != other.options),
         ];
         differences.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
+    }
+}
+
+/// # Errors
+/// Seeds among what varies: each run has its own by its number, which would take the place of these.
+fn without_seed(axes: &[Axis]) -> Result<()> {
+    match axes.iter().any(|axis| axis.name == SEED) {
+        false => Ok(()),
+        true => Err(Error::value("--set seed: the seeds of a sweep are no hyper-parameter")
+            .hint("say how many with --seeds N, and which is the first with --seed FIRST")),
     }
 }
 
@@ -266,6 +280,19 @@ mod tests {
         assert!(refused(Search::Random, "1,2", None).contains("how many trials"));
         assert!(refused(Search::Tpe, "1,2", Some(0)).contains("1 or more"));
         assert!(refused(Search::Random, "1,2", Some(MOST)).contains("100000 at most"));
+    }
+
+    #[test]
+    fn seeds_among_the_hyper_parameters_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (search, trials) in [(Search::Grid, None), (Search::Random, Some(2)), (Search::Tpe, Some(2))] {
+            let e = plan(search, &[("clip", "0.1"), ("seed", "1,2")]).filled(trials).expect_err("seeds");
+            assert!(e.what.contains("--set seed") && e.hint.expect("advice").contains("--seeds N"));
+            let mut plan = plan(search, &[("clip", "1,2")]).filled(trials).expect("a plan");
+            plan.axes[0].name = "seed".into();
+            plan.write(&files::anywhere(dir.path())).expect("written");
+            assert!(Plan::read(&files::anywhere(dir.path())).expect_err("seeds").what.contains("--set seed"));
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `rhopo sweep`: many runs of a script, which differ in hyper-parameters and seeds. Owns how a sweep begins, goes on and
-//! ends; its parts are the command line (`args.rs`), the processes (`work.rs`), table and picture (`results.rs`), and the
-//! script for a cluster (`slurm.rs`).
+//! ends; its parts are the command line (`args.rs`), the processes (`work.rs`), how their runs stand (`stand.rs`), table and
+//! picture (`results.rs`), and the script for a cluster (`slurm.rs`).
 
 mod args;
 mod results;
 mod slurm;
+mod stand;
 mod work;
 
 pub use args::SweepArgs;
@@ -68,8 +69,8 @@ fn execute(args: &SweepArgs, loader: &Rc<Loader>) -> Fallible<u8> {
     if args.slurm {
         let script = slurm::write(&plan, &folder, &program, args.jobs)?;
         files::create_folder(&folder.join(OUTPUT))?;
-        out::note(&format!("{} tasks; run them by: sbatch {}", plan.runs(), script.display()));
-        out::note(&format!("once they have ended: rhopo sweep --resume {} --table", folder.display()));
+        out::note(&format!("{} tasks; run them by: sbatch {}", plan.runs(), quoted(&script)));
+        out::note(&format!("once they have ended: rhopo sweep --resume {} --table", quoted(&folder)));
         out::line(&folder.display().to_string());
         return Ok(0);
     }
@@ -90,7 +91,7 @@ fn execute(args: &SweepArgs, loader: &Rc<Loader>) -> Fallible<u8> {
     if args.only.is_none() {
         show(&Results::read(&plan, &folder, work.points())?, &folder, args.png)?;
     }
-    let again = format!("rhopo sweep --resume {}", folder.display());
+    let again = format!("rhopo sweep --resume {}", quoted(&folder));
     if interrupt.asked() {
         out::note(&format!("interrupted; go on with: {again}"));
         return Ok(interrupt.exit_code());
@@ -111,6 +112,11 @@ fn granted_again(recorded: &[String], said: &[String]) -> Vec<String> {
     }
     let kept = recorded.chunks_exact(2).filter(|pair| !grants(pair));
     kept.chain(again()).flatten().cloned().collect()
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &std::path::Path) -> String {
+    shell_words::quote(&path.display().to_string()).into_owned()
 }
 
 /// Cores for each of so many runs.
@@ -144,7 +150,7 @@ fn show(results: &Results<'_>, folder: &Location, png: bool) -> Fallible<()> {
 fn begin(args: &SweepArgs, loader: &Rc<Loader>) -> Fallible<(Location, Plan)> {
     let plan = args.plan()?;
     if args.slurm {
-        slurm::check(&plan)?;
+        slurm::check(&plan, args.out.as_deref())?;
     }
     let source = loader.find(&plan.script)?;
     check(args, &plan, &source, loader)?;

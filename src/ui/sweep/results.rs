@@ -2,14 +2,12 @@
 
 use crate::error::Result;
 use crate::files::{self, Location};
-use crate::run::Table;
 use crate::run::overlay::{self, Across, Group, Request, Series};
 use crate::run::summary::{State, Summary};
 use crate::run::sweep::{Plan, Point, Row, rows};
+use crate::run::{Table, digits};
 use crate::ui::plot::{self, Format};
-use crate::ui::runs::cell;
 use crate::ui::table;
-use serde_json::Value;
 
 const TABLE: &str = "table.txt";
 const PICTURE: &str = "sweep.svg";
@@ -71,7 +69,7 @@ impl<'a> Results<'a> {
         let failed = |trial: usize| self.of(trial).filter(|run| run.state == State::Failed).count();
         let any = (0..self.points.len()).any(|trial| failed(trial) > 0);
         head.extend(any.then(|| "failed".to_string()));
-        let number = |x: Option<f64>| x.map_or_else(String::new, |x| cell(Some(&Value::from(x))));
+        let number = |x: Option<f64>| x.map_or_else(String::new, digits::short);
         let row = |row: &Row| {
             let mut cells: Vec<String> = varying().map(|(i, _)| self.points[row.trial][i].clone()).collect();
             cells.push(number(row.mean));

@@ -12,16 +12,26 @@ const SCRIPT: &str = "sweep.sbatch";
 /// # Errors
 /// A search that learns; a file that cannot be written.
 pub(super) fn write(plan: &Plan, folder: &Location, program: &Path, most: Option<u16>) -> Result<Location> {
-    let here = std::env::current_dir();
-    let here = here.map_err(|e| Error::new(Kind::File, format!("the current folder is not known: {e}")))?;
+    let here = here()?;
     let path = folder.join(SCRIPT);
     files::write(&path, text(plan, folder, program, &here, most)?)?;
     Ok(path)
 }
 
+fn here() -> Result<std::path::PathBuf> {
+    std::env::current_dir().map_err(|e| Error::new(Kind::File, format!("the current folder is not known: {e}")))
+}
+
+/// Whether a sweep can be an array in a folder, before it begins.
+///
 /// # Errors
-/// A search that learns.
-pub(super) fn check(plan: &Plan) -> Result<()> {
+/// A search that learns; a folder whose name cannot be said.
+pub(super) fn check(plan: &Plan, folder: Option<&Path>) -> Result<()> {
+    independent(plan)?;
+    output(&here()?.join(folder.unwrap_or(Path::new("")))).map(drop)
+}
+
+fn independent(plan: &Plan) -> Result<()> {
     match plan.search {
         Search::Grid | Search::Random => Ok(()),
         Search::Tpe => {
@@ -32,10 +42,9 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
 }
 
 fn text(plan: &Plan, folder: &Path, program: &Path, here: &Path, most: Option<u16>) -> Result<String> {
-    check(plan)?;
+    independent(plan)?;
     let quoted = |path: &Path| shell_words::quote(&path.display().to_string()).into_owned();
-    let output = here.join(folder).join("output/slurm-%A_%a.txt");
-    let output = output.display().to_string().replace('"', "");
+    let output = output(&here.join(folder))?;
     let most = most.map(|most| format!("%{most}")).unwrap_or_default();
     let cores = plan.threads.map(|n| format!("#SBATCH --cpus-per-task={n}\n")).unwrap_or_default();
     let name: String = plan.script.chars().filter(|c| c.is_alphanumeric() || "-_.".contains(*c)).collect();
@@ -53,6 +62,20 @@ fn text(plan: &Plan, folder: &Path, program: &Path, here: &Path, most: Option<u1
          cd {here} || exit 1\n\
          exec {program} sweep --resume {folder} --only \"$SLURM_ARRAY_TASK_ID\"\n"
     ))
+}
+
+/// Where the tasks' output goes, as Slurm reads it: in double quotes, `\` before what would end them, `%%` for `%`.
+///
+/// # Errors
+/// A line break, which would end the line.
+fn output(folder: &Path) -> Result<String> {
+    let folder = folder.display().to_string();
+    if folder.chars().any(char::is_control) {
+        return Err(Error::value("--slurm: the folder's name has a line break, or another control character")
+            .hint("a line of #SBATCH cannot hold it: choose a plain name with --out"));
+    }
+    let folder = folder.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
+    Ok(format!("{folder}/output/slurm-%A_%a.txt"))
 }
 
 #[cfg(test)]
@@ -88,6 +111,8 @@ mod tests {
         ] {
             assert!(script.lines().any(|found| found == line), "{line}: {script}");
         }
+        assert_eq!(output(Path::new("/a\"b\\c%d")).expect("a path"), "/a\\\"b\\\\c%%d/output/slurm-%A_%a.txt");
+        assert!(output(Path::new("a\ntouch X")).expect_err("a line break").what.contains("a line break"));
         let plain = of(&Plan { threads: None, ..plan.clone() }, None).expect("a script");
         assert!(plain.contains("--array=0-5\n") && !plain.contains("cpus"), "{plain}");
         let e = of(&Plan { search: Search::Tpe, ..plan }, None).expect_err("it learns");

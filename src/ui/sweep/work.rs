@@ -1,10 +1,11 @@
 //! The runs of a sweep as processes: which comes next, how many there are at a time, how each ended, and how they are ended.
 
 use super::results::{Results, value};
+use super::stand::{Stand, stand};
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, Child, Location};
-use crate::run::folder::{CONFIG, LOCK};
-use crate::run::status::{Ending, Status};
+use crate::run::EVAL;
+use crate::run::quote::one_line;
 use crate::run::summary::Summary;
 use crate::run::sweep::{Learning, Plan, Point, Search};
 use crate::script::lang::loader::Loader;
@@ -73,6 +74,8 @@ pub(super) struct Work<'a> {
     ended: BTreeSet<usize>,
     failed: usize,
     written: Option<Instant>,
+    /// Whether some run has logged what is wanted.
+    logged: bool,
 }
 
 struct Running {
@@ -87,32 +90,6 @@ enum Next {
     /// A result has to come first.
     Wait,
     Over,
-}
-
-/// How a run stands in its folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stand {
-    Nothing,
-    /// It can be continued.
-    Begun,
-    Failed,
-    Finished,
-    /// A process has it.
-    Locked,
-}
-
-fn stand(folder: &Location) -> Result<Stand> {
-    if files::is_locked(&folder.join(LOCK)) {
-        return Ok(Stand::Locked);
-    }
-    if !files::is_file(&folder.join(CONFIG)) {
-        return Ok(Stand::Nothing);
-    }
-    Ok(match Status::read(folder)?.map(|status| status.status) {
-        Some(Ending::Finished) => Stand::Finished,
-        Some(Ending::Failed) => Stand::Failed,
-        Some(Ending::Interrupted) | None => Stand::Begun,
-    })
 }
 
 impl<'a> Work<'a> {
@@ -131,7 +108,7 @@ impl<'a> Work<'a> {
         files::create_folder(&folder.join(OUTPUT))?;
         let (running, ended) = (Vec::new(), BTreeSet::new());
         let next = way.only.unwrap_or(0);
-        Ok(Self { plan, folder, way, loader, learning, next, running, ended, failed: 0, written: None })
+        Ok(Self { plan, folder, way, loader, learning, next, running, ended, failed: 0, written: None, logged: false })
     }
 
     /// Does all runs that are left, or those under way once somebody has asked for the end; returns how many have failed.
@@ -202,8 +179,14 @@ impl<'a> Work<'a> {
                 return Ok(Next::Wait);
             }
             self.next += 1;
-            match stand(&self.folder.join(self.name(run)?))? {
-                Stand::Finished => drop(self.ended.insert(run)),
+            let folder = self.folder.join(self.name(run)?);
+            match stand(&folder)? {
+                Stand::Finished => {
+                    self.ended.insert(run);
+                    if !self.logged {
+                        self.look(&Summary::read(&folder)?)?;
+                    }
+                }
                 _ => return Ok(Next::Run(run)),
             }
         }
@@ -224,6 +207,21 @@ impl<'a> Work<'a> {
             learning.ask()?;
         }
         Ok(true)
+    }
+
+    /// Whether a run that has finished has logged what is wanted. Not every script logs an `eval`, and the others are run all
+    /// the same; what the command line names is meant.
+    ///
+    /// # Errors
+    /// It has not, and no other has.
+    fn look(&mut self, run: &Summary) -> Result<()> {
+        let metric = &self.plan.goal.metric;
+        self.logged |= value(run, metric).is_some();
+        if self.logged || metric == EVAL {
+            return Ok(());
+        }
+        let known: Vec<&str> = run.last.iter().map(|(name, _)| name.as_str()).collect();
+        Err(Error::unknown("metric", metric, &known))
     }
 
     /// Takes the mean of a trial's runs.
@@ -324,15 +322,21 @@ impl<'a> Work<'a> {
             return self.start(running.run);
         }
         let took = running.since.elapsed().as_secs_f64();
+        let mut finished = None;
         let how = match (stands, self.way.presses.load(Ordering::Relaxed)) {
             (Stand::Finished, _) => {
                 let summary = Summary::read(&folder)?;
                 let metric = &self.plan.goal.metric;
                 let told = value(&summary, metric).map(|x| format!("{metric} {x:.4}"));
+                finished = Some(summary);
                 format!("{}, {took:.0} s", told.unwrap_or_else(|| format!("no `{metric}` was logged")))
             }
             (Stand::Begun, 1..) => "interrupted".to_string(),
             (_, 1..) => "stopped before it began".to_string(),
+            (Stand::Nothing, _) if status.is_some_and(|status| status.success()) => {
+                self.failed += 1;
+                "failed: the script opened no run; `open_run(cfg)` opens one".to_string()
+            }
             _ => {
                 self.failed += 1;
                 format!("failed: {}", self.complaint(&name, status))
@@ -342,6 +346,7 @@ impl<'a> Work<'a> {
             self.ended.insert(running.run);
         }
         self.say(&format!("[{}/{}] {}: {how}", self.ended.len(), self.plan.runs(), self.label(running.run)?));
+        finished.map_or(Ok(()), |summary| self.look(&summary))?;
         if self.way.only.is_none() && self.written.is_none_or(|written| written.elapsed() > PAUSE) {
             Results::read(self.plan, self.folder, self.points())?.write(self.folder, self.way.png)?;
             self.written = Some(Instant::now());
@@ -366,7 +371,7 @@ impl<'a> Work<'a> {
     }
 
     fn say(&self, text: &str) {
-        self.way.progress.suspend(|| out::note(text));
+        self.way.progress.suspend(|| out::note(&one_line(text)));
     }
 
     /// The line that changes.
