@@ -321,8 +321,10 @@ fn scoring(key: Key, n: usize, vocabulary: usize, targets: Targets) -> Vec<Entry
     let divergence = |of: Divergence, [softcap, other]: [Option<f32>; 2]| {
         ending(LinearDivergence { of, targets: targets.clone(), softcap, other }, both.clone()).frozen(2)
     };
-    let kinds = [Divergence::Full, Divergence::Forward, Divergence::Jsd(0.3), Divergence::Jsd(0.85)];
-    let divergences: Vec<Case> = kinds.into_iter().flat_map(|of| caps.map(|caps| divergence(of, caps))).collect();
+    let full = caps.map(|caps| divergence(Divergence::Full, caps));
+    // Their gradients are differences of two distributions, in which what both have in common cancels.
+    let differences = [Divergence::Forward, Divergence::Jsd(0.3), Divergence::Jsd(0.85)];
+    let differences: Vec<Case> = differences.into_iter().flat_map(|of| caps.map(|caps| divergence(of, caps))).collect();
     let ranked = {
         let targets = targets.clone();
         routine("Rank", own.to_vec(), move |x| {
@@ -330,7 +332,12 @@ fn scoring(key: Key, n: usize, vocabulary: usize, targets: Targets) -> Vec<Entry
             Ok(vec![Tensor::from_vec(found.iter().map(|&r| r as f32).collect(), (found.len(), 1), &Device::Cpu)?])
         })
     };
-    vec![entry([0.0, 0.0], [ranked]), entry([1e-6, 3e-5], logprobs), entry([5e-6, 3e-5], divergences)]
+    vec![
+        entry([0.0, 0.0], [ranked]),
+        entry([1e-6, 3e-5], logprobs),
+        entry([5e-6, 3e-5], full),
+        entry([5e-6, 1e-4], differences),
+    ]
 }
 
 fn copy(value: &Value) -> Result<Value> {

@@ -147,7 +147,14 @@ fn gap(found: &[f32], exact: &[f64]) -> f64 {
 #[test]
 fn heads_equal_their_plain_compositions_over_several_chunks() {
     // In bf16 the gradients of logits are rounded, and that of h once more: two roundings as the suite counts them.
-    let bounds = |dtype| if dtype == DType::F32 { [2e-6, 2e-5, 2e-5] } else { [2e-6, 7.8e-3, 7.8e-3] };
+    let bounds = |dtype, op: &Scored| match (dtype, op) {
+        // Differences of two distributions, in which what both have in common cancels.
+        (DType::F32, Scored::Kl(LinearDivergence { of: Divergence::Forward | Divergence::Jsd(_), .. })) => {
+            [2e-6, 5e-5, 5e-5]
+        }
+        (DType::F32, _) => [2e-6, 2e-5, 2e-5],
+        _ => [2e-6, 7.8e-3, 7.8e-3],
+    };
     let sizes = [
         Sizes { rows: 9, vocabulary: 5003, widths: [24, 17] },
         Sizes { rows: 70, vocabulary: 33, widths: [33, 8] },
@@ -169,7 +176,7 @@ fn heads_equal_their_plain_compositions_over_several_chunks() {
                     for (i, (found, exact)) in found.0.iter().zip(&exact).enumerate() {
                         let gap = gap(found, exact);
                         most[t][i] = most[t][i].max(gap);
-                        assert!(gap <= bounds(dtype)[i], "{dtype:?}, result {i}: {gap}");
+                        assert!(gap <= bounds(dtype, &op)[i], "{dtype:?}, result {i}: {gap}");
                     }
                 }
             }
