@@ -213,7 +213,7 @@ pub struct Found {
 pub fn below(path: &Location) -> Result<Found> {
     let mut found = Found::default();
     search(path, DEEPEST, &mut found)?;
-    let real: BTreeSet<_> = found.runs.iter().filter_map(|run| files::real(run)).collect();
+    let real: BTreeSet<_> = found.runs.iter().filter_map(files::real).collect();
     found.links.retain(|link| files::real(link).is_none_or(|to| !real.contains(&to)));
     Ok(found)
 }

@@ -8,6 +8,7 @@ mod gguf;
 
 use crate::engine::memory::Memory;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::DType;
 use crate::model::gguf::summary::Summary;
 use crate::model::source::Source;
@@ -22,14 +23,19 @@ use facts::{Facts, fact, model_facts, size};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Prints what there is to know about a built-in model, a folder, a GGUF file, or a model on the hub.
 pub fn inspect(target: &str) -> ExitCode {
     let mut found = Found::default();
     let mut tell = |file: &str| out::note(&format!("fetching {file}"));
-    let access = Access::looking(&[target.into()]);
+    // A GGUF file may have its tokenizer beside it, and a model of the hub lies in the hub's cache.
+    let path = Path::new(target);
+    let beside = path.parent().map(|folder| Path::new(".").join(folder));
+    let beside = beside.filter(|_| files::is_file(&files::anywhere(path)));
+    let named: Vec<PathBuf> = [Some(path.into()), beside, files::hub::cache_folder()].into_iter().flatten().collect();
+    let access = Access::looking(&named);
     let at = access.at(target);
     let looked = match Summary::is_meant(&at) {
         true => Summary::open(&at).map(|summary| found.gguf(summary)),

@@ -320,7 +320,7 @@ fn a_template_that_fails_says_where() {
         fail("{% macro no(x) %}{{ raise_exception('no ' ~ x) }}{% endmacro %}{{ no('way') }}"),
         "the chat template refuses the messages: no way"
     );
-    assert_eq!(fail("{{ messages[1:][::-1] }}"), "the chat template failed: minijinja, which runs it, broke off");
+    own("{{ messages[1:][::-1] }}").render(&user("x"), false).expect("nothing is reversed");
     assert_eq!(refused(own("x").render(&[], true)), "there are no messages for the chat template");
     assert!(own("{% for").check().is_err() && own("fine").check().is_ok());
     let year: u32 = own("{{ strftime_now('%Y') }}").render(&user("x"), false).expect("a chat").parse().expect("a year");

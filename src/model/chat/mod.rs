@@ -197,7 +197,7 @@ impl ChatTemplate {
             .filter(|(name, _)| *name != CHOSEN)
             .map(|(name, value)| (name.as_str(), Argument::from(Serde(value))));
         let context = Argument::from_pairs(tokens.chain(given).chain(own));
-        // Templates come with models, and minijinja can panic in one: it reverses an empty list out of bounds.
+        // Templates come with models, and minijinja has panicked in one.
         let (environment, name) = (self.environment.clone(), name.to_string());
         let render = move || guarded(|| environment.get_template(&name).and_then(|template| template.render(context)));
         budget::apart(fuel::LONGEST, render)?

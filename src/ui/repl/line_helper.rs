@@ -3,7 +3,6 @@
 
 use super::commands;
 use super::indent::Indent;
-use super::terminal::LONGEST;
 use crate::script::lang::lex::{self, Kind};
 use crate::script::live::console::Repl;
 use crate::script::live::console::complete::{self, Known};
@@ -14,6 +13,9 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 use std::borrow::Cow;
 use std::cell::Cell;
+
+/// Bytes of an input: the parser takes more than linear time for some long texts.
+pub(super) const LONGEST: usize = 1 << 16;
 
 /// Enough of a value for a list of variables.
 const VALUE: usize = 40;

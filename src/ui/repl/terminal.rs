@@ -3,7 +3,7 @@
 use super::commands::{self, Done, Person};
 use super::draw::{draw, width};
 use super::indent::{self, Indent};
-use super::line_helper::{LineHelper, Place};
+use super::line_helper::{LONGEST, LineHelper, Place};
 use crate::error::Error;
 use crate::files::{self, history};
 use crate::run::Verdict;
@@ -22,9 +22,6 @@ use std::path::PathBuf;
 
 /// Entries that the history keeps.
 const HISTORY: usize = 10_000;
-
-/// Bytes of an input: the parser takes more than linear time for some long texts.
-pub(super) const LONGEST: usize = 1 << 16;
 
 /// Reads lines and draws answers.
 pub struct Terminal {
