@@ -54,12 +54,10 @@ impl Scored {
     /// Both operations with and without soft caps.
     fn all(targets: &Targets) -> Vec<Self> {
         let logprob = |softcap| Self::Logprob(LinearLogprob { targets: targets.clone(), softcap, found: None });
-        let of = |of, softcap, other| Self::Kl(LinearDivergence { of, targets: targets.clone(), softcap, other });
-        let kinds = [Divergence::Full, Divergence::Forward, Divergence::Jsd(0.3)];
-        let kls = kinds.into_iter().flat_map(|kind| {
-            [(None, None), (Some(3.0), None), (Some(4.0), Some(3.0))].map(|(own, other)| of(kind, own, other))
-        });
-        [logprob(None), logprob(Some(3.0))].into_iter().chain(kls).collect()
+        let kl = |softcap, other| {
+            Self::Kl(LinearDivergence { of: Divergence::Full, targets: targets.clone(), softcap, other })
+        };
+        vec![logprob(None), logprob(Some(3.0)), kl(None, None), kl(Some(3.0), None), kl(Some(4.0), Some(3.0))]
     }
 
     fn planes(&self) -> usize {
@@ -147,14 +145,7 @@ fn gap(found: &[f32], exact: &[f64]) -> f64 {
 #[test]
 fn heads_equal_their_plain_compositions_over_several_chunks() {
     // In bf16 the gradients of logits are rounded, and that of h once more: two roundings as the suite counts them.
-    let bounds = |dtype, op: &Scored| match (dtype, op) {
-        // Differences of two distributions, in which what both have in common cancels.
-        (DType::F32, Scored::Kl(LinearDivergence { of: Divergence::Forward | Divergence::Jsd(_), .. })) => {
-            [2e-6, 5e-5, 5e-5]
-        }
-        (DType::F32, _) => [2e-6, 2e-5, 2e-5],
-        _ => [2e-6, 7.8e-3, 7.8e-3],
-    };
+    let bounds = |dtype| if dtype == DType::F32 { [2e-6, 2e-5, 2e-5] } else { [2e-6, 7.8e-3, 7.8e-3] };
     let sizes = [
         Sizes { rows: 9, vocabulary: 5003, widths: [24, 17] },
         Sizes { rows: 70, vocabulary: 33, widths: [33, 8] },
@@ -176,7 +167,7 @@ fn heads_equal_their_plain_compositions_over_several_chunks() {
                     for (i, (found, exact)) in found.0.iter().zip(&exact).enumerate() {
                         let gap = gap(found, exact);
                         most[t][i] = most[t][i].max(gap);
-                        assert!(gap <= bounds(dtype, &op)[i], "{dtype:?}, result {i}: {gap}");
+                        assert!(gap <= bounds(dtype)[i], "{dtype:?}, result {i}: {gap}");
                     }
                 }
             }
