@@ -60,16 +60,22 @@ KERNEL(finish_kl)(In<float> running, In<u32> rows, Out<float> y, u64 pairs) {
     y[pair] = kl < 0.0f ? 0.0f : kl; // rounding may leave it just below 0; a NaN stays one
 }
 
+// What arrives at a row: dy of all its pairs, which begin at first [rows+1].
+DEVICE float upstream(In<u32> first, In<float> dy, u64 row) {
+    u32 end = first[row + 1];
+    float g = 0.0f;
+    for (u32 pair = first[row]; pair < end; pair++) g += dy[pair];
+    return g;
+}
+
 // dy [pairs] f32 -> dz [rows,columns] Z: p * (log p - log p' - KL) times the row's upstream, over the temperature. A row
-// whose upstream is zero stays zero, whatever its logits are. first [rows+1]: where each row's pairs begin.
+// whose upstream is zero stays zero, whatever its logits are.
 KERNEL(kl_grad)(In<float> own, In<float> other, In<float> running, In<u32> first, In<float> dy, Out<Z> dz, u32 columns,
                 float scale, float cap, float other_cap) {
     u64 row = block();
     Divergence d = divergence(running, row);
     float shift = d.apart + d.kl;
-    u32 end = first[row + 1];
-    float g = 0.0f;
-    for (u32 pair = first[row]; pair < end; pair++) g += dy[pair];
+    float g = upstream(first, dy, row);
     for (int k = 0; k < EACH; k++) {
         u32 column = thread() + k * THREADS;
         if (column >= columns) break;
@@ -87,9 +93,7 @@ KERNEL(forward_grad)(In<float> own, In<float> other, In<float> running, In<u32> 
     u64 row = block();
     float other_lse = running[5 * row] + exact_log(running[5 * row + 1]);
     float lse = running[5 * row + 2] + exact_log(running[5 * row + 3]);
-    u32 end = first[row + 1];
-    float g = 0.0f;
-    for (u32 pair = first[row]; pair < end; pair++) g += dy[pair];
+    float g = upstream(first, dy, row);
     for (int k = 0; k < EACH; k++) {
         u32 column = thread() + k * THREADS;
         if (column >= columns) break;
@@ -147,9 +151,7 @@ KERNEL(jsd_grad)(In<float> own, In<float> other, In<float> running, In<float> su
     u64 row = block();
     Divergence d = divergence(running, row);
     float inner = sums[2 * row];
-    u32 end = first[row + 1];
-    float g = 0.0f;
-    for (u32 pair = first[row]; pair < end; pair++) g += dy[pair];
+    float g = upstream(first, dy, row);
     for (int k = 0; k < EACH; k++) {
         u32 column = thread() + k * THREADS;
         if (column >= columns) break;
