@@ -321,10 +321,11 @@ fn scoring(key: Key, n: usize, vocabulary: usize, targets: Targets) -> Vec<Entry
     let divergence = |of: Divergence, [softcap, other]: [Option<f32>; 2]| {
         ending(LinearDivergence { of, targets: targets.clone(), softcap, other }, both.clone()).frozen(2)
     };
-    let full = caps.map(|caps| divergence(Divergence::Full, caps));
-    // Their gradients are differences of two distributions, in which what both have in common cancels.
-    let differences = [Divergence::Forward, Divergence::Jsd(0.3), Divergence::Jsd(0.85)];
-    let differences: Vec<Case> = differences.into_iter().flat_map(|of| caps.map(|caps| divergence(of, caps))).collect();
+    let kinds = [Divergence::Full, Divergence::Forward];
+    let kls: Vec<Case> = kinds.into_iter().flat_map(|of| caps.map(|caps| divergence(of, caps))).collect();
+    // Where two distributions share little, its gradient is a small difference of large numbers.
+    let kinds = [Divergence::Jsd(0.3), Divergence::Jsd(0.85)];
+    let jsds: Vec<Case> = kinds.into_iter().flat_map(|of| caps.map(|caps| divergence(of, caps))).collect();
     let ranked = {
         let targets = targets.clone();
         routine("Rank", own.to_vec(), move |x| {
@@ -335,8 +336,8 @@ fn scoring(key: Key, n: usize, vocabulary: usize, targets: Targets) -> Vec<Entry
     vec![
         entry([0.0, 0.0], [ranked]),
         entry([1e-6, 3e-5], logprobs),
-        entry([5e-6, 3e-5], full),
-        entry([5e-6, 1e-4], differences),
+        entry([5e-6, 3e-5], kls),
+        entry([5e-6, 1e-4], jsds),
     ]
 }
 
