@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,20 @@ struct Outcome {
     code: Option<i32>,
     err: String,
     took: Duration,
+}
+
+/// Waits for a process; none where it has no exit status, or had to be killed.
+pub(super) fn ended(child: &mut Child, begun: Instant, patience: Duration) -> Option<i32> {
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status.code();
+        }
+        if begun.elapsed() > patience {
+            child.kill().and_then(|()| child.wait().map(drop)).expect("killed");
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Runs `own.rhai` in `dir` as a script from elsewhere is run.
@@ -35,16 +49,7 @@ fn run(dir: &Path, options: &[&str]) -> Outcome {
         .stderr(file(&err))
         .spawn()
         .expect("rhopo starts");
-    let code = loop {
-        if let Some(status) = child.try_wait().expect("a child") {
-            break status.code();
-        }
-        if begun.elapsed() > PATIENCE {
-            child.kill().and_then(|()| child.wait().map(drop)).expect("killed");
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
+    let code = ended(&mut child, begun, PATIENCE);
     let err = String::from_utf8_lossy(&fs::read(&err).expect("written")).into_owned();
     Outcome { code, err, took: begun.elapsed() }
 }

@@ -1,5 +1,6 @@
 //! Two folders, the one that a person works in and one outside of it, and how rhopo is run there: as somebody without rights.
 
+use super::attacks::ended;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::os::unix::process::CommandExt;
@@ -190,16 +191,7 @@ fn run(dir: &Path, words: &[String], variables: &[(&str, String)], typed: &str) 
     }
     let begun = Instant::now();
     let mut child = command.spawn().expect("rhopo starts");
-    let code = loop {
-        if let Some(status) = child.try_wait().expect("a child") {
-            break status.code();
-        }
-        if begun.elapsed() > PATIENCE {
-            child.kill().and_then(|()| child.wait().map(drop)).expect("killed");
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
+    let code = ended(&mut child, begun, PATIENCE);
     let read = |path| String::from_utf8_lossy(&fs::read(path).expect("written")).into_owned();
     Outcome { code, said: format!("{}{}", read(&out), read(&err)) }
 }
