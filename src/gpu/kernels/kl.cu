@@ -39,6 +39,7 @@ KERNEL(absorb_kl)(In<float> own, In<float> other, Out<float> running, u32 column
 // What a row comes to.
 struct Divergence {
     float lse;   // log of the sum of exp(z)
+    float other; // lse'
     float apart; // lse - lse'
     float kl;
 };
@@ -47,7 +48,8 @@ DEVICE Divergence divergence(In<float> running, u64 row) {
     Divergence d;
     float sum = running[5 * row + 1];
     d.lse = running[5 * row] + exact_log(sum);
-    d.apart = d.lse - (running[5 * row + 2] + exact_log(running[5 * row + 3]));
+    d.other = running[5 * row + 2] + exact_log(running[5 * row + 3]);
+    d.apart = d.lse - d.other;
     d.kl = running[5 * row + 4] / sum - d.apart;
     return d;
 }
@@ -123,7 +125,7 @@ KERNEL(absorb_jsd)(In<float> own, In<float> other, In<float> running, Out<float>
     load_logits(other, row, columns, other_cap, scale, reference);
     for (int k = 0; k < EACH; k++) {
         if ((u32)thread() + k * THREADS >= columns) break;
-        float logp = z[k] - d.lse, logq = reference[k] - (d.lse - d.apart);
+        float logp = z[k] - d.lse, logq = reference[k] - d.other;
         float apart = logq - logp, of = share(apart, beta);
         inner += exact_exp(logp) * of;
         outer += exact_exp(logq) * (apart + of);
@@ -157,7 +159,7 @@ KERNEL(jsd_grad)(In<float> own, In<float> other, In<float> running, In<float> su
         if (column >= columns) break;
         float z = logit(own[row * columns + column], cap, scale);
         float reference = logit(other[row * columns + column], other_cap, scale);
-        float logp = z - d.lse, of = share(reference - (d.lse - d.apart) - logp, beta);
+        float logp = z - d.lse, of = share(reference - d.other - logp, beta);
         float grad = g == 0.0f ? 0.0f : (1.0f - beta) * exact_exp(logp) * (of - inner) * g * scale;
         store(dz, row * columns + column, before_cap(grad, z, cap, scale));
     }

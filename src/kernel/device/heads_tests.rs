@@ -54,10 +54,14 @@ impl Scored {
     /// Both operations with and without soft caps.
     fn all(targets: &Targets) -> Vec<Self> {
         let logprob = |softcap| Self::Logprob(LinearLogprob { targets: targets.clone(), softcap, found: None });
-        let kl = |softcap, other| {
-            Self::Kl(LinearDivergence { of: Divergence::Full, targets: targets.clone(), softcap, other })
-        };
-        vec![logprob(None), logprob(Some(3.0)), kl(None, None), kl(Some(3.0), None), kl(Some(4.0), Some(3.0))]
+        let kl = |of, softcap, other| Self::Kl(LinearDivergence { of, targets: targets.clone(), softcap, other });
+        let kls = [Divergence::Full, Divergence::Forward, Divergence::Jsd(0.3)].into_iter().flat_map(|of| {
+            // Between distributions that share nothing the gradient of Jsd is next to nothing, a difference of large numbers:
+            // caps keep them from that.
+            let bare = (!matches!(of, Divergence::Jsd(_))).then(|| kl(of, None, None));
+            bare.into_iter().chain([kl(of, Some(3.0), None), kl(of, Some(4.0), Some(3.0))])
+        });
+        [logprob(None), logprob(Some(3.0))].into_iter().chain(kls).collect()
     }
 
     fn planes(&self) -> usize {
