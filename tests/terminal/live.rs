@@ -286,15 +286,11 @@ fn a_pause_gives_a_prompt_in_the_loop() {
     assert_eq!(lines[2]["after"], 1.0, "what stands after the loop has run");
 }
 
-#[test]
-fn ctrl_c_and_p_pause_between_steps() {
+/// A run whose steps last, by a pause of 50 ms after `place`, is paused by Ctrl-C and p.
+fn ctrl_c_and_p_pause_a_loop_that_sleeps_after(place: &str) {
     let dir = tempfile::tempdir().expect("a folder");
-    fs::write(
-        dir.path().join("own.rhai"),
-        LOOP.replace("steps: 5", "steps: 100000")
-            .replace("let doubled = step * 2;", "let doubled = step * 2; sleep(0.05);"),
-    )
-    .expect("written");
+    let text = LOOP.replace("steps: 5", "steps: 100000").replacen(place, &format!("{place} sleep(0.05);"), 1);
+    fs::write(dir.path().join("own.rhai"), text).expect("written");
     let mut t = Terminal::start(dir.path(), &["run", "own", "--out", "out"]);
     t.expect("step ", SOON);
     std::thread::sleep(Duration::from_millis(500));
@@ -311,6 +307,16 @@ fn ctrl_c_and_p_pause_between_steps() {
     // Without the key the run ends as it always did.
     t.press('\u{3}');
     assert_eq!(t.wait(SOON), 130, "{}", t.seen());
+}
+
+#[test]
+fn ctrl_c_and_p_pause_between_steps() {
+    ctrl_c_and_p_pause_a_loop_that_sleeps_after("let doubled = step * 2;");
+}
+
+#[test]
+fn what_a_step_made_is_there_if_ctrl_c_comes_after_its_last_read() {
+    ctrl_c_and_p_pause_a_loop_that_sleeps_after("own: own(step) });");
 }
 
 #[test]

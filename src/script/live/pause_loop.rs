@@ -110,13 +110,14 @@ impl PauseLoop {
     #[allow(deprecated)]
     pub(in crate::script) fn install(self: &Rc<Self>, engine: &mut Engine, module: &mut Module) {
         let own = self.clone();
-        engine.on_var(move |_, _, context| {
+        engine.on_var(move |name, _, context| {
             let steps = own.session.step_loop();
             match steps.phase() {
                 Phase::Before(_) if own.stored.reaches(&context) => own.turn(context)?,
                 // Asked again by every loop around this one, until the step loop is over.
                 Phase::Leaving => return Err(leave_loop()),
-                Phase::In(_) if steps.wants_pause() || steps.ends() => own.remember(&context),
+                // A person may ask for a pause after the last read of a step as well.
+                Phase::In(_) if steps.wants_pause() || steps.ends() || own.may_be_last(name) => own.remember(&context),
                 Phase::Outside if steps.is_broken() => steps.follow(),
                 _ => {}
             }
@@ -206,6 +207,11 @@ impl PauseLoop {
     /// Those of an evaluation.
     pub(in crate::script) fn end(&self, engine: &Engine) -> Fallible<()> {
         self.evaluations.at_end(engine, &self.calls)
+    }
+
+    /// Whether somebody could ask for a pause, and the step may read nothing more once it has read this name.
+    fn may_be_last(&self, name: &str) -> bool {
+        self.frontend.borrow().is_some() && self.stored.may_end_with(name)
     }
 
     /// Keeps the variables of the loop's body for a pause that comes after it.

@@ -1,7 +1,8 @@
 //! The step loops that a script has: their variables, and whether they can be stored.
 
 use crate::error::{Error, Result};
-use rhai::{AST, ASTNode, Expr, Module, Stmt};
+use rhai::{AST, ASTNode, Expr, Module, Stmt, StmtBlock};
+use std::collections::BTreeSet;
 
 /// The script's step loops.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(super) struct Loops {
     nested: Option<usize>,
     /// Which statements of the body are step loops.
     statements: Vec<usize>,
+    /// The names that the body's step loops read last in a step.
+    last_reads: BTreeSet<String>,
 }
 
 impl Loops {
@@ -25,6 +28,7 @@ impl Loops {
                 && counts_steps(&parts.2.expr)
             {
                 loops.variables.push(parts.0.name.to_string());
+                loops.last_reads.extend(last_read(&parts.2.body));
                 if path[..path.len() - 1].iter().any(is_loop) {
                     loops.nested = loops.nested.or(position.line());
                 }
@@ -48,6 +52,11 @@ impl Loops {
     /// of the step reads does.
     pub fn reaches(&self, deep: usize) -> bool {
         deep == 0 || self.variables.is_empty()
+    }
+
+    /// Whether a step may read nothing more once it has read this name.
+    pub fn may_end_with(&self, name: &str) -> bool {
+        self.last_reads.contains(name)
     }
 
     /// Which statement of the body is the `number`th step loop, from 1; none where loops stand in other statements as well.
@@ -76,6 +85,20 @@ impl Loops {
         Err(Error::value(format!("a checkpoint cannot hold a step loop inside another loop (line {line})"))
             .hint("make it one loop over all steps: if (step - 1) % per_round == 0 { … } begins a round"))
     }
+}
+
+/// The name that stands last in a loop's body.
+fn last_read(body: &StmtBlock) -> Option<String> {
+    let mut last = None;
+    AST::new(body.statements().to_vec(), Module::new()).walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Expr(Expr::Variable(variable, _, position))) = path.last()
+            && last.as_ref().is_none_or(|(_, before)| before <= position)
+        {
+            last = Some((variable.1.to_string(), *position));
+        }
+        true
+    });
+    last.map(|(name, _)| name)
 }
 
 /// `run.steps(n)`
@@ -108,6 +131,18 @@ mod tests {
         assert_eq!(loops.variables, ["i", "step"]);
         assert_eq!([0, 1, 2, 3].map(|number| loops.statement(number)), [None, Some(0), Some(1), None]);
         loops.check().expect("none stands in another");
+    }
+
+    #[test]
+    fn a_body_is_over_with_its_last_name() {
+        let loops = of(
+            "let run = 1; for step in run.steps(3) { let a = step; if a > b { f(a) } else { f(c[d]) }; g(#{ x: e }); }",
+        );
+        assert_eq!(
+            ["run", "step", "a", "d", "e"].map(|name| loops.may_end_with(name)),
+            [false, false, false, false, true]
+        );
+        assert!(!of("for step in run.steps(3) { }").may_end_with("step"));
     }
 
     #[test]

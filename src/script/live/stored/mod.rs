@@ -61,6 +61,11 @@ impl StoredLoop {
         self.loops.borrow().reaches(context.global_runtime_state().level)
     }
 
+    /// Whether a step may read nothing more once it has read this name.
+    pub fn may_end_with(&self, name: &str) -> bool {
+        self.loops.borrow().may_end_with(name)
+    }
+
     /// Which statement of the script's body is its `number`th step loop.
     pub fn statement(&self, number: u64) -> Option<usize> {
         self.loops.borrow().statement(number)
