@@ -1,10 +1,11 @@
 //! Whether there is memory for something large: asked before it is taken, so that a script ends with an error and not
 //! by the hand of the operating system.
 //!
-//! Owns no accounting: what is free is read from the system (Linux; elsewhere nothing is known and nothing refused).
+//! Owns no accounting: what is free is read from the system by `machine.rs` (Linux; elsewhere nothing is known and nothing
+//! refused).
 
+use super::machine::{addressable, field, free, system};
 use crate::error::{Error, Kind, Result};
-use crate::files;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What stays free whatever a script does, for the rest of the machine.
@@ -46,6 +47,10 @@ fn look(bytes: u64) -> Result<()> {
         );
         return Err(Error::new(Kind::Memory, what).hint("the limit is --max-memory"));
     }
+    if let Some(left) = addressable().filter(|left| bytes > *left) {
+        let what = format!("out of memory: {} more are needed, and the process may take {}", size(bytes), size(left));
+        return Err(Error::new(Kind::Memory, what).hint("the limit is the shell's (ulimit -v) or the job's"));
+    }
     match free() {
         Some(free) if bytes.saturating_add(RESERVE) > free => {
             let what = format!("out of memory: {} more are needed, and {} are free", size(bytes), size(free));
@@ -58,14 +63,6 @@ fn look(bytes: u64) -> Result<()> {
 fn size(bytes: u64) -> String {
     const GIB: f64 = (1_u64 << 30) as f64;
     format!("{:.1} GiB", bytes as f64 / GIB)
-}
-
-/// What the machine can still give: its own, or what the control group leaves.
-fn free() -> Option<u64> {
-    let kib = field(&system("/proc/meminfo")?, "MemAvailable:")?;
-    let group = |name: &str| system(&format!("/sys/fs/cgroup/{name}"))?.trim().parse::<u64>().ok();
-    let grouped = group("memory.max").zip(group("memory.current")).map(|(most, now)| most.saturating_sub(now));
-    Some((kib << 10).min(grouped.unwrap_or(u64::MAX)))
 }
 
 /// What the machine has.
@@ -81,14 +78,6 @@ pub fn peak() -> Option<u64> {
 /// What this process holds.
 pub fn held() -> Option<u64> {
     field(&system("/proc/self/status")?, "VmRSS:").map(|kib| kib << 10)
-}
-
-fn system(path: &str) -> Option<String> {
-    files::text(&files::anywhere(path)).ok()
-}
-
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@
 //! Owns no limits of scripts (`script/lang/limits.rs`) and no signals (`run/interrupt.rs`).
 
 pub mod json;
+mod machine;
 pub mod memory;
 
 use crate::error::{Error, Kind, Result};
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,9 @@ use std::time::{Duration, Instant};
 const LOOK: u64 = 8 << 20;
 /// How often work that is done apart is looked at.
 const WAIT: Duration = Duration::from_millis(20);
-/// What is nested deeply is dropped by calls within calls; only what is used of this becomes memory.
-const STACK: usize = 1 << 30;
+/// What is nested deeply is dropped by calls within calls; only what is used of this becomes memory. The first that the
+/// system gives is taken.
+const STACKS: [usize; 2] = [1 << 30, 64 << 20];
 
 thread_local! {
     /// Set when the work of this thread is no longer wanted.
@@ -70,12 +72,18 @@ pub fn go_on() -> Result<()> {
 /// `Interrupted` as [`go_on`]; no memory; a system that gives no thread.
 pub fn apart<T: Send + 'static>(longest: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>> {
     let (send, done) = mpsc::channel();
-    let thread = thread::Builder::new().name("apart".into()).stack_size(STACK);
-    let started = thread.spawn(move || {
-        // Nobody may wait any more.
-        let _ = send.send(work());
-    });
+    let work = Arc::new(Mutex::new(Some(work)));
+    let start = |size: usize| {
+        let (send, work) = (send.clone(), work.clone());
+        thread::Builder::new().name("apart".into()).stack_size(size).spawn(move || {
+            let work = work.lock().expect("nobody else holds it").take();
+            // Nobody may wait any more.
+            let _ = send.send(work.expect("one thread starts")());
+        })
+    };
+    let started = start(STACKS[0]).or_else(|_| start(STACKS[1]));
     started.map_err(|e| Error::new(Kind::Internal, format!("cannot start a thread: {e}")))?;
+    drop((send, work));
     let begun = Instant::now();
     loop {
         match done.recv_timeout(WAIT) {

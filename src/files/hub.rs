@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 const ENDPOINT: &str = "https://huggingface.co";
 
 /// Where the hub and its cache are.
+#[derive(Clone)]
 pub struct Hub {
     cache: Cache,
     pub endpoint: String,
@@ -26,8 +27,8 @@ pub struct Hub {
 }
 
 /// A repository at one commit, as the hub lists it.
-pub struct Snapshot<'a> {
-    hub: &'a Hub,
+pub struct Snapshot {
+    hub: Hub,
     repo: ApiRepo,
     name: String,
     commit: String,
@@ -72,7 +73,7 @@ impl Hub {
     ///
     /// # Errors
     /// The reason why it could not be had, in the library's words.
-    pub fn snapshot(&self, name: &str, revision: &str) -> std::result::Result<Snapshot<'_>, String> {
+    pub fn snapshot(&self, name: &str, revision: &str) -> std::result::Result<Snapshot, String> {
         let failed = |e: ApiError| e.to_string();
         let builder = ApiBuilder::from_cache(self.cache.clone()).with_progress(false);
         let builder = builder.with_endpoint(self.endpoint.clone()).with_token(self.token.clone());
@@ -83,7 +84,7 @@ impl Hub {
         }
         // By its commit: all files are of one version, whatever is pushed meanwhile.
         Ok(Snapshot {
-            hub: self,
+            hub: self.clone(),
             repo: api.repo(repo(name, &info.sha)),
             name: name.to_string(),
             folder: self.cache.repo(repo(name, &info.sha)).pointer_path(&info.sha),
@@ -93,7 +94,7 @@ impl Hub {
     }
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Downloads a file into the cache.
     ///
     /// # Errors

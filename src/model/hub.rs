@@ -5,10 +5,13 @@
 
 use super::chat::NAMED;
 use super::weights::{self, INDEX, SINGLE, index};
+use crate::budget;
 use crate::error::{Error, Kind, Result};
 use crate::files::hub::{Hub, folder_name};
 use crate::files::{self, Door, Location};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 const CONFIG: &str = "config.json";
 /// An adapter on its own, in PEFT's layout.
@@ -52,8 +55,8 @@ pub fn fetch(id: &str, door: &Door, tell: &mut dyn FnMut(&str)) -> Result<Locati
     match (download(&hub, &id, door, tell), usable) {
         (Ok(dir), _) => Ok(dir),
         // What is there serves as it is: some models have no tokenizer.
-        (Err(_), Some(dir)) => Ok(dir),
-        (Err(e), None) => Err(e),
+        (Err(e), Some(dir)) if e.kind != Kind::Interrupted => Ok(dir),
+        (Err(e), _) => Err(e),
     }
 }
 
@@ -85,7 +88,9 @@ impl std::fmt::Display for Id {
 }
 
 fn download(hub: &Hub, id: &Id, door: &Door, tell: &mut dyn FnMut(&str)) -> Result<Location> {
-    let snapshot = hub.snapshot(&id.name, &id.revision).map_err(|e| failed(hub, id, &e))?;
+    let (asked, name, revision) = (hub.clone(), id.name.clone(), id.revision.clone());
+    let snapshot = while_wanted(move || asked.snapshot(&name, &revision))?.map_err(|e| failed(hub, id, &e))?;
+    let snapshot = Arc::new(snapshot);
     let folder = door.at(&*snapshot.folder);
     let listed: BTreeSet<&str> = snapshot.files.iter().map(String::as_str).collect();
     let mut get = |name: &str| -> Result<()> {
@@ -93,7 +98,8 @@ fn download(hub: &Hub, id: &Id, door: &Door, tell: &mut dyn FnMut(&str)) -> Resu
             return Ok(());
         }
         tell(name);
-        snapshot.download(name).map_err(|e| failed(hub, id, &e))
+        let (from, file) = (snapshot.clone(), name.to_string());
+        while_wanted(move || from.download(&file))?.map_err(|e| failed(hub, id, &e))
     };
     let (first, weights) = plan(id, &listed)?;
     for name in first.iter().chain(TOKENIZER.iter().chain(&BESIDE).filter(|name| listed.contains(*name))) {
@@ -118,6 +124,17 @@ fn download(hub: &Hub, id: &Id, door: &Door, tell: &mut dyn FnMut(&str)) -> Resu
     }
     snapshot.keep_as(&id.revision)?;
     Ok(folder)
+}
+
+/// Asks a hub that may take as long as it likes, or never answer: it is left alone once the work is no longer wanted.
+///
+/// # Errors
+/// `Interrupted` then; a system that gives no thread.
+fn while_wanted<T: Send + 'static>(
+    ask: impl FnOnce() -> std::result::Result<T, String> + Send + 'static,
+) -> Result<std::result::Result<T, String>> {
+    let answer = budget::apart(Duration::MAX, ask)?;
+    Ok(answer.unwrap_or_else(|| Err("the download has failed".into())))
 }
 
 /// What is said when the hub does not give what was asked of it; `text` is its library's reason.

@@ -51,9 +51,16 @@ pub fn one_line(text: &str) -> String {
     visible(text).replace('\n', "⏎").replace('\t', " ")
 }
 
+/// The text with a sign in the place of each such character, line breaks and tabs as well but for those in `kept`: the others stay
+/// where they are.
+pub fn masked(text: &str, kept: &str) -> String {
+    text.chars().map(|c| if hides(c) && !kept.contains(c) { '�' } else { c }).collect()
+}
+
 /// Ends a line, moves a cursor, or turns the direction of what follows.
-fn hides(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+pub fn hides(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A word as a shell reads it, on one line.

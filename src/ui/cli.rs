@@ -2,9 +2,11 @@
 //! Owns neither the examples in its help (`examples.rs`) nor what a shell completes (`completions.rs`).
 
 use crate::error::Result;
+use crate::run::quote::visible;
 use crate::script::lang::loader::Loader;
 use crate::tensor::simd;
 use crate::ui::bench::{self, BenchArgs};
+use crate::ui::bounds::Bounded;
 use crate::ui::check::{self, CheckArgs};
 use crate::ui::compare::{self, CompareArgs};
 use crate::ui::completions::{self, CompletionsArgs};
@@ -42,6 +44,16 @@ struct Cli {
     command: Command,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+struct NoArgs {}
+
+#[derive(Debug, Clone, clap::Args)]
+struct InspectArgs {
+    /// A folder, a GGUF file, a built-in model, or a model on the hub (owner/name)
+    #[arg(value_name = "DIR|FILE|NAME|ID", add = completions::models())]
+    model: String,
+}
+
 const ENVIRONMENT: &str = "Environment:
   RHOPO_HISTORY=FILE    Where the prompt keeps its history
   RHOPO_CUDA=DIR[:DIR]  Where NVIDIA's libraries are (rhopo help gpu info)
@@ -57,19 +69,19 @@ enum Command {
     /// Recompute steps of a run and check that every number matches
     Replay(ReplayArgs),
     /// List runs in a table, filtered and sorted
-    Runs(RunsArgs),
+    Runs(Bounded<RunsArgs>),
     /// Write a run on one page, from what its folder holds
-    Report(ReportArgs),
+    Report(Bounded<ReportArgs>),
     /// Show how two runs differ: arguments, settings, script and results
-    Diff(DiffArgs),
+    Diff(Bounded<DiffArgs>),
     /// Draw the curves of several runs over one another
-    Plot(PlotArgs),
+    Plot(Bounded<PlotArgs>),
     /// Start an interactive prompt
     Repl(ReplArgs),
     /// List the available scripts, tasks and models
-    List,
+    List(Bounded<NoArgs>),
     /// Create a script of your own from an existing one, or a task
-    New(NewArgs),
+    New(Bounded<NewArgs>),
     /// Check scripts for mistakes without training
     Check(CheckArgs),
     /// Compare objectives on one frozen batch: values and gradients
@@ -77,7 +89,7 @@ enum Command {
     /// Run the test functions in Rhai files
     Test(TestArgs),
     /// Show what scripts can call: a list, or the page of one function
-    Doc(DocArgs),
+    Doc(Bounded<DocArgs>),
     /// Write Rhai definition files for completion in editors
     Definitions {
         /// Folder to write them into
@@ -85,11 +97,7 @@ enum Command {
         folder: PathBuf,
     },
     /// Show what a model consists of and how much memory it needs
-    Inspect {
-        /// A folder, a GGUF file, a built-in model, or a model on the hub (owner/name)
-        #[arg(value_name = "DIR|FILE|NAME|ID", add = completions::models())]
-        model: String,
-    },
+    Inspect(Bounded<InspectArgs>),
     /// Time sampling, log-probs and updates of a random model
     Bench(BenchArgs),
     /// Show, check and time GPUs, and compile kernels ahead of time
@@ -136,16 +144,19 @@ pub fn main() -> ExitCode {
             let wall = args.limits.put_wall_up(vec![args.run.clone()], vec![std::env::temp_dir()]);
             within(wall, || replay::replay(args))
         }
-        Command::Runs(args) => runs::runs(&args),
-        Command::Report(args) => report::report(&args),
-        Command::Diff(args) => diff::diff(&args),
-        Command::Plot(args) => plot::plot(&args),
+        Command::Runs(bounded) => runs::runs(&bounded.begin()),
+        Command::Report(bounded) => report::report(&bounded.begin()),
+        Command::Diff(bounded) => diff::diff(&bounded.begin()),
+        Command::Plot(bounded) => plot::plot(&bounded.begin()),
         Command::Repl(args) => {
             let read = args.script.as_deref().and_then(own_folder).into_iter().chain(args.engine.stdlib.clone());
             within(args.limits.put_wall_up(read.collect(), state_folder().into_iter().collect()), || repl::repl(args))
         }
-        Command::List => list::list(),
-        Command::New(args) => new::new(&args),
+        Command::List(bounded) => {
+            let NoArgs {} = bounded.begin();
+            list::list()
+        }
+        Command::New(bounded) => new::new(&bounded.begin()),
         Command::Check(args) => {
             let read = args.scripts.iter().filter_map(|script| own_folder(script)).collect();
             within(args.limits.put_wall_up(read, Vec::new()), || check::check(args))
@@ -155,9 +166,9 @@ pub fn main() -> ExitCode {
             let read = args.paths.iter().chain(&args.stdlib).cloned().collect();
             within(args.limits.put_wall_up(read, Vec::new()), || test::test(args))
         }
-        Command::Doc(args) => doc::doc(args),
+        Command::Doc(bounded) => doc::doc(bounded.begin()),
         Command::Definitions { folder } => doc::definitions(folder),
-        Command::Inspect { model } => inspect::inspect(&model),
+        Command::Inspect(bounded) => inspect::inspect(&bounded.begin().model),
         Command::Bench(args) => bench::bench(&args),
         Command::Gpu(command) => gpu::gpu(&command),
         Command::Completions(args) => completions::completions(&args),
@@ -180,6 +191,12 @@ fn within(wall: Result<()>, work: impl FnOnce() -> ExitCode) -> ExitCode {
 fn answer(e: &clap::Error) -> ExitCode {
     let colours = if e.use_stderr() { colours(&std::io::stderr()) } else { colours(&std::io::stdout()) };
     let text = e.render();
+    // A word of the command line may hold what a terminal obeys: then nothing is coloured.
+    let plain = text.to_string();
+    if visible(&plain) != plain {
+        out::note(&fold(plain.trim_end(), WIDTH));
+        return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(u8::MAX));
+    }
     let text = if colours { text.ansi().to_string() } else { text.to_string() };
     if e.use_stderr() {
         out::coloured_note(&fold(text.trim_end(), WIDTH));

@@ -236,7 +236,8 @@ pub fn own_folder(script: &str) -> Option<PathBuf> {
     path.parent().map(|folder| Path::new(".").join(folder))
 }
 
-fn gibibytes(text: &str) -> std::result::Result<u64, String> {
+/// Reads `--max-memory`.
+pub(super) fn gibibytes(text: &str) -> std::result::Result<u64, String> {
     let gib: f64 = text.parse().map_err(|_| format!("expected a number of GiB, such as 4 or 0.5, found `{text}`"))?;
     if !(0.1..1e6).contains(&gib) {
         return Err("expected at least 0.1 GiB".to_string());

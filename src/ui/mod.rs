@@ -1,6 +1,7 @@
 //! What a person sees: the command line, progress, tables and lists.
 
 pub mod bench;
+mod bounds;
 mod check;
 pub mod cli;
 mod compare;

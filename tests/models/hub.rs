@@ -6,8 +6,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -256,4 +257,63 @@ fn what_the_hub_does_not_have_is_named() {
     let said = text(&out.stderr);
     assert!(said.starts_with("Error: some/model on the hub holds no model.safetensors"), "{said}");
     assert!(said.contains("pytorch_model.bin is a pickle"), "{said}");
+}
+
+/// A server that takes connections and then says nothing, or a byte of a header now and then.
+fn that_never_answers(trickles: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    // Ends with the test program.
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            if trickles {
+                std::thread::spawn(move || {
+                    let begins = stream.write_all(b"HTTP/1.1 200 OK\r\nX-Slow: ");
+                    while begins.is_ok() && stream.write_all(b"x").is_ok() {
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                });
+            } else {
+                open.push(stream);
+            }
+        }
+    });
+    endpoint
+}
+
+#[test]
+fn a_download_ends_when_it_is_asked_to() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("own.rhai"), "load_model(\"some/model\");\n").expect("written");
+    let begin = |endpoint: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
+        for name in ["HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"]
+        {
+            command.env_remove(name);
+        }
+        command.env("HF_HOME", dir.path()).env("HF_ENDPOINT", endpoint).current_dir(dir.path());
+        command.args(["run", "own.rhai", "--device", "cpu"]).args(more).stderr(Stdio::piped());
+        command.spawn().expect("rhopo starts")
+    };
+    for trickles in [false, true] {
+        let endpoint = that_never_answers(trickles);
+        let begun = Instant::now();
+        let out = begin(&endpoint, &["--max-seconds", "1"]).wait_with_output().expect("an end");
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert!(said.contains("took more than 1 s") && !said.contains("cannot be stopped"), "{said}");
+        assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+        #[cfg(unix)]
+        {
+            let child = begin(&endpoint, &[]);
+            std::thread::sleep(Duration::from_millis(1000));
+            let asked = Instant::now();
+            let pid = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
+            let out = child.wait_with_output().expect("an end");
+            assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
+            assert!(asked.elapsed() < Duration::from_millis(1000), "{:?}", asked.elapsed());
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `args`: hyper-parameters with their defaults, overridden from the command line.
 
+use super::ranges;
 use crate::error::{Error, Result};
 use crate::run::Session;
 use crate::run::options::{KNOWN, Kind, Known, RunOptions};
@@ -102,8 +103,15 @@ pub fn overridden(session: &Session, defaults: Map) -> Result<Map> {
 /// Reads an override as the type of its default.
 ///
 /// # Errors
-/// A text that is no value of that type.
+/// A text that is no value of that type; a number outside the range of its name.
 pub fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
+    let value = typed(name, text, default)?;
+    ranges::check(name, &value, default)
+        .map_err(|e| Error { what: format!("--set {name}={text}: {}", e.what), ..e })?;
+    Ok(value)
+}
+
+fn typed(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
     let wrong = |want: &str| {
         let e = Error::value(format!("--set {name}={text}: expected {want}, as its default is {}", describe(default)));
         match default.is_int() && text.parse::<FLOAT>().is_ok() {

@@ -21,6 +21,7 @@ mod mixture;
 pub mod model;
 pub mod patterns;
 pub mod plot;
+mod ranges;
 pub mod rl;
 pub mod run;
 pub mod script;
