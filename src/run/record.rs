@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::files::{self, Location, Log};
+use crate::run::quote::hides;
 use std::cell::RefCell;
 use std::str::Chars;
 
@@ -62,7 +63,7 @@ pub fn plain(text: &str) -> String {
         match c {
             '\u{1b}' => skip(&mut chars),
             '\n' | '\t' => plain.push(c),
-            c if c.is_control() => {}
+            c if hides(c) => {}
             c => plain.push(c),
         }
     }

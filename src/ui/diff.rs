@@ -1,7 +1,7 @@
 //! `rhopo diff`: in what two runs differ: arguments, settings, the script's text, results.
 
 use crate::run::access::Access;
-use crate::run::quote::one_line;
+use crate::run::quote::{masked, one_line};
 use crate::run::summary::Summary;
 use crate::run::{Table, digits, names};
 use crate::script::lang::loader::Loader;
@@ -82,9 +82,7 @@ fn script(a: &str, b: &str) -> Vec<String> {
     if a == b {
         return vec![String::new(), "script: the same".to_string()];
     }
-    let plain =
-        |text: &str| text.chars().map(|c| if c.is_control() && !"\n\t".contains(c) { '�' } else { c }).collect();
-    let (a, b): (String, String) = (plain(a), plain(b));
+    let (a, b) = (masked(a, "\n\t"), masked(b, "\n\t"));
     let text = TextDiff::from_lines(&a, &b).unified_diff().context_radius(2).to_string();
     let lines = text.lines().map(|line| format!("  {line}"));
     [String::new(), "script".to_string()].into_iter().chain(lines).collect()

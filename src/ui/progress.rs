@@ -1,6 +1,7 @@
 //! A run as it goes: a bar on a terminal, plain lines elsewhere. Everything but the script's own `print` goes to
 //! standard error.
 
+use crate::run::quote::masked;
 use crate::run::{Launch, Log, Reporter, Status, Table};
 use crate::ui::terminal::asks;
 use crate::ui::{out, table};
@@ -267,7 +268,7 @@ fn columns() -> usize {
 fn numbers(status: &Status, room: usize) -> String {
     let mut line = String::new();
     for (name, value) in &status.numbers {
-        let name: String = name.chars().filter(|c| !c.is_control()).take(NAME).collect();
+        let name: String = masked(name, "").chars().take(NAME).collect();
         let more = format!("{name} {}", short(*value));
         if !line.is_empty() && line.width() + 2 + more.width() > room {
             break;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::run::access::Access;
-use crate::run::quote::one_line;
+use crate::run::quote::{masked, one_line};
 use crate::run::summary::{self, Summary};
 use crate::run::{Table, digits};
 use crate::script::lang::loader::Loader;
@@ -216,7 +216,7 @@ fn differing(runs: &[Run]) -> Vec<String> {
 pub(super) fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.chars().map(|c| if c.is_control() { '�' } else { c }).collect(),
+        Some(Value::String(text)) => masked(text, ""),
         Some(Value::Number(number)) if number.is_f64() => digits::short(number.as_f64().unwrap_or(f64::NAN)),
         Some(other) => other.to_string(),
     }

@@ -92,7 +92,7 @@ impl Terminal {
     }
 
     /// Waits until nothing has come for a moment.
-    fn settle(&self) {
+    pub fn settle(&self) {
         let mut before = usize::MAX;
         while self.seen().len() != before {
             before = self.seen().len();

@@ -16,6 +16,8 @@ mod plot;
 mod repl;
 mod report;
 mod runs;
+#[cfg(unix)]
+mod safe_text;
 mod simd;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod stand_in;

@@ -1,5 +1,6 @@
 //! Draws a diagnostic: the message, the lines of the script it happened in, the hint.
 
+use crate::run::quote::masked;
 use crate::script::lang::diagnostics::{Diagnostic, Frame};
 use crate::script::lang::loader::Loader;
 use ariadne::{Color, Config, IndexType, Label, Report, ReportKind, sources};
@@ -25,8 +26,7 @@ const LONGEST: usize = 2000;
 /// Without control sequences, which a script can put anywhere, and no longer than a person reads.
 fn printable(diagnostic: &Diagnostic) -> Diagnostic {
     let plain = |text: &str| {
-        let shown: String =
-            text.chars().take(LONGEST).map(|c| if c.is_control() && c != '\n' { '�' } else { c }).collect();
+        let shown: String = masked(text, "\n").chars().take(LONGEST).collect();
         if text.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
     };
     let frame = |frame: &Frame| Frame { what: plain(&frame.what), ..frame.clone() };
@@ -38,6 +38,11 @@ fn printable(diagnostic: &Diagnostic) -> Diagnostic {
     }
 }
 
+/// The name of a frame's file, as it is shown.
+fn label_of(frame: &Frame) -> String {
+    masked(&frame.label, "")
+}
+
 /// The text around a frame, if it has the line and the line is one to be shown. Letters keep their places.
 fn text_of(frame: &Frame, loader: &Loader) -> Option<String> {
     let text = loader.text(&frame.label)?;
@@ -45,14 +50,14 @@ fn text_of(frame: &Frame, loader: &Loader) -> Option<String> {
     if line.chars().nth(LONGEST).is_some() {
         return None;
     }
-    Some(text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\r' | '\t') { '�' } else { c }).collect())
+    Some(masked(&text, "\n\r\t"))
 }
 
 fn plain(diagnostic: &Diagnostic, colour: bool) -> String {
     let head = if colour { "\u{1b}[31mError\u{1b}[0m" } else { "Error" };
     let mut text = format!("{head}: {}\n", diagnostic.message);
     for frame in &diagnostic.frames {
-        text += &format!("  at {}:{}:{}: {}\n", frame.label, frame.line, frame.column, frame.what);
+        text += &format!("  at {}:{}:{}: {}\n", label_of(frame), frame.line, frame.column, frame.what);
     }
     if let Some(hint) = &diagnostic.hint {
         text += &format!("  Help: {hint}\n");
@@ -61,7 +66,7 @@ fn plain(diagnostic: &Diagnostic, colour: bool) -> String {
 }
 
 fn draw(diagnostic: &Diagnostic, shown: &[(&Frame, String)], colour: bool) -> Option<String> {
-    let span = |(frame, text): &(&Frame, String)| (frame.label.clone(), range(frame, text));
+    let span = |(frame, text): &(&Frame, String)| (label_of(frame), range(frame, text));
     let config = Config::new().with_color(colour).with_index_type(IndexType::Char);
     let mut report = Report::<Span>::build(ReportKind::Error, span(shown.first()?))
         .with_config(config)
@@ -74,7 +79,7 @@ fn draw(diagnostic: &Diagnostic, shown: &[(&Frame, String)], colour: bool) -> Op
     if let Some(hint) = &diagnostic.hint {
         report = report.with_help(hint);
     }
-    let texts = shown.iter().map(|(frame, text)| (frame.label.clone(), text.clone()));
+    let texts = shown.iter().map(|(frame, text)| (label_of(frame), text.clone()));
     let mut out = Vec::new();
     report.finish().write(sources(texts), &mut out).ok()?;
     let text = String::from_utf8(out).ok()?;

@@ -5,7 +5,7 @@ use super::stand::{Stand, stand};
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, Child, Location};
 use crate::run::EVAL;
-use crate::run::quote::one_line;
+use crate::run::quote::{masked, one_line};
 use crate::run::summary::Summary;
 use crate::run::sweep::{Learning, Plan, Point, Search};
 use crate::script::lang::loader::Loader;
@@ -360,7 +360,7 @@ impl<'a> Work<'a> {
         let text = files::text(&path).unwrap_or_default();
         let last = || text.lines().rev().find(|line| !line.trim().is_empty());
         let line = text.lines().rev().find(|line| line.to_lowercase().starts_with("error")).or_else(last);
-        let line: String = line.unwrap_or_default().chars().filter(|c| !c.is_control()).take(SAID).collect();
+        let line: String = masked(line.unwrap_or_default(), "").chars().take(SAID).collect();
         let status = status.map(|status| format!("{status}, ")).unwrap_or_default();
         format!("{line} ({status}{})", path.display())
     }
