@@ -8,6 +8,8 @@ mod honest;
 mod places;
 #[cfg(unix)]
 mod races;
+#[cfg(target_os = "linux")]
+mod resources;
 #[cfg(unix)]
 mod world;
 mod templates;

@@ -179,21 +179,32 @@ fn run(dir: &Path, words: &[String], variables: &[(&str, String)], typed: &str) 
     let (out, err, input) = (logs.path().join("out"), logs.path().join("err"), logs.path().join("in"));
     fs::write(&input, typed).expect("written");
     let file = |path: &Path| Stdio::from(fs::File::create(path).expect("a file"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
-    command.current_dir(dir).args(words).env("HOME", dir.join(".home")).env("HF_HUB_OFFLINE", "1");
-    for name in ["RUST_BACKTRACE", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_STATE_HOME"] {
-        command.env_remove(name);
-    }
+    let mut command = command(dir, words);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     command.stdin(fs::File::open(&input).expect("there")).stdout(file(&out)).stderr(file(&err));
-    if is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
     let begun = Instant::now();
     let mut child = command.spawn().expect("rhopo starts");
     let code = ended(&mut child, begun, PATIENCE);
     let read = |path| String::from_utf8_lossy(&fs::read(path).expect("written")).into_owned();
     Outcome { code, said: format!("{}{}", read(&out), read(&err)) }
+}
+
+/// `rhopo` in a folder, which is given to somebody without rights, as whom it is run.
+pub fn command_of_nobody(dir: &Path, words: &[String]) -> Command {
+    give(dir);
+    command(dir, words)
+}
+
+fn command(dir: &Path, words: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
+    command.current_dir(dir).args(words).env("HOME", dir.join(".home")).env("HF_HUB_OFFLINE", "1");
+    for name in ["RUST_BACKTRACE", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_STATE_HOME"] {
+        command.env_remove(name);
+    }
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
 }
 
 fn is_root() -> bool {
