@@ -62,7 +62,11 @@ fn look(bytes: u64) -> Result<()> {
 
 fn size(bytes: u64) -> String {
     const GIB: f64 = (1_u64 << 30) as f64;
-    format!("{:.1} GiB", bytes as f64 / GIB)
+    const MIB: f64 = (1_u64 << 20) as f64;
+    match bytes as f64 {
+        x if x < GIB / 10.0 => format!("{:.0} MiB", (x / MIB).ceil()),
+        x => format!("{:.1} GiB", x / GIB),
+    }
 }
 
 /// What the machine has.

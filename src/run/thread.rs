@@ -21,7 +21,10 @@ pub fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<std::t
             })
         };
         let thread = start(STACKS[0]).or_else(|_| start(STACKS[1]));
-        let thread = thread.map_err(|e| Error::new(Kind::Internal, format!("cannot start a thread: {e}")))?;
+        let thread = thread.map_err(|e| {
+            Error::new(Kind::Memory, format!("cannot start a thread with a stack of 512 MiB: {e}"))
+                .hint("its addresses count, not its memory: raise the limit on addresses (ulimit -v)")
+        })?;
         Ok(thread.join())
     })
 }

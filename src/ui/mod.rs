@@ -17,6 +17,8 @@ mod list;
 mod man;
 mod new;
 pub(crate) mod out;
+#[cfg(target_os = "linux")]
+mod overflow;
 mod pages;
 mod plot;
 mod progress;

@@ -3,6 +3,8 @@
 use crate::error::Error;
 use crate::run::thread::on_large_stack;
 use crate::script::lang::loader::Loader;
+#[cfg(target_os = "linux")]
+use crate::ui::overflow;
 use crate::ui::terminal::report;
 use std::process::ExitCode;
 
@@ -16,7 +18,12 @@ pub(super) fn on_engine_thread(work: impl FnOnce() -> u8 + Send) -> ExitCode {
         report(&e.into(), &Loader::default());
         1
     };
-    let code = match on_large_stack(work) {
+    let told = || {
+        #[cfg(target_os = "linux")]
+        overflow::tell();
+        work()
+    };
+    let code = match on_large_stack(told) {
         Ok(Ok(code)) => code,
         Ok(Err(panic)) => failed(Error::panicked(panic.as_ref())),
         Err(e) => failed(e),

@@ -356,3 +356,43 @@ fn what_asks_for_too_much_ends_soon_and_small() {
     println!("the largest held {:.2} GiB ({largest})", *most as f64 / f64::from(1 << 30));
     assert!(failed.is_empty(), "{} of {count}:\n{}", failed.len(), failed.join("\n"));
 }
+
+/// Whatever a shell allows the process to address: it does its work, or says in an error that it cannot.
+#[test]
+fn a_limit_on_addresses_ends_in_an_error() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let scripts = [
+        (
+            "work",
+            "let p = load_model(\"tiny\");\nsample(p, [\"1+1=\"], #{ n: 64, max_tokens: 16 });\nlet all = [];\n\
+                  for i in 0..150 { all.push(ones([1000, 1000])); }\nprint(\"done\");\n",
+        ),
+        ("deep", "let f = |x| 1;\nfor i in 0..4000000 { let g = f; f = |x| g; }\nprint(\"done\");\n"),
+    ];
+    for (name, text) in scripts {
+        fs::write(dir.path().join(format!("{name}.rhai")), text).expect("written");
+    }
+    let mut told = Vec::new();
+    for kib in (1..=20).map(|i| 100_000 * i * i * i / (1 + i)) {
+        // What lies deep takes long, and needs much.
+        for (name, _) in scripts.into_iter().take(if kib > 2_000_000 && kib < 12_000_000 { 2 } else { 1 }) {
+            let nobody = command_of_nobody(dir.path(), &["run".into(), name.into()]);
+            let line = format!("ulimit -v {kib} && exec \"$0\" run {name} --device cpu");
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &line]).arg(nobody.get_program()).current_dir(dir.path());
+            command.envs(nobody.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            let out = command.output().expect("sh starts");
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            // What the system's loader cannot map is none of ours.
+            let fine = match out.status.code() {
+                Some(0) => String::from_utf8_lossy(&out.stdout).contains("done"),
+                Some(1) => said.contains("Error: ") && said.lines().count() <= 12,
+                Some(127) => kib < 100_000,
+                _ => false,
+            };
+            assert!(fine, "{kib} KiB, {name}: {:?}: {said}", out.status);
+            told.push(out.status.code() == Some(0));
+        }
+    }
+    assert!(told.iter().any(|done| *done) && told.iter().any(|done| !*done), "{told:?}");
+}
