@@ -45,10 +45,33 @@ pub const DISTINCT: Column = Column { title: "distinct", of: |o| measured(o, "di
 pub const PASS: Column = Column { title: "pass@8", of: |o| measured(o, "pass_at_8"), digits: 3 };
 pub const TOKENS: Column = Column { title: "sampled tokens", of: Outcome::sampled, digits: 0 };
 pub const SECONDS: Column = Column { title: "seconds", of: |o| o.seconds, digits: 1 };
+const STEP: Column = Column { title: "divergence of a step, mean", of: |o| over(o, "approx_kl", mean), digits: 4 };
+const LONGEST: Column = Column {
+    title: "the largest of a run",
+    of: |o| over(o, "approx_kl", |all| all.iter().copied().fold(0.0, f64::max)),
+    digits: 4,
+};
+const OF_BOUND: Column = Column {
+    title: "largest, of the bound",
+    of: |o| over(o, "of_bound", |all| all.iter().copied().fold(0.0, f64::max)),
+    digits: 3,
+};
+const RESIDUAL: Column = Column { title: "residual, mean", of: |o| over(o, "residual", mean), digits: 2 };
+const HALVINGS: Column = Column { title: "halvings of a step", of: |o| over(o, "halvings", mean), digits: 2 };
 pub const MEMORY: Column = Column { title: "peak MB", of: |o| o.peak, digits: 0 };
 
 pub fn measured(outcome: &Outcome, name: &str) -> f64 {
     outcome.measured.get(name).copied().unwrap_or(f64::NAN)
+}
+
+/// A number made of all that a run logged under a name; not a number where it logged nothing.
+fn over(outcome: &Outcome, name: &str, of: fn(&[f64]) -> f64) -> f64 {
+    let all: Vec<f64> = outcome.series(name).into_iter().map(|point| point.1).collect();
+    if all.is_empty() { f64::NAN } else { of(&all) }
+}
+
+fn mean(all: &[f64]) -> f64 {
+    all.iter().sum::<f64>() / all.len() as f64
 }
 
 /// Success within so many turns.
@@ -162,7 +185,50 @@ const LENGTHS: &[Plan] = &[
     Plan::new("dr_grpo on countdown", "countdown").of("dr_grpo").sets(&["steps=40"]),
 ];
 
+// How far a step goes is measured alike for all: over the whole vocabulary, from a copy of the policy that answered.
+const MOVED: Edit = (
+    "    run.log(#{ reward: mean(b.reward), length",
+    "    run.log(#{ approx_kl: token_mean(kl::full(before, policy, b), b.mask) });\n    \
+     run.log(#{ reward: mean(b.reward), length",
+);
+const BEFORE_PPO: Edit =
+    ("    for mb in b.minibatches(", "    let before = policy.frozen();\n    for mb in b.minibatches(");
+const BEFORE_ONE: Edit =
+    ("    let logp = logprob(policy, b); ", "    let before = policy.frozen();\n    let logp = logprob(policy, b); ");
+
+const TRUST: &[Plan] = &[
+    Plan::new("trpo", "arithmetic").sets(&["steps=20"]),
+    Plan::new("npg", "arithmetic").sets(&["steps=20"]),
+    Plan::new("ppo, 20 steps", "arithmetic").of("ppo").sets(&["steps=20"]).edits(&[BEFORE_PPO, MOVED]),
+    Plan::new("a2c, 20 steps", "arithmetic").of("a2c").sets(&["steps=20"]).edits(&[BEFORE_ONE, MOVED]),
+    Plan::new("reinforce, 20 steps", "arithmetic")
+        .of("reinforce")
+        .sets(&["steps=20", "prompts=64", "group=4"])
+        .edits(&[BEFORE_ONE, MOVED]),
+];
+
 pub const CLAIMS: &[Claim] = &[
+    Claim {
+        name: "claim_trpo",
+        title: "TRPO against PPO and the plain policy gradient, at equal samples",
+        said: "Schulman et al. 2015 (arXiv:1502.05477) report that TRPO gains where a natural gradient of fixed step does not, and \
+               that every step stays within the bound on the divergence; Schulman et al. 2017 (arXiv:1707.06347, figure 3) \
+               report more reward for PPO than for TRPO and A2C at equal samples. Each takes 20 steps of 256 answers. The \
+               divergence KL(old ‖ new) of every step is measured over the whole vocabulary, on the step's answers, in nats per \
+               token; TRPO's bound is 0.01. The residual is that of its linear solver after ten products with the Fisher \
+               matrix, and its line search halves the step until the bound holds. `reinforce` has the batch's mean for a \
+               baseline, the others but `npg` a critic.",
+        plans: TRUST,
+        columns: &[REWARD, DIVERGENCE, STEP, LONGEST, OF_BOUND, RESIDUAL, HALVINGS, TOKENS],
+        findings: &[
+            Finding::More { a: 0, b: 1, column: REWARD },
+            Finding::More { a: 2, b: 0, column: REWARD },
+            Finding::More { a: 2, b: 3, column: REWARD },
+            Finding::More { a: 0, b: 3, column: REWARD },
+            Finding::More { a: 0, b: 4, column: REWARD },
+            Finding::Less { a: 0, b: 2, column: LONGEST },
+        ],
+    },
     Claim {
         name: "claim_gro",
         title: "GRO's two ingredients, alone and together",

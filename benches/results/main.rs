@@ -2,8 +2,9 @@
 //! RLHF from end to end: writes docs/results.md and docs/results/*.svg.
 //!
 //! `cargo bench --bench results` takes about an hour; runs that are in target/results already are not repeated.
-//! `cargo bench --bench results -- grpo ppo` runs only these and the claims named, and writes what there is.
-//! `cargo bench --bench results -- rlhf` takes minutes, and writes its own part of the page alone.
+//! `cargo bench --bench results -- grpo ppo` runs only these and the claims named; of others what was written stays.
+//! `cargo bench --bench results -- rlhf` takes minutes, and writes its own part of the page alone; `surrogates`, a picture,
+//! takes seconds.
 
 mod claims;
 mod curve;
@@ -12,6 +13,7 @@ mod paths;
 mod plan;
 mod rlhf;
 mod runs;
+mod surrogates;
 
 use plan::{Plan, SCRIPTS, SEEDS};
 use runs::{Outcome, Runner};
@@ -52,7 +54,7 @@ fn main() -> Result<()> {
     fs::create_dir_all(&curves)?;
     let path = root.join("docs/results.md");
     let written = fs::read_to_string(&path).unwrap_or_default();
-    let page = if only == [rlhf::NAME] { written.clone() } else { others(&runner, &curves)? };
+    let page = if only == [rlhf::NAME] { written.clone() } else { others(&runner, &curves, &written, &wanted)? };
     // What is not all there stays as it was written.
     let part = match rlhf::Found::read(&runner)? {
         Some(found) => {
@@ -61,24 +63,34 @@ fn main() -> Result<()> {
         }
         None => page::part(&written, rlhf::TITLE).map(|range| written[range].to_string()).unwrap_or_default(),
     };
-    fs::write(path, page::with_part(&page, rlhf::TITLE, &part))?;
+    let page = page::with_part(&page, rlhf::TITLE, &part);
+    let part = if wanted(surrogates::NAME) {
+        let lines = runner.example(surrogates::NAME)?;
+        surrogates::write(&lines, &curves.join("surrogates.svg"))?;
+        surrogates::section(&lines)
+    } else {
+        page::part(&written, surrogates::TITLE).map(|range| written[range].to_string()).unwrap_or_default()
+    };
+    fs::write(path, page::with_part(&page, surrogates::TITLE, &part))?;
     Ok(())
 }
 
 /// The page without RLHF, its curves drawn.
-fn others(runner: &Runner, curves: &Path) -> Result<String> {
-    let rows: Vec<Row> = SCRIPTS.iter().filter_map(|plan| row(runner, plan, &SEEDS)).collect();
+fn others(runner: &Runner, curves: &Path, written: &str, wanted: &dyn Fn(&str) -> bool) -> Result<String> {
+    let plans = SCRIPTS.iter().filter(|plan| wanted(plan.name));
+    let rows: Vec<Row> = plans.filter_map(|plan| row(runner, plan, &SEEDS)).collect();
     let mut claims = Vec::new();
-    for claim in claims::CLAIMS {
+    for claim in claims::CLAIMS.iter().filter(|claim| wanted(claim.name)) {
         let rows: Option<Vec<Row>> = claim.plans.iter().map(|plan| row(runner, plan, &SEEDS)).collect();
         claims.extend(rows.map(|rows| (claim, rows)));
     }
-    let start: Vec<(&str, Outcome)> =
-        plan::tasks().into_iter().map(|task| Ok((task, runner.start(task)?))).collect::<Result<_>>()?;
+    let needed = |task: &&str| rows.iter().any(|row| row.plan.task == *task);
+    let tasks = plan::tasks().into_iter().filter(needed);
+    let start: Vec<(&str, Outcome)> = tasks.map(|task| Ok((task, runner.start(task)?))).collect::<Result<_>>()?;
     for row in &rows {
         curve::write(row, &curves.join(format!("{}.svg", row.plan.name)))?;
     }
-    Ok(page::write(&rows, &claims, &start))
+    Ok(page::write(&rows, &claims, &start, written))
 }
 
 /// The outcomes of `plan`; `None` where some are missing.

@@ -1,11 +1,13 @@
 //! docs/results.md from what was measured.
 
 use crate::Row;
-use crate::claims::{Claim, measured, verdict};
-use crate::plan::{Measured, Plan};
+use crate::claims::{CLAIMS, Claim, measured, verdict};
+use crate::plan::{Measured, Plan, SCRIPTS};
 use crate::runs::Outcome;
 use std::fmt::Write;
 
+/// Title of the part with a line for each script.
+const EVERY: &str = "Every script";
 const HEAD: &str = "\
 # Results
 
@@ -27,11 +29,13 @@ on two cores with three seeds, as `rhopo run NAME --seed N` with the settings gi
 Most settings were chosen while looking at held-out rewards of the same tasks, mostly on seed 0, so those rewards are no
 untouched test of the settings; how the methods compare depends on them as well. The warm-up, and all settings of the
 scripts that came after it (`cispo`, `sapo`, `dppo`, `gmpo`, `dual_clip`, `max_rl`, `reinforce_pp_baseline`, `a2c`,
-`ppo_clip_kl`, `a_star_po`, `alol`, `spin`, `opd`, and `gro`'s beta), were taken from elsewhere or chosen by rewards of
-training prompts, on seeds 11 to 13.
+`ppo_clip_kl`, `a_star_po`, `alol`, `spin`, `opd`, `trpo`, `npg`, `cpi`, `gkd`, `distill`, `self_distill`, `nash_md`,
+`ipo_md`, `ema_dpo`, and `gro`'s beta), were taken from elsewhere or chosen by rewards of training prompts, on seeds 11 to
+13. Rewards, divergences and tokens are the same on every machine; seconds are not, and those of `trpo` to `ema_dpo` in this
+list are of one thread beside other work.
 ";
 
-const CLAIMS: &str = "
+const CLAIMS_HEAD: &str = "
 ## The papers' claims, in small
 
 Side by side at equal numbers of sampled tokens, or of answers or steps where that is said. A comparison *reproduces*
@@ -39,23 +43,44 @@ where every seed says so, does *not* where every seed denies it, and is *undecid
 one small task give a direction and no more: they say nothing of large models.
 ";
 
-pub fn write(rows: &[Row], claims: &[(&Claim, Vec<Row>)], start: &[(&str, Outcome)]) -> String {
+/// What is not all there, a script or a claim, stays as it was `written`.
+pub fn write(rows: &[Row], claims: &[(&Claim, Vec<Row>)], start: &[(&str, Outcome)], written: &str) -> String {
     let mut page = String::from(HEAD);
     // Writing into a String cannot fail.
-    let _ = scripts(&mut page, rows, start);
-    if !claims.is_empty() {
-        page.push_str(CLAIMS);
+    let _ = scripts(&mut page, rows, start, part(written, EVERY).map_or("", |range| &written[range]));
+    let mut tried = String::new();
+    for claim in CLAIMS {
+        match claims.iter().find(|(known, _)| known.name == claim.name) {
+            Some((_, rows)) => {
+                let _ = self::claim(&mut tried, claim, rows);
+            }
+            None => tried.push_str(kept(written, claim.title)),
+        }
     }
-    for (claim, rows) in claims {
-        let _ = self::claim(&mut page, claim, rows);
+    if !tried.is_empty() {
+        page.push_str(CLAIMS_HEAD);
     }
-    page
+    page + &tried
+}
+
+/// What was written of a claim: from the line before its heading to the next heading.
+fn kept<'a>(written: &'a str, title: &str) -> &'a str {
+    let heading = format!("\n### {title}\n");
+    let Some(start) = written.find(&heading) else { return "" };
+    let rest = &written[start + heading.len()..];
+    let end = ["\n### ", "\n## "].iter().filter_map(|next| rest.find(next)).min().unwrap_or(rest.len());
+    &written[start..start + heading.len() + end]
+}
+
+/// The line of a script's table.
+fn line<'a>(written: &'a str, plan: &Plan) -> Option<&'a str> {
+    written.lines().find(|line| line.starts_with(&format!("| [{name}](algorithms/{name}.md) |", name = plan.name)))
 }
 
 /// The page with a part in the place of that of the same title, or where there is none before the papers' claims.
 pub fn with_part(page: &str, title: &str, part: &str) -> String {
     let range = self::part(page, title).unwrap_or_else(|| {
-        let at = page.find(CLAIMS).unwrap_or(page.len());
+        let at = page.find(CLAIMS_HEAD).unwrap_or(page.len());
         at..at
     });
     format!("{}{part}{}", &page[..range.start], &page[range.end..])
@@ -69,8 +94,8 @@ pub fn part(page: &str, title: &str) -> Option<std::ops::Range<usize>> {
     Some(start..end)
 }
 
-fn scripts(page: &mut String, rows: &[Row], start: &[(&str, Outcome)]) -> std::fmt::Result {
-    writeln!(page, "\n## Every script\n")?;
+fn scripts(page: &mut String, rows: &[Row], start: &[(&str, Outcome)], written: &str) -> std::fmt::Result {
+    writeln!(page, "\n## {EVERY}\n")?;
     writeln!(
         page,
         "| script | task | settings | reward before → after | gain (smallest … largest) | beyond the spread | divergence | ranked | sampled | seconds | peak MB |"
@@ -78,12 +103,16 @@ fn scripts(page: &mut String, rows: &[Row], start: &[(&str, Outcome)]) -> std::f
     writeln!(page, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
     let begun = |task: &str| start.iter().find(|(name, _)| *name == task).map(|(_, outcome)| outcome);
     let mut own = Vec::new();
-    for row in rows {
-        let plan = row.plan;
+    for plan in SCRIPTS {
+        let row = rows.iter().find(|row| row.plan.name == plan.name);
         if let Measured::Own(what) = plan.measured {
-            own.push((row, what));
+            own.push((plan, row, what));
             continue;
         }
+        let Some(row) = row else {
+            line(written, plan).into_iter().try_for_each(|line| writeln!(page, "{line}"))?;
+            continue;
+        };
         let Some(start) = begun(plan.task) else { continue };
         let before = measured(start, "reward");
         let after: Vec<f64> = row.outcomes.iter().map(|outcome| measured(outcome, "reward")).collect();
@@ -120,7 +149,11 @@ fn scripts(page: &mut String, rows: &[Row], start: &[(&str, Outcome)]) -> std::f
         "| script | task | settings | what | before (by seed) | after (by seed) | beyond the spread | seconds |"
     )?;
     writeln!(page, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
-    for (row, what) in own {
+    for (plan, row, what) in own {
+        let Some(row) = row else {
+            line(written, plan).into_iter().try_for_each(|line| writeln!(page, "{line}"))?;
+            continue;
+        };
         let ends: Vec<(f64, f64)> = row.outcomes.iter().filter_map(|o| ends(&o.series("eval"))).collect();
         let (before, after): (Vec<f64>, Vec<f64>) = ends.iter().copied().unzip();
         let gains: Vec<f64> = ends.iter().map(|(before, after)| after - before).collect();
@@ -194,6 +227,10 @@ fn beyond(gains: &[f64]) -> &'static str {
 }
 
 pub fn list(values: &[f64], digits: usize) -> String {
+    // What a method does not have.
+    if values.iter().all(|value| value.is_nan()) {
+        return "–".to_string();
+    }
     let shown: Vec<String> = values.iter().map(|value| format!("{value:.digits$}")).collect();
     shown.join(" · ")
 }

@@ -74,6 +74,21 @@ impl Runner {
         Ok(Outcome { seconds: 0.0, peak: 0.0, lines: Vec::new(), measured: last(&read(&dir)?) })
     }
 
+    /// What a script of `examples/` logs, unless that is there.
+    pub fn example(&self, name: &str) -> Result<Vec<BTreeMap<String, f64>>> {
+        let script = self.root.join("examples").join(format!("{name}.rhai"));
+        let (dir, text) = (self.folder(&format!("example-{name}")), fs::read_to_string(&script)?);
+        if fs::read_to_string(dir.join("key")).ok().as_ref() != Some(&text) {
+            if dir.exists() {
+                fs::remove_dir_all(&dir)?;
+            }
+            fs::create_dir_all(&dir)?;
+            self.rhopo(&script, &[], 0, &dir.join("run"))?;
+            fs::write(dir.join("key"), text)?;
+        }
+        read(&dir.join("run"))
+    }
+
     /// Runs a plan unless its outcome is there.
     pub fn run(&self, plan: &Plan, seed: u64) -> Result<()> {
         if self.read(plan, seed).is_some() {

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 /// Methods that compare the answers to one prompt.
 const GROUPED: &[&str] = &[
     "cispo",
+    "cpi",
     "dapo",
     "dppo",
     "dr_grpo",

@@ -50,16 +50,21 @@ const RANGES: [(Range, &[&str]); 8] = [
             "eval_prompts",
             "iterations",
             "max_length",
+            "products",
+            "members",
         ],
     ),
     (Range::NotNegative, &["clip", "clip_low", "clip_high", "value_clip", "delta", "delta_low", "delta_high", "steps"]),
     (Range::NotNegative, &["warmup", "lessons", "cache", "eval_every", "eval_n"]),
-    (Range::Finite, &["lr", "value_lr", "beta", "penalty", "ptx", "entropy", "desirable", "undesirable"]),
+    (Range::Finite, &["lr", "value_lr", "beta", "penalty", "ptx", "entropy", "desirable", "undesirable", "damping"]),
     (
         Range::Positive,
         &["temperature", "tau", "tau_pos", "tau_neg", "eta", "value_beta", "target", "alpha", "max_weight"],
     ),
-    (Range::Share, &["gamma", "lambda", "share", "stop_at", "thresholds"]),
+    (
+        Range::Share,
+        &["gamma", "lambda", "share", "stop_at", "thresholds", "mix", "follow", "own", "jsd", "soft", "soft_end"],
+    ),
     (Range::BelowHalf, &["label_smoothing"]),
     (Range::AboveOne, &["dual", "max_ratio"]),
 ];
