@@ -6,6 +6,11 @@ use std::path::Path;
 
 /// That something could not be done with a path, and what may help.
 pub(super) fn failed(doing: &str, path: &Path, e: &io::Error) -> Error {
+    if e.kind() == io::ErrorKind::FileTooLarge {
+        let what =
+            format!("cannot {doing} {}: the file would exceed the limit on file sizes (ulimit -f)", path.display());
+        return Error::file(what).hint("raise the limit: ulimit -f unlimited");
+    }
     let error = Error::file(format!("cannot {doing} {}: {e}", path.display()));
     match e.kind() {
         io::ErrorKind::NotFound => error.hint("is it spelled right? A relative path is taken from the current folder"),

@@ -3,13 +3,23 @@
 //! Owns the flags; who looks at them decides what stopping means.
 
 use crate::error::{Error, Kind, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
 
 /// What a cluster, a terminal that is closed, or `kill` sends.
 const REQUESTS: [i32; 3] = [SIGTERM, SIGUSR1, SIGHUP];
+
+/// From here on a file that grows beyond the limit on file sizes is an error of who writes it, and does not end the process. Programs
+/// that are started have the system's way again.
+///
+/// # Errors
+/// A system that refuses.
+pub fn spare_writers() -> Result<()> {
+    let taken = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    taken.map(drop).map_err(|e| Error::new(Kind::Internal, format!("signals cannot be handled: {e}")))
+}
 
 /// How a signal was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The command line: what can be asked for, and exit codes (0 well, 1 an error, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM).
 //! Owns neither the examples in its help (`examples.rs`) nor what a shell completes (`completions.rs`).
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::run::interrupt;
 use crate::run::quote::visible;
 use crate::script::lang::loader::Loader;
 use crate::tensor::simd;
@@ -125,14 +126,26 @@ pub fn out_of_memory() -> ! {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     completions::answer(command);
+    let code = interrupt::spare_writers().map_or_else(failed, |()| answered());
+    match out::failure() {
+        Some(e) if code == ExitCode::SUCCESS => failed(e.clone()),
+        _ => code,
+    }
+}
+
+fn failed(e: Error) -> ExitCode {
+    tell(&e.into(), &Loader::default());
+    ExitCode::FAILURE
+}
+
+fn answered() -> ExitCode {
     let cli = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let command = match cli {
         Ok(cli) => cli.command,
         Err(e) => return answer(&e),
     };
-    if let Err(e) = simd::chosen() {
-        tell(&e.into(), &Loader::default());
-        return ExitCode::FAILURE;
+    if let Err(e) = simd::chosen().and_then(|_| here()) {
+        return failed(e);
     }
     match command {
         Command::Sweep(args) => sweep::sweep(args),
@@ -178,13 +191,15 @@ pub fn main() -> ExitCode {
 
 /// Does `work` once the kernel's wall is up, where it was asked for.
 fn within(wall: Result<()>, work: impl FnOnce() -> ExitCode) -> ExitCode {
-    match wall {
-        Ok(()) => work(),
-        Err(e) => {
-            tell(&e.into(), &Loader::default());
-            ExitCode::FAILURE
-        }
-    }
+    wall.map_or_else(failed, |()| work())
+}
+
+/// # Errors
+/// The current folder is gone: what is relative to it is nowhere.
+fn here() -> Result<()> {
+    std::env::current_dir().map(drop).map_err(|e| {
+        Error::file(format!("the current folder cannot be found: {e}")).hint("change to a folder that is there")
+    })
 }
 
 /// Prints help, or what is wrong with the command line; clap folds the one and not the other.

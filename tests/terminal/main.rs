@@ -11,6 +11,7 @@ mod device_run;
 mod help;
 mod left;
 mod live;
+mod outputs;
 mod pause;
 mod plot;
 mod repl;
