@@ -45,7 +45,9 @@ struct Stored {
 /// A path that cannot be written.
 pub fn save(b: &Batch, path: &Location) -> Result<()> {
     // What is refused here is refused before anything is written.
-    files::write(path, to_bytes(b, path)?)
+    let bytes = to_bytes(b, path)?;
+    path.folder().iter().for_each(files::tidy);
+    files::write(path, bytes)
 }
 
 /// What `save` writes; `path` is for errors.

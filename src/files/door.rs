@@ -6,6 +6,7 @@
 
 use super::grant::{Grant, Way, led_out, settled};
 use crate::error::{Error, Kind};
+use cap_std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -55,7 +56,8 @@ pub struct Granted(Option<Arc<Grant>>);
 impl Door {
     /// One that opens nothing yet.
     pub fn closed(visitor: Visitor) -> Self {
-        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        // Where there is none, nothing is beneath it: not the root, which would be everything.
+        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/no current folder"));
         Self(Arc::new(Rules { visitor, here, grants: RwLock::default() }))
     }
 
@@ -86,6 +88,11 @@ impl Door {
         if let Some(gone) = granted.0 {
             self.0.grants.write().unwrap_or_else(PoisonError::into_inner).retain(|grant| !Arc::ptr_eq(grant, &gone));
         }
+    }
+
+    /// Whether this folder itself was granted: its handle leads to it, whatever it is called.
+    pub(super) fn holds(&self, folder: &Metadata) -> bool {
+        self.0.grants.read().unwrap_or_else(PoisonError::into_inner).iter().any(|grant| grant.is(folder))
     }
 
     /// Does something at a path; what has to be opened is looked up beneath a handle.

@@ -3,7 +3,7 @@
 //! Owns the handle and the way from it. The kernel, or cap-std where it cannot, refuses every link and every `..` that
 //! leads out; here no string decides what is opened. Which grants a door has is `door.rs`'s.
 
-use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt};
+use cap_fs_ext::{DirExt, FollowSymlinks, MetadataExt, OpenOptionsFollowExt};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 use std::ffi::OsString;
@@ -44,6 +44,11 @@ impl Grant {
 
     pub fn writes(&self) -> bool {
         self.writes
+    }
+
+    /// Whether it is this folder that was granted.
+    pub fn is(&self, folder: &Metadata) -> bool {
+        self.rest.as_os_str().is_empty() && self.base.dir_metadata().is_ok_and(|base| same(&base, folder))
     }
 
     /// What leads from what was granted to an absolute path, if that is how it begins.
@@ -127,6 +132,11 @@ impl Way<'_> {
 pub fn led_out(e: &io::Error) -> bool {
     // cap-std's own error; that of a missing permission has the system's number.
     e.kind() == io::ErrorKind::PermissionDenied && e.raw_os_error().is_none()
+}
+
+/// Whether both are the same file or folder, whatever it is called.
+pub fn same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 /// An absolute path without links and dots, also where its end is not there yet.

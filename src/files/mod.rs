@@ -11,27 +11,32 @@ mod confine;
 mod door;
 pub mod editor;
 mod failure;
+mod fill;
 mod folder;
 mod grant;
 pub mod history;
 pub mod hub;
+mod left;
 mod location;
 mod lock;
+mod place;
 pub mod program;
 mod read;
+mod saving;
+mod unfinished;
 mod write;
 
 pub use child::Child;
 pub use confine::confine;
 pub use door::{Door, Granted, Visitor};
 pub use failure::{unreadable, unwritable};
-pub use folder::{
-    cache_folder, create_folder, entries, fill_folder, remove_file, remove_folder, rename_folder, replace_folder,
-    temporary_folder,
-};
+pub use fill::fill_folder;
+pub use folder::{Held, cache_folder, create_folder, entries, new_folder, remove_file, temporary_folder, tidy};
 pub use location::{Location, anywhere, beside, exists, is_file, is_folder, is_link, is_plain, real, require_file};
 pub use lock::{Lock, is_locked, lock};
+pub use place::{remove_folder, replace_folder};
 pub use read::{File, bytes, digest, digest_of, open, text};
+pub use unfinished::require_whole;
 pub use write::{Log, replace, write};
 
 #[cfg(test)]

@@ -170,46 +170,140 @@ fn a_folder_that_fails_leaves_the_old_one() {
     let dir = folder();
     let whole = anywhere(dir.path()).join("model");
     let fill = |text: &'static str| move |part: &Location| write(&part.join("a"), text);
-    replace_folder(&whole, fill("one")).expect("first");
-    replace_folder(&whole, fill("two")).expect("second");
-    let failing = |part: &Location| fill("three")(part).and(Err(Error::value("no")));
-    replace_folder(&whole, failing).expect_err("third");
-    assert_eq!(text(&whole.join("a")).expect("kept"), "two");
-    replace_folder(&whole, fill("four")).expect("what the third left is cleared");
-    assert_eq!((text(&whole.join("a")).expect("new"), names(dir.path())), ("four".into(), vec!["model".to_string()]));
+    let replace = |fill: &dyn Fn(&Location) -> Result<(), Error>| replace_folder(&whole, |name| name == "a", fill);
+    replace(&fill("one")).expect("first");
+    replace(&fill("two")).expect("second");
+    replace(&|part| fill("three")(part).and(Err(Error::value("no")))).expect_err("third");
+    assert_eq!((text(&whole.join("a")).expect("kept"), names(dir.path())), ("two".into(), vec!["model".to_string()]));
+    // What is somebody's own stays, and what looks like it beside the folder.
+    fs::create_dir_all(whole.join("notes/deep")).expect("made");
+    fs::write(whole.join("notes/deep/x"), "mine").expect("written");
+    for name in ["model.old", "model.part"] {
+        fs::write(dir.path().join(name), "mine").expect("written");
+    }
+    replace(&fill("four")).expect("fourth");
+    assert_eq!(
+        (text(&whole.join("a")).expect("new"), names(&whole)),
+        ("four".into(), vec!["a".into(), "notes".into()])
+    );
+    assert_eq!(text(&whole.join("notes/deep/x")).expect("kept"), "mine");
+    assert_eq!(names(dir.path()), ["model", "model.old", "model.part"]);
+    remove_folder(&whole).expect("removed");
+    assert_eq!(names(dir.path()), ["model.old", "model.part"]);
+}
+
+/// Fills with `a` and `b/c`.
+fn two(text: &'static str) -> impl Fn(&Location) -> Result<(), Error> {
+    move |part: &Location| {
+        write(&part.join("a"), text)
+            .and_then(|()| create_folder(&part.join("b")))
+            .and_then(|()| write(&part.join("b/c"), text))
+    }
 }
 
 #[test]
 fn files_of_a_folder_take_their_places_together() {
     let dir = folder();
     let at = anywhere(dir.path()).join("model");
-    let fill = |text: &'static str| {
-        move |part: &Location| {
-            write(&part.join("a"), text)
-                .and_then(|()| create_folder(&part.join("b")))
-                .and_then(|()| write(&part.join("b/c"), text))
-        }
-    };
-    fill_folder(&at, fill("one")).expect("new");
+    fill_folder(&at, two("one")).expect("new");
     write(&at.join("mine"), "kept").expect("written");
-    let failing = |part: &Location| fill("two")(part).and(Err(Error::value("no")));
+    let failing = |part: &Location| two("two")(part).and(Err(Error::value("no")));
     fill_folder(&at, failing).expect_err("second");
     assert_eq!(
         (text(&at.join("a")).expect("kept"), names(&at)),
         ("one".into(), ["a", "b", "mine"].map(String::from).to_vec())
     );
-    // What a killed process has left goes, and what another one is at stays.
-    for left in [".saving-1-0", ".saving-2-0"] {
-        fs::create_dir(at.join(left)).expect("made");
+    // What killed processes have left goes; what another one is at stays, and what only looks like it.
+    for left in [".saving-1-0", ".saving-2-0", ".saving-3-0", ".saving-mine"] {
+        fs::create_dir_all(at.join(left).join("new")).expect("made");
         fs::write(at.join(left).join(".held"), "").expect("written");
     }
-    let held = lock(&at.join(".saving-2-0/.held")).expect("free");
-    fill_folder(&at, fill("three")).expect("third");
-    assert_eq!(
-        (text(&at.join("b/c")).expect("new"), names(&at)),
-        ("three".into(), [".saving-2-0", "a", "b", "mine"].map(String::from).to_vec())
-    );
+    fs::remove_file(at.join(".saving-3-0/.held")).expect("removed");
+    fs::write(at.join(".saving-3-0/other"), "mine").expect("written");
+    for left in [".part-1-0", ".part-2-0", ".part-x"] {
+        fs::write(at.join(left), "").expect("written");
+    }
+    let held = [".saving-2-0/.held", ".part-2-0"].map(|name| lock(&at.join(name)).expect("free"));
+    fill_folder(&at, two("three")).expect("third");
+    assert_eq!(text(&at.join("b/c")).expect("new"), "three");
+    let left = [".part-2-0", ".part-x", ".saving-2-0", ".saving-3-0", ".saving-mine", "a", "b", "mine"];
+    assert_eq!(names(&at), left);
     drop(held);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_holds_nothing_else_is_exchanged_as_a_whole() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    let dir = folder();
+    let at = anywhere(dir.path()).join("model");
+    let is = |at: &Path| fs::metadata(at).expect("there").ino();
+    let mode = |name: &str| fs::metadata(at.join(name)).expect("there").permissions().mode() & 0o777;
+    fill_folder(&at, two("one")).expect("new");
+    let first = is(&at);
+    for (name, mode) in [(".", 0o750), ("a", 0o640), ("b", 0o700)] {
+        fs::set_permissions(at.join(name), fs::Permissions::from_mode(mode)).expect("its owner may");
+    }
+    fill_folder(&at, two("two")).expect("over itself");
+    assert!(is(&at) != first, "it was not exchanged");
+    assert_eq!((mode("."), mode("a"), mode("b")), (0o750, 0o640, 0o700));
+    // A file of somebody's own, a link to the folder, a handle of it: then it stays that folder.
+    let stays = |at: &Location| {
+        let before = is(at);
+        fill_folder(at, two("three")).expect("saved");
+        assert_eq!((is(at), text(&at.join("b/c")).expect("new")), (before, "three".to_string()));
+    };
+    symlink(&*at, dir.path().join("link")).expect("linked");
+    stays(&anywhere(dir.path()).join("link"));
+    assert!(is_link(&anywhere(dir.path()).join("link")));
+    fs::write(at.join("mine"), "kept").expect("written");
+    stays(&at);
+    fs::remove_file(at.join("mine")).expect("removed");
+    let door = Door::closed(Visitor::Script);
+    door.grant(dir.path(), true);
+    door.grant(&at, true);
+    stays(&door.at(&*at));
+    assert_eq!(names(dir.path()), ["link", "model"]);
+}
+
+/// Whoever comes while the lock's file is removed does not lock the removed one.
+#[test]
+fn a_lock_is_held_by_one_at_a_time() {
+    let dir = folder();
+    let (at, within) = (anywhere(dir.path()).join("lock"), std::sync::atomic::AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    if let Ok(held) = lock(&at) {
+                        assert_eq!(within.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        within.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        drop(held);
+                    }
+                }
+            });
+        }
+    });
+    assert!(!is_locked(&at));
+}
+
+#[test]
+fn saves_into_one_folder_do_not_mix() {
+    let dir = folder();
+    let at = anywhere(dir.path()).join("model");
+    std::thread::scope(|scope| {
+        for text in ["one", "two", "three"] {
+            let at = &at;
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    // Another may take the folder away in which this one was begun.
+                    fill_folder(at, two(text)).ok();
+                }
+            });
+        }
+    });
+    assert_eq!(text(&at.join("a")).expect("there"), text(&at.join("b/c")).expect("there"));
+    assert_eq!((names(&at), names(dir.path())), (vec!["a".to_string(), "b".to_string()], vec!["model".to_string()]));
 }
 
 #[test]
@@ -222,6 +316,9 @@ fn a_log_begins_empty_and_grows_by_lines() {
     assert_eq!(text(&path).expect("there"), "one\n", "nothing waits in a buffer");
     log.line("two").expect("written");
     assert_eq!(text(&path).expect("there"), "one\ntwo\n");
+    fs::remove_file(&path).expect("removed");
+    let (what, _) = said(&log.line("three").expect_err("nobody would find it"), &dir);
+    assert_eq!(what, "cannot write DIR/log: it was removed while it was being written");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::door::Need;
 use super::failure::{unwritable, written};
 use super::location::{Location, require_file};
-use crate::error::Result;
-use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
+use super::saving;
+use crate::error::{Error, Result};
+use cap_fs_ext::{FollowSymlinks, MetadataExt, OpenOptionsFollowExt};
 use cap_std::fs::{Dir, File, OpenOptions};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufWriter, Write};
@@ -18,20 +19,22 @@ use std::path::PathBuf;
 pub fn replace(at: &Location, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     require_file(at)?;
     let (folder, name) = at.run(Need::Write, "write", |way| way.parent())?;
-    let done = || -> io::Result<()> {
-        let (part, file) = Part::create(&folder)?;
-        let mut out = BufWriter::new(file);
-        fill(&mut out)?;
-        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        if let Ok(old) = folder.symlink_metadata(&name)
-            && old.is_file()
-        {
-            file.set_permissions(old.permissions())?;
-        }
-        file.sync_all()?;
-        part.put(&name)
-    };
-    written(at, done())
+    written(at, put(&folder, &name, fill))
+}
+
+/// The same of a name in a folder.
+pub(super) fn put(folder: &Dir, name: &OsStr, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let (part, file) = Part::create(folder)?;
+    let mut out = BufWriter::new(file);
+    fill(&mut out)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    if let Ok(old) = folder.symlink_metadata(name)
+        && old.is_file()
+    {
+        file.set_permissions(old.permissions())?;
+    }
+    file.sync_all()?;
+    part.put(name)
 }
 
 /// Writes a file as a whole, as `replace` does.
@@ -50,17 +53,8 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Makes a new file under a name that nobody has: one that is there is neither opened nor followed.
     fn create(folder: &'a Dir) -> io::Result<(Self, File)> {
-        const TRIES: u32 = 1000;
-        for n in 0..TRIES {
-            let name = OsString::from(format!(".part-{}-{n}", std::process::id()));
-            match folder.open_with(&name, OpenOptions::new().write(true).create_new(true)) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && n + 1 < TRIES => {}
-                made => return made.map(|file| (Self { folder, name, placed: false }, file)),
-            }
-        }
-        unreachable!("the last try is returned")
+        saving::part(folder).map(|(name, file)| (Self { folder, name, placed: false }, file))
     }
 
     fn put(mut self, name: &OsStr) -> io::Result<()> {
@@ -127,11 +121,23 @@ impl Log {
         self.add(format!("{text}\n").as_bytes())
     }
 
-    /// Adds bytes, as `line` adds a line.
+    /// Adds bytes, as `line` adds a line. Of what cannot be written as a whole nothing stays.
     ///
     /// # Errors
-    /// A write that fails.
+    /// A write that fails; a file that was removed meanwhile.
     pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| unwritable(&self.path, &e))
+        let about = self.file.metadata().map_err(|e| unwritable(&self.path, &e))?;
+        if about.nlink() == 0 {
+            return Err(Error::file(format!(
+                "cannot write {}: it was removed while it was being written",
+                self.path.display()
+            ))
+            .hint("leave the files of a run alone until it has ended"));
+        }
+        self.file.write_all(bytes).map_err(|e| {
+            // Where this fails as well, whoever reads the file passes over a line without an end.
+            self.file.set_len(about.len()).ok();
+            unwritable(&self.path, &e)
+        })
     }
 }

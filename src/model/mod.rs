@@ -31,6 +31,7 @@ pub use info::ModelInfo;
 pub use lora::{Adapter, LoraOptions};
 pub use open::{Adaptation, OpenOptions};
 pub use parameter::{Arena, Parameter};
+pub use save::is_saved;
 pub use tokenizer::Tokenizer;
 pub use trunk::{Head, Trunk};
 pub use weights::SaveDtype;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 const MOST_CONFIG: usize = 16 << 20;
 
 /// Files that are not ours to understand but belong to the model: copied from where it was loaded to where it is saved.
-const CARRIED: [&str; 8] = [
+pub(super) const CARRIED: [&str; 8] = [
     GENERATION,
     TOKENIZER,
     TOKENIZER_CONFIG,
@@ -173,6 +173,9 @@ impl Checkpoint {
     }
 
     fn open(self, name: &Location, options: &OpenOptions, place: &Place) -> Result<Model> {
+        if let Adaptation::Stored(dir) = &options.adaptation {
+            files::require_whole(dir)?;
+        }
         let settings = special::tokenizer_config(|name| Ok(self.files.get(name).cloned()), self.config.model_type())?;
         let (stored, tokenizer) = with_files(self.config, &self.files, settings.as_deref())?;
         let named: Vec<(String, Vec<u8>)> = self

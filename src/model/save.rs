@@ -1,10 +1,18 @@
 //! Writing models: whole, as transformers opens them, or an adapter alone, as PEFT does.
 
+use super::chat::NAMED;
 use super::lora::PREFIX;
+use super::open::CARRIED;
 use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION, Head, Model, SaveDtype, weights};
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
 use serde_json::{Value, json};
+
+/// Whether a save writes a file or a folder of this name.
+pub fn is_saved(name: &str) -> bool {
+    let own = [CONFIG, weights::SINGLE, ADAPTER_CONFIG, ADAPTER_WEIGHTS, NAMED];
+    own.iter().chain(&CARRIED).any(|known| *known == name)
+}
 
 impl Model {
     /// Writes a folder that transformers opens: configuration, weights, tokenizer and what else came with the model.

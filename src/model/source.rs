@@ -40,10 +40,11 @@ impl Source {
     }
 
     /// # Errors
-    /// No folder at `dir`, or one that may not be read.
+    /// No folder at `dir`, or one that may not be read, or in which a save was interrupted.
     pub fn folder(dir: &Location) -> Result<Self> {
         dir.admit()?;
         if files::is_folder(dir) {
+            files::require_whole(dir)?;
             return Ok(Self::Folder(dir.clone()));
         }
         let gguf = dir.extension().is_some_and(|ending| ending == "gguf");

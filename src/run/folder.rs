@@ -2,9 +2,10 @@
 //! Owns no metrics and no weights: it only says where they go.
 
 use crate::error::{Error, Result};
-use crate::files::{self, Door, Location};
+use crate::files::{self, Door, Held, Location};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a run's folder holds, wherever it is read again.
@@ -20,6 +21,8 @@ pub const LOCK: &str = "lock";
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: Location,
+    /// As it was when the run began to write there.
+    is: Option<Arc<Held>>,
 }
 
 impl Folder {
@@ -30,18 +33,45 @@ impl Folder {
             None => door.at("runs").join(format!("{name}-{}", timestamp(SystemTime::now()))),
         };
         path.admit_writing()?;
-        let path = if out.is_some() { path } else { free(&path) };
-        if files::entries(&path).is_ok_and(|entries| !entries.is_empty()) {
-            return Err(Error::file(format!("the run folder {} is not empty", path.display()))
-                .hint("a run never overwrites another: choose a new folder with --out, or remove this one"));
+        if out.is_none() {
+            return Ok(Self::of(new(&path)?));
         }
-        files::create_folder(&path)?;
-        Ok(Self { path })
+        let folder = Self::of(path);
+        folder.require_empty()?;
+        files::create_folder(&folder.path)?;
+        Ok(Self::of(folder.path))
+    }
+
+    /// # Errors
+    /// It holds something beside the lock of its process.
+    pub fn require_empty(&self) -> Result<()> {
+        let lock = self.file(LOCK);
+        match files::entries(&self.path) {
+            Ok(entries) if entries.iter().any(|entry| entry.file_name() != lock.file_name()) => {
+                Err(Error::file(format!("the run folder {} is not empty", self.path.display()))
+                    .hint("a run never overwrites another: choose a new folder with --out, or remove this one"))
+            }
+            // What is not there is made; what cannot be read is told when it is written.
+            _ => Ok(()),
+        }
     }
 
     /// The folder of a run that another process has begun.
     pub fn of(path: Location) -> Self {
-        Self { path }
+        Self { is: Held::at(&path).map(Arc::new), path }
+    }
+
+    /// # Errors
+    /// The path leads to another folder, or to none, since the run began to write there.
+    pub fn check(&self) -> Result<()> {
+        match self.is.as_ref().is_none_or(|held| held.is_at(&self.path)) {
+            true => Ok(()),
+            false => Err(Error::file(format!(
+                "the run's folder {} is gone: it was removed, renamed or replaced while the run went on",
+                self.path.display()
+            ))
+            .hint("leave the folder of a run where it is until the run has ended")),
+        }
     }
 
     pub fn path(&self) -> &Location {
@@ -54,20 +84,36 @@ impl Folder {
     }
 
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        self.check()?;
         files::write(&self.file(name), text)
     }
 
-    /// Fills `name/` through `fill`, and puts it in its place only when it is whole.
-    pub fn replace(&self, name: &str, fill: impl FnOnce(&Location) -> Result<()>) -> Result<Location> {
-        let whole = self.file(name);
-        files::replace_folder(&whole, fill)?;
-        Ok(whole)
+    /// Fills `name/` through `fill`, and puts it in its place only when it is whole. What was there goes as far as its names
+    /// are `ours`.
+    pub fn replace(
+        &self,
+        name: &str,
+        ours: impl Fn(&str) -> bool,
+        fill: impl FnOnce(&Location) -> Result<()>,
+    ) -> Result<()> {
+        self.check()?;
+        files::replace_folder(&self.file(name), ours, fill)
     }
 }
 
-fn free(path: &Location) -> Location {
-    let numbered = (2_u32..).map(|n| path.with_file_name(format!("{}-{n}", file_name(path))));
-    std::iter::once(path.clone()).chain(numbered).find(|p| !files::exists(p)).unwrap_or_else(|| path.clone())
+/// Makes a folder that nobody else has: under this name, or numbered where that is taken.
+///
+/// # Errors
+/// A place where none can be made.
+pub(super) fn new(path: &Location) -> Result<Location> {
+    let mut place = path.clone();
+    for n in 2_u32.. {
+        if files::new_folder(&place)? {
+            break;
+        }
+        place = path.with_file_name(format!("{}-{n}", file_name(path)));
+    }
+    Ok(place)
 }
 
 fn file_name(path: &Path) -> String {
@@ -143,10 +189,33 @@ mod tests {
                 Ok(())
             }
         };
-        folder.replace("model", fill("one")).expect("first");
-        folder.replace("model", fill("two")).expect("second");
-        folder.replace("model", |_| Err(Error::value("no"))).expect_err("third fails");
+        folder.replace("model", |_| true, fill("one")).expect("first");
+        folder.replace("model", |_| true, fill("two")).expect("second");
+        folder.replace("model", |_| true, |_| Err(Error::value("no"))).expect_err("third fails");
         assert_eq!(fs::read_to_string(folder.file("model").join("a")).expect("kept"), "two");
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_told_and_not_made_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = dir.path().join("run");
+        let folder = Folder::create(&Door::everything(), Some(&at), "x").expect("new");
+        fs::rename(&at, dir.path().join("moved")).expect("renamed");
+        let gone = |e: Error| e.what.contains(" is gone: it was removed, renamed or replaced while the run went on");
+        assert!(gone(folder.write("a", "x").expect_err("renamed")) && !at.exists());
+        fs::create_dir(&at).expect("another");
+        assert!(gone(folder.replace("model", |_| true, |_| Ok(())).expect_err("replaced")));
+        assert_eq!(fs::read_dir(&at).expect("a folder").count(), 0);
+        fs::remove_dir(&at).and_then(|()| fs::rename(dir.path().join("moved"), &at)).expect("put back");
+        folder.write("a", "x").expect("it is there again");
+    }
+
+    #[test]
+    fn default_names_that_are_taken_are_numbered() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = files::anywhere(dir.path()).join("runs/x");
+        let made: Vec<String> = (0..3).map(|_| file_name(&new(&path).expect("new"))).collect();
+        assert_eq!(made, ["x", "x-2", "x-3"]);
     }
 
     #[test]

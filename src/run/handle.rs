@@ -4,7 +4,7 @@
 use crate::engine::{Engine, ModelHandle};
 use crate::error::{Error, Result};
 use crate::files::{self, Location, Lock};
-use crate::model::SaveDtype;
+use crate::model::{SaveDtype, is_saved};
 use crate::run::card;
 use crate::run::checkpoint::state::{Best, RunState};
 use crate::run::edit::{self, Edit};
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 const SAMPLES: &str = "samples.jsonl";
 const LOG: &str = "log.txt";
 const CURVES: &str = "curves.svg";
+pub(super) const MODEL: &str = "model";
 /// The curves are drawn again at most so often, and take at most this share of the time.
 const REDRAWN: Duration = Duration::from_secs(5);
 const DRAWING: u32 = 200;
@@ -48,7 +49,7 @@ pub struct Run {
     /// When the curves were drawn last, and how long that took.
     drawn: Cell<(Instant, Duration)>,
     best: RefCell<Option<Best>>,
-    models: RefCell<Vec<(String, ModelHandle)>>,
+    pub(super) models: RefCell<Vec<(String, ModelHandle)>>,
     /// How many evaluations were told of, and when the last was.
     evaluated: Cell<(u32, Option<Instant>)>,
     /// Former names that were told of.
@@ -63,6 +64,8 @@ impl Run {
     /// A folder that holds something, or one that cannot be written.
     pub fn create(folder: Folder, config: &Value, script: &str) -> Result<Self> {
         let lock = Some(files::lock(&folder.file(LOCK))?);
+        // Another run may have begun here, and ended, before the lock was taken.
+        folder.require_empty()?;
         folder.write(CONFIG, &format!("{config:#}\n"))?;
         folder.write(SCRIPT, script)?;
         let metrics = RefCell::new(Some(Metrics::create(&folder.file(METRICS))?));
@@ -75,6 +78,7 @@ impl Run {
     /// Another process that is writing there; a file that cannot be written.
     pub fn reopen(folder: Folder, again: bool) -> Result<Self> {
         let lock = Some(files::lock(&folder.file(LOCK))?);
+        files::tidy(folder.path());
         let metrics = RefCell::new(again.then(|| Metrics::create(&folder.file(METRICS))).transpose()?);
         let run = Self { _lock: lock, metrics, ..Self::open(folder) };
         if again {
@@ -139,6 +143,7 @@ impl Run {
         if self.metrics.borrow().is_none() {
             return Ok(());
         }
+        self.folder.check()?;
         lines.iter().try_for_each(|line| self.samples.line(line))
     }
 
@@ -150,8 +155,9 @@ impl Run {
     }
 
     /// Why the log has not all that was told, where it has not.
-    pub(super) fn unlogged(&self) -> Option<String> {
-        self.unlogged.borrow().as_ref().map(ToString::to_string)
+    pub(super) fn unlogged(&self) -> Option<Error> {
+        let why = self.unlogged.borrow().clone();
+        why.map(|e| Error { what: format!("the log is not whole: {}", e.what), ..e })
     }
 
     /// Seconds that the run has lasted.
@@ -182,19 +188,25 @@ impl Run {
     }
 
     /// What the card of a model says that is saved now.
-    fn card(&self, model: &ModelHandle, best: Option<&Best>) -> Option<String> {
+    pub(super) fn card(&self, model: &ModelHandle, best: Option<&Best>) -> Option<String> {
         card::text(self.folder.path(), model, self.metrics.borrow().as_ref()?, best)
     }
 
     /// Fills the folder of a model through `fill` and puts its card beside the weights; a README.md of somebody's own stays.
-    fn replace(&self, name: &str, card: Option<String>, fill: impl FnOnce(&Location) -> Result<()>) -> Result<()> {
+    /// So do other files that no save writes.
+    pub(super) fn replace(
+        &self,
+        name: &str,
+        card: Option<String>,
+        fill: impl FnOnce(&Location) -> Result<()>,
+    ) -> Result<()> {
         let whole = self.folder.file(name);
-        let filled = self.folder.replace(name, |dir| {
+        let ours = |name: &str| is_saved(name) || [card::FILE, BEST[1]].contains(&name);
+        self.folder.replace(name, ours, |dir| {
             fill(dir)?;
             let text = card::own(&whole)?.or(card.map(String::into_bytes));
             text.map_or(Ok(()), |text| files::write(&dir.join(card::FILE), text))
-        });
-        filled.map(drop)
+        })
     }
 
     pub fn folder(&self) -> &Folder {
@@ -250,9 +262,9 @@ impl Run {
         if self.metrics.borrow().is_none() {
             return Ok(());
         }
-        self.replace("model", self.card(model, None), |dir| engine.save(model, dir, dtype))?;
-        self.saved.set(true);
-        Ok(())
+        let saved = self.replace(MODEL, self.card(model, None), |dir| engine.save(model, dir, dtype));
+        self.saved.set(saved.is_ok());
+        saved
     }
 
     /// What to say of a name that was logged where the table of names has another, once a run.
@@ -286,6 +298,7 @@ impl Run {
     /// # Errors
     /// Metrics that cannot be written.
     pub fn advance(&self, step: u64, own: &[(&str, f64)]) -> Result<()> {
+        self.folder.check()?;
         self.close(own);
         self.metrics.borrow_mut().as_mut().map_or(Ok(()), |metrics| metrics.advance(step))?;
         self.redraw();
@@ -327,21 +340,21 @@ impl Run {
         }
     }
 
-    /// Writes what is not yet on disk. A run that was cut short after its first step began, and saved no model, saves those
-    /// it tracks: nothing that was learned is lost.
+    /// Writes what is not yet on disk. A run that was cut short after its first step began, or cannot be written to its end, and
+    /// saved no model, saves those it tracks: nothing that was learned is lost.
     ///
     /// # Errors
     /// What cannot be written.
     pub fn finish(&self, engine: &dyn Engine, own: &[(&str, f64)], cut_short: bool) -> Result<()> {
         self.close(own);
-        if let Some(metrics) = &mut *self.metrics.borrow_mut() {
-            metrics.finish()?;
-        }
+        let there = self.folder.check();
+        let gone = there.is_err();
+        let told = there.and_then(|()| self.metrics.borrow_mut().as_mut().map_or(Ok(()), Metrics::finish));
         let begun = self.step() > 0 || self.models.borrow().iter().any(|(_, model)| model.version() > 0);
-        if cut_short && begun && !self.saved.get() {
-            self.save_tracked(engine)?;
-        }
-        Ok(())
+        let lost = begun && (gone || !self.saved.get());
+        let saved = if lost && (cut_short || told.is_err()) { self.save_trained(engine) } else { Ok(()) };
+        // What is said of a model also says where it is now.
+        saved.and(told)
     }
 
     /// Draws the curves.
@@ -365,25 +378,12 @@ impl Run {
 
     /// Does what shows the numbers, in which no defect of ours may end a run.
     fn shown(&self, show: impl FnOnce(&[Line], &[Edit]) -> Result<()>) -> Result<()> {
+        self.folder.check()?;
         let metrics = self.metrics.borrow();
         let Some(metrics) = &*metrics else { return Ok(()) };
         let edits: Vec<Edit> = metrics.edits().cloned().collect();
         let done = catch_unwind(AssertUnwindSafe(|| show(metrics.lines(), &edits)));
         done.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))
-    }
-
-    /// The only trainable model goes where `save` would have put it; several go side by side, by their names.
-    fn save_tracked(&self, engine: &dyn Engine) -> Result<()> {
-        let models = self.models.borrow();
-        let trained: Vec<_> = models.iter().filter(|(_, model)| model.trainable()).collect();
-        if let [(_, model)] = trained[..] {
-            return self.save(engine, model, SaveDtype::F32);
-        }
-        for (name, model) in trained {
-            let save = |dir: &Location| engine.save(model, dir, SaveDtype::F32);
-            self.replace(&format!("model-{name}"), self.card(model, None), save)?;
-        }
-        Ok(())
     }
 }
 

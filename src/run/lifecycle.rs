@@ -90,23 +90,27 @@ impl Session {
             (_, true) => Ending::Failed,
             _ => Ending::Finished,
         };
-        let written = run.finish(self.engine(), &self.own_numbers(), cut_short);
-        // What was trained is on the disk: a picture that fails is no loss.
-        if let Err(e) = run.draw() {
-            self.reporter().note(&format!("the curves could not be drawn: {e}"));
+        let mut written = run.finish(self.engine(), &self.own_numbers(), cut_short);
+        if written.is_ok() {
+            written = (Status { status, step: self.step() }).write(run.folder());
         }
         if written.is_ok()
-            && let Err(e) = (Status { status, step: self.step() }).write(run.folder())
+            && let Some(e) = run.unlogged()
         {
-            self.reporter().note(&format!("status.json could not be written: {e}"));
+            match failed {
+                true => self.reporter().note(&e.to_string()),
+                false => written = Err(e),
+            }
         }
-        if let Some(why) = run.unlogged() {
-            self.reporter().note(&format!("the log is not whole: {why}"));
-        }
-        if self.launched().until.is_none()
-            && let Err(e) = run.report()
-        {
-            self.reporter().note(&format!("the report could not be written: {e}"));
+        // What was trained is on the disk: a picture that fails is no loss.
+        let curves = run.draw().map_err(|e| ("the curves could not be drawn", e));
+        let wanted = self.launched().until.is_none();
+        let page = if wanted { run.report() } else { Ok(()) }.map_err(|e| ("the report could not be written", e));
+        for (what, e) in [curves, page].into_iter().filter_map(std::result::Result::err) {
+            // The reason of what matters more is told below.
+            if written.is_ok() {
+                self.reporter().note(&format!("{what}: {e}"));
+            }
         }
         let folder = run.folder().path().display();
         match written {

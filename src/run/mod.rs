@@ -23,6 +23,7 @@ pub mod history;
 pub mod options;
 pub mod page;
 mod record;
+mod rescue;
 pub mod quote;
 pub mod samples;
 pub mod folder;

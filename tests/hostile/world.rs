@@ -174,13 +174,26 @@ fn made() -> &'static TempDir {
     })
 }
 
+/// A program in a folder, as somebody without rights starts it.
+pub fn command(dir: &Path, program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(dir).env("HOME", dir.join(".home")).env("HF_HUB_OFFLINE", "1");
+    for name in ["RUST_BACKTRACE", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_STATE_HOME"] {
+        command.env_remove(name);
+    }
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
 fn run(dir: &Path, words: &[String], variables: &[(&str, String)], typed: &str) -> Outcome {
     let logs = tempfile::tempdir().expect("a folder");
     let (out, err, input) = (logs.path().join("out"), logs.path().join("err"), logs.path().join("in"));
     fs::write(&input, typed).expect("written");
     let file = |path: &Path| Stdio::from(fs::File::create(path).expect("a file"));
-    let mut command = command(dir, words);
-    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let mut command = command(dir, env!("CARGO_BIN_EXE_rhopo"));
+    command.args(words).envs(variables.iter().map(|(name, value)| (name, value)));
     command.stdin(fs::File::open(&input).expect("there")).stdout(file(&out)).stderr(file(&err));
     let begun = Instant::now();
     let mut child = command.spawn().expect("rhopo starts");
@@ -192,28 +205,18 @@ fn run(dir: &Path, words: &[String], variables: &[(&str, String)], typed: &str) 
 /// `rhopo` in a folder, which is given to somebody without rights, as whom it is run.
 pub fn command_of_nobody(dir: &Path, words: &[String]) -> Command {
     give(dir);
-    command(dir, words)
+    let mut rhopo = command(dir, env!("CARGO_BIN_EXE_rhopo"));
+    rhopo.args(words);
+    rhopo
 }
 
-fn command(dir: &Path, words: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rhopo"));
-    command.current_dir(dir).args(words).env("HOME", dir.join(".home")).env("HF_HUB_OFFLINE", "1");
-    for name in ["RUST_BACKTRACE", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_STATE_HOME"] {
-        command.env_remove(name);
-    }
-    if is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    command
-}
-
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     static ROOT: OnceLock<bool> = OnceLock::new();
     *ROOT.get_or_init(|| tempfile::tempdir().expect("a folder").path().metadata().expect("there").uid() == 0)
 }
 
 /// All of it belongs to the one who runs rhopo: only rhopo itself stands between.
-fn give(folder: &Path) {
+pub fn give(folder: &Path) {
     if is_root() {
         chown(folder, Some(NOBODY), Some(NOBODY)).expect("root may");
         each(folder, &mut |path| std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).expect("root may"));

@@ -34,6 +34,7 @@ pub fn read(file: &File, given: Option<&Location>, vocabulary: usize) -> Result<
         Some(path) => Some(path.clone()),
         None => is_beside(file).then(|| beside(TOKENIZER)),
     };
+    place.as_ref().and_then(Location::folder).map_or(Ok(()), |folder| files::require_whole(&folder))?;
     let vocab = Vocab::read(file)?;
     let tokenizer = match &place {
         Some(path) => from_file(file, path, vocab.as_ref())?,

@@ -63,19 +63,23 @@ pub fn write(run: &Location, step: u64, fill: impl FnOnce(&Location) -> Result<R
     let all = run.join(FOLDER);
     let place = all.join(format!("{step:0DIGITS$}"));
     files::create_folder(&all)?;
-    files::replace_folder(&place, |part| {
-        let state = fill(part)?;
-        let text = serde_json::to_vec(&state).map_err(|e| Error::file(format!("{}: {e}", place.display())))?;
-        files::write(&part.join(STATE), text)?;
-        let mut manifest = Manifest { format: FORMAT, files: BTreeMap::new() };
-        for path in files::entries(part)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            manifest.files.insert(name, entry(&path)?);
-        }
-        let text =
-            serde_json::to_vec_pretty(&manifest).map_err(|e| Error::file(format!("{}: {e}", place.display())))?;
-        files::write(&part.join(MANIFEST), text)
-    })?;
+    files::replace_folder(
+        &place,
+        |_| true,
+        |part| {
+            let state = fill(part)?;
+            let text = serde_json::to_vec(&state).map_err(|e| Error::file(format!("{}: {e}", place.display())))?;
+            files::write(&part.join(STATE), text)?;
+            let mut manifest = Manifest { format: FORMAT, files: BTreeMap::new() };
+            for path in files::entries(part)? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                manifest.files.insert(name, entry(&path)?);
+            }
+            let text =
+                serde_json::to_vec_pretty(&manifest).map_err(|e| Error::file(format!("{}: {e}", place.display())))?;
+            files::write(&part.join(MANIFEST), text)
+        },
+    )?;
     thin(&all)?;
     Ok(place)
 }

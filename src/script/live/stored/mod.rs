@@ -107,6 +107,7 @@ impl StoredLoop {
         let (Some(entry), Some(run)) = (&*entry, self.session.run()) else { return Ok(()) };
         let variables = self.variables(context)?;
         let step = self.session.step();
+        run.folder().check()?;
         let written = store::write(run.folder().path(), step, |part| self.fill(part.clone(), entry, &variables, &run));
         self.session.checkpoints().done();
         match written {
