@@ -345,7 +345,7 @@ mod tests {
             let numbers = named.iter().map(|(name, x)| (name.to_string(), *x)).collect();
             super::numbers(&Status { step: 1, total: 2, seconds: 1.0, done: 1, numbers }, room)
         };
-        assert_eq!(numbers_of(80), "reward 0.500  kl_ref 0.0021  loss -1.3e-6  aname 12345");
+        assert_eq!(numbers_of(80), "reward 0.500  kl_ref 0.0021  loss -1.3e-6  a�name 12345");
         assert_eq!(numbers_of(30), "reward 0.500  kl_ref 0.0021");
         assert_eq!(numbers_of(0), "reward 0.500");
         assert_eq!([short(0.0), short(f64::NAN), short(-1e300)], ["0", "NaN", "-1.0e300"]);

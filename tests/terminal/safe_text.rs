@@ -82,7 +82,7 @@ const WAYS: &[(&str, Lay, &[&str])] = &[
             script(
                 dir,
                 "let run = open_run(#{});\nfor s in run.steps(1) { run.show(batch(#{ text: [\"EVIL\"], prompt: [\"EVIL\"] }), 1); }",
-            )
+            );
         },
         &["run", "own", "--out", "o"],
     ),
