@@ -38,6 +38,10 @@ pub fn fill_folder(at: &Location, fill: impl FnOnce(&Location) -> Result<()>) ->
     if written(at, exchange(at, &folder, &mut saving))? {
         return Ok(());
     }
+    if let Some(name) = written(at, in_the_way(&folder, &saving))? {
+        let what = format!("cannot save into {}: {name} is a folder on one side and a file on the other", at.display());
+        return Err(Error::file(what).hint("nothing was changed; move it away, or save into another folder"));
+    }
     written(at, settle(&folder, &mut saving))?;
     sweep(&folder);
     Ok(())
@@ -109,6 +113,28 @@ fn covers(new: &Dir, old: &Dir, own: &OsStr) -> io::Result<bool> {
         new.set_permissions(&name, was.permissions())?;
     }
     Ok(true)
+}
+
+/// What keeps a file of a hidden folder from its place, found before the first takes one.
+fn in_the_way(folder: &Dir, saving: &Saving) -> io::Result<Option<String>> {
+    fn between(new: &Dir, old: &Dir, above: &str) -> io::Result<Option<String>> {
+        for entry in new.entries()? {
+            let entry = entry?;
+            let (name, folder) = (entry.file_name(), entry.file_type()?.is_dir());
+            let Ok(there) = old.symlink_metadata(&name) else { continue };
+            let path = format!("{above}{}", name.to_string_lossy());
+            if folder != there.is_dir() {
+                return Ok(Some(path));
+            }
+            if folder
+                && let Some(found) = between(&entry.open_dir()?, &old.open_dir_nofollow(&name)?, &format!("{path}/"))?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+    between(&saving.inside().open_dir_nofollow(NEW)?, folder, "")
 }
 
 /// The files of a hidden folder take their places. More than one say so while they do.

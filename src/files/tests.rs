@@ -202,6 +202,20 @@ fn two(text: &'static str) -> impl Fn(&Location) -> Result<(), Error> {
 }
 
 #[test]
+fn a_folder_in_the_way_of_a_file_is_named_before_anything_changes() {
+    let dir = folder();
+    let at = anywhere(dir.path()).join("model");
+    fill_folder(&at, two("one")).expect("new");
+    write(&at.join("mine"), "kept").expect("written");
+    fs::remove_file(at.join("a")).expect("there");
+    fs::create_dir(at.join("a")).expect("made");
+    let e = fill_folder(&at, two("two")).expect_err("a folder is in the way");
+    assert!(e.what.contains("a is a folder on one side"), "{e}");
+    assert_eq!(text(&at.join("b/c")).expect("kept"), "one");
+    assert_eq!(names(&at), ["a", "b", "mine"].map(String::from).to_vec());
+}
+
+#[test]
 fn files_of_a_folder_take_their_places_together() {
     let dir = folder();
     let at = anywhere(dir.path()).join("model");

@@ -233,7 +233,7 @@ fn nor_at_the_prompt() {
     t.expect("rhopo> ", SOON);
     // Typed as escapes: what is typed as it is a line editor shows by itself.
     let typed = "\\x1b]0;evil\\x07\\u009b31m\\u202e";
-    for input in [
+    let inputs = [
         "\"EVIL\"",
         "[\"EVIL\"]",
         "#{ \"EVIL\": \"EVIL\" }",
@@ -243,11 +243,14 @@ fn nor_at_the_prompt() {
         "load_model(\"EVIL\")",
         "let x = \"EVIL\"",
         ":vars",
-    ] {
+    ];
+    for (i, input) in inputs.into_iter().enumerate() {
         t.enter(&input.replace("EVIL", typed));
-        t.expect("rhopo> ", SOON);
+        // The line editor writes its prompt at every key: only an answer says that the input is done.
+        t.answer(&format!("{i} + 4000"), &(i + 4000).to_string());
     }
     let seen = t.seen();
     assert!(!seen.contains(OBEYED), "{seen:?}");
-    assert!(seen.matches("\\x07").count() >= 2 * 7, "{seen}");
+    // As each was typed, and once more in the answer to all but the last two.
+    assert!(seen.matches("31m").count() >= 2 * inputs.len() - 2, "{seen}");
 }

@@ -24,9 +24,11 @@ enum Range {
     BelowHalf,
     /// A bound of ratios beyond 1.
     AboveOne,
+    /// On the scale of a reward, whatever that is.
+    Number,
 }
 
-const RANGES: [(Range, &[&str]); 8] = [
+const RANGES: [(Range, &[&str]); 10] = [
     (
         Range::AtLeastOne,
         &[
@@ -37,7 +39,6 @@ const RANGES: [(Range, &[&str]); 8] = [
             "minibatch",
             "batch",
             "pairs",
-            "demos",
             "pool",
             "answers",
             "most",
@@ -55,18 +56,18 @@ const RANGES: [(Range, &[&str]); 8] = [
         ],
     ),
     (Range::NotNegative, &["clip", "clip_low", "clip_high", "value_clip", "delta", "delta_low", "delta_high", "steps"]),
-    (Range::NotNegative, &["warmup", "lessons", "cache", "eval_every", "eval_n"]),
+    (Range::NotNegative, &["warmup", "lessons", "cache", "eval_every", "eval_n", "demos", "stop_at"]),
+    // gamma is a discount, and the margin of simpo; lambda the trace of an advantage, and a weight of spin.
     (Range::Finite, &["lr", "value_lr", "beta", "penalty", "ptx", "entropy", "desirable", "undesirable", "damping"]),
+    (Range::Finite, &["gamma", "lambda", "tau"]),
     (
         Range::Positive,
-        &["temperature", "tau", "tau_pos", "tau_neg", "eta", "value_beta", "target", "alpha", "max_weight"],
+        &["temperature", "tau_pos", "tau_neg", "eta", "value_beta", "target", "alpha", "max_weight", "max_ratio"],
     ),
-    (
-        Range::Share,
-        &["gamma", "lambda", "share", "stop_at", "thresholds", "mix", "follow", "own", "jsd", "soft", "soft_end"],
-    ),
+    (Range::Share, &["share", "mix", "follow", "own", "jsd", "soft", "soft_end"]),
     (Range::BelowHalf, &["label_smoothing"]),
-    (Range::AboveOne, &["dual", "max_ratio"]),
+    (Range::AboveOne, &["dual"]),
+    (Range::Number, &["thresholds"]),
 ];
 
 impl Range {
@@ -83,6 +84,7 @@ impl Range {
             Self::Share => (0.0..=1.0).contains(&x),
             Self::BelowHalf => (0.0..0.5).contains(&x),
             Self::AboveOne => x > 1.0,
+            Self::Number => x.is_finite(),
         }
     }
 
@@ -95,6 +97,7 @@ impl Range {
             Self::Share => "in [0, 1]",
             Self::BelowHalf => "in [0, 0.5)",
             Self::AboveOne => "above 1",
+            Self::Number => "finite",
         }
     }
 
@@ -146,7 +149,7 @@ mod tests {
             refused("temperature", 0.0, 1.0),
             refused("share", 1.5, 0.5),
             refused("label_smoothing", 0.5, 0.1),
-            refused("max_ratio", 1.0, 5.0),
+            refused("dual", 1.0, 3.0),
             refused("thresholds", list(f64::NAN), list(0.5)),
         ];
         assert!(outside.iter().all(Option::is_some), "{outside:?}");
