@@ -206,13 +206,9 @@ fn here() -> Result<()> {
 fn answer(e: &clap::Error) -> ExitCode {
     let colours = if e.use_stderr() { colours(&std::io::stderr()) } else { colours(&std::io::stdout()) };
     let text = e.render();
+    let plain = visible(&text.to_string());
     // A word of the command line may hold what a terminal obeys: then nothing is coloured.
-    let plain = text.to_string();
-    if visible(&plain) != plain {
-        out::note(&fold(plain.trim_end(), WIDTH));
-        return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(u8::MAX));
-    }
-    let text = if colours { text.ansi().to_string() } else { text.to_string() };
+    let text = if colours && plain == text.to_string() { text.ansi().to_string() } else { plain };
     if e.use_stderr() {
         out::coloured_note(&fold(text.trim_end(), WIDTH));
     } else {

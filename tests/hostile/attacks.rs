@@ -71,15 +71,20 @@ fn wrong(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// Names and texts of the corpus.
-fn corpus() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile");
+/// Names and texts of the files in a folder of the fixtures.
+pub(super) fn texts_of(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
     let mut files: Vec<_> =
         fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
+    let name = |file: &Path| file.file_stem().expect("a name").to_string_lossy().into_owned();
+    files.iter().map(|file| (name(file), fs::read_to_string(file).expect("text"))).collect()
+}
+
+/// Names and texts of the corpus.
+fn corpus() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(&file).expect("text");
+    for (_, text) in texts_of("hostile") {
         for part in text.split("//# ").skip(1) {
             let (name, script) = part.split_once('\n').expect("a name");
             found.push((name.to_string(), script.to_string()));

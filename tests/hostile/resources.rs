@@ -2,6 +2,7 @@
 //! filled. The scripts are `fixtures/hungry/`, the files are made here. A third of them is tried; `RHOPO_ATTACKS=all` tries all,
 //! which takes four minutes, `RHOPO_ATTACKS=PART` those whose names have that part.
 
+use super::attacks::texts_of;
 use super::world::command_of_nobody;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -51,14 +52,8 @@ impl Attack {
 
 /// Texts of the corpus: what stands above the first name of a file begins each of its scripts.
 fn scripts() -> Vec<Attack> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hungry");
-    let mut files: Vec<_> =
-        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
-    files.sort();
     let mut found = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(&file).expect("text");
-        let stem = file.file_stem().expect("a name").to_string_lossy().into_owned();
+    for (stem, text) in texts_of("hungry") {
         let mut parts = text.split("//# ");
         let begins = parts.next().expect("a beginning").to_string();
         for part in parts {
