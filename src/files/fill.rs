@@ -138,7 +138,7 @@ fn in_the_way(folder: &Dir, saving: &Saving) -> io::Result<Option<String>> {
 }
 
 /// The files of a hidden folder take their places. More than one say so while they do.
-fn settle(folder: &Dir, saving: &mut Saving) -> io::Result<()> {
+pub(super) fn settle(folder: &Dir, saving: &mut Saving) -> io::Result<()> {
     let new = saving.inside().open_dir_nofollow(NEW)?;
     let mut files = Vec::new();
     list(&new, "", &mut files)?;

@@ -9,6 +9,7 @@
 mod child;
 mod confine;
 mod door;
+mod download;
 pub mod editor;
 mod failure;
 mod fill;
@@ -41,3 +42,5 @@ pub use write::{Log, replace, write};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unfinished_tests;

@@ -2,8 +2,6 @@
 //! wrote is gone, and the next save leaves nothing of them. `RHOPO_KILLS=100` tries each as often.
 
 use super::world::{World, command, give};
-use rhopo::error::Error;
-use rhopo::files::{anywhere, fill_folder, require_whole, write};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -184,43 +182,4 @@ fn the_model_of_a_run_is_whole_whenever_the_process_is_killed() {
         }
     }
     println!("run.save at every step: {} kills, each left a whole model", kills());
-}
-
-/// A folder stands where a file should take its place: the files are those of two saves.
-#[test]
-fn a_set_that_is_not_whole_is_refused_by_name_until_the_next_save() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let at = anywhere(dir.path()).join("model");
-    let plain = |text: &str| text.replace(&dir.path().display().to_string(), "DIR");
-    let said = |e: &Error| (plain(&e.what), plain(e.hint.as_deref().unwrap_or_default()));
-    let save = |text: &'static str| {
-        fill_folder(&at, move |part| ["a", "b", "c"].iter().try_for_each(|name| write(&part.join(name), text)))
-    };
-    save("one").expect("new");
-    fs::write(at.join("mine"), "kept").expect("written");
-    fs::remove_file(at.join("b")).and_then(|()| fs::create_dir(at.join("b"))).expect("in the way");
-    require_whole(&at).expect("nothing was interrupted");
-    save("two").expect_err("a folder is in the way");
-    // Of the second one it counts that the one before was not whole, wherever it stopped.
-    save("three").expect_err("a folder is in the way");
-    let first = said(&require_whole(&at).expect_err("b is not of that save"));
-    assert!(first.0.starts_with("a save into DIR/model was interrupted; of an earlier save: "), "{}", first.0);
-    assert!(first.0.contains('b'), "{}", first.0);
-    assert!(first.1.starts_with("save again into DIR/model; or move what is in DIR/model/.saving-"), "{}", first.1);
-    // One that fails before its files take their places loses nothing of the one before.
-    fill_folder(&at, |_| Err(Error::value("no"))).expect_err("fourth");
-    assert_eq!(said(&require_whole(&at).expect_err("as before")), first);
-    fs::remove_dir(at.join("b")).expect("out of the way");
-    save("five").expect("whole");
-    require_whole(&at).expect("whole");
-    assert!(hidden(&at).is_empty() && !at.join("unfinished-save").exists());
-    let text = |name: &str| fs::read_to_string(at.join(name)).expect("there");
-    assert_eq!(["a", "b", "c", "mine"].map(text), ["five", "five", "five", "kept"]);
-    // What says so and cannot be read, or leads elsewhere, is no reason to believe that all is well.
-    for text in ["", "{}", "{\"about\":\"\",\"files\":[\"../x\"],\"rest\":\"..\",\"again\":false}"] {
-        fs::write(at.join("unfinished-save"), text).expect("written");
-        let (what, hint) = said(&require_whole(&at).expect_err("not whole"));
-        assert_eq!(what, "DIR/model: a save was interrupted here, and its files may be of two saves");
-        assert!(hint.starts_with("save again into DIR/model; "), "{hint}");
-    }
 }
