@@ -207,7 +207,24 @@ const TRUST: &[Plan] = &[
         .edits(&[BEFORE_ONE, MOVED]),
 ];
 
+const PENALTIES: &[Plan] = &[
+    Plan::new("ppo_penalty, estimated", "arithmetic").of("ppo_penalty").sets(&["steps=40"]),
+    Plan::new("ppo_penalty, exact", "arithmetic").of("ppo_penalty").sets(&["steps=40", "exact=true"]),
+    Plan::new("ppo_clip_kl, estimated", "arithmetic").of("ppo_clip_kl").sets(&["steps=30"]),
+    Plan::new("ppo_clip_kl, exact", "arithmetic").of("ppo_clip_kl").sets(&["steps=30", "exact=true"]),
+];
+
 pub const CLAIMS: &[Claim] = &[
+    Claim {
+        name: "claim_exact",
+        title: "PPO's penalty, exact and estimated",
+        said: "The penalty of Schulman et al. 2017 (arXiv:1707.06347, eq. 8) is the divergence of two distributions. Unless \
+               `exact=true`, which takes it over the vocabulary, the sampled tokens estimate it. The estimate has noise of its own, \
+               and says nothing of what was not sampled: the exact one should end with more reward.",
+        plans: PENALTIES,
+        columns: &[REWARD, DIVERGENCE, TOKENS, SECONDS],
+        findings: &[Finding::More { a: 1, b: 0, column: REWARD }, Finding::More { a: 3, b: 2, column: REWARD }],
+    },
     Claim {
         name: "claim_trpo",
         title: "TRPO against PPO and the plain policy gradient, at equal samples",

@@ -100,6 +100,7 @@ pub const SCRIPTS: &[Plan] = &[
     Plan::new("ppo", "arithmetic").sets(&["steps=40"]),
     Plan::new("ppo_penalty", "arithmetic").sets(&["steps=40"]),
     Plan::new("ppo_clip_kl", "arithmetic").sets(&["steps=30"]),
+    Plan::new("ppo_shared", "arithmetic").sets(&["steps=40"]),
     Plan::new("ppo_ptx", "arithmetic").sets(&["steps=40"]),
     Plan::new("cpi", "arithmetic").measured(Measured::Own("reward of the mixture's answers")),
     Plan::new("nash_md", "arithmetic").sets(&["steps=40"]),

@@ -83,12 +83,12 @@ impl ModelInfo {
 
     /// Fails unless the model has the head that `what` needs.
     pub fn require_head(&self, head: Head, what: &str) -> Result<()> {
-        if self.head == head {
+        if self.head.has(head) {
             return Ok(());
         }
         let (found, how) = match head {
             Head::Lm => ("a language-model head", "load it without the option `head`"),
-            Head::Value => ("a value head", "load it with load_model(name, #{ head: \"value\" })"),
+            Head::Value | Head::LmValue => ("a value head", "load it with load_model(name, #{ head: \"value\" })"),
             Head::Score => ("a score head", "load it with load_model(name, #{ head: \"score\" })"),
         };
         Err(Error::model(format!("{what} needs {found}, but the model {} is a {}", self.name, self.architecture))

@@ -5,7 +5,7 @@
 
 mod targets;
 
-use super::config::{Config, Layout, Linear};
+use super::config::{Config, Layout, Linear, VALUE_HEAD};
 use super::trunk::Head;
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
@@ -141,7 +141,7 @@ impl Adapter {
     pub fn to_json(&self, config: &Config) -> Value {
         let mut out = self.source.clone();
         let (task, head) = match config.head {
-            Head::Lm => ("CAUSAL_LM", None),
+            Head::Lm | Head::LmValue => ("CAUSAL_LM", None),
             Head::Score => ("SEQ_CLS", Some(config.names.score_head)),
             Head::Value => ("TOKEN_CLS", Some(config.names.value_head)),
         };
@@ -161,6 +161,11 @@ impl Adapter {
         ];
         for (key, value) in settings {
             out.insert(key.into(), value);
+        }
+        // PEFT has no task of both heads, and reads over a key that it does not know.
+        match config.head == Head::LmValue {
+            true => drop(out.insert(VALUE_HEAD.into(), json!(true))),
+            false => drop(out.shift_remove(VALUE_HEAD)),
         }
         Value::Object(out)
     }
@@ -211,6 +216,11 @@ impl Adapter {
     }
 }
 
+/// Whether an adapter was trained beside a value head and a language model's.
+pub(super) fn has_value_head(source: &Value) -> bool {
+    source.get(VALUE_HEAD) == Some(&Value::Bool(true))
+}
+
 /// A folder by its absolute path: the adapter will be opened from elsewhere.
 pub(super) fn lasting(base: &Location) -> String {
     let found = files::real(base).and_then(|path| path.to_str().map(str::to_string));
@@ -243,8 +253,16 @@ pub fn merged(weight: &Tensor, a: &Tensor, b: &Tensor, scale: f64, layout: Layou
 }
 
 fn refuse_unsupported(source: &Map<String, Value>, config: &Config) -> Result<()> {
-    let read =
-        ["r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"];
+    let read = [
+        "r",
+        "lora_alpha",
+        "use_rslora",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        VALUE_HEAD,
+    ];
     let refuse = |key: &str, value: &Value| {
         Err(Error::model(format!("adapter_config.json: {key} = {value} is not supported"))
             .hint("supported: plain LoRA, one rank and alpha for all targets, without biases"))
@@ -261,6 +279,7 @@ fn refuse_unsupported(source: &Map<String, Value>, config: &Config) -> Result<()
                 let heads = [config.names.score_head, config.names.value_head];
                 let fine = |name: &Value| {
                     config.head != Head::Lm
+                        && config.head != Head::LmValue
                         && name.as_str().is_some_and(|name| heads.contains(&name) || name == "classifier")
                 };
                 if value.as_array().is_some_and(|names| !names.iter().all(fine)) {

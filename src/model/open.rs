@@ -136,6 +136,9 @@ fn open_adapted(dir: &Location, options: &OpenOptions, place: &Place) -> Result<
 
 /// The head that an adapter was trained with.
 fn task_head(adapter: &Value) -> Option<Head> {
+    if lora::has_value_head(adapter) {
+        return Some(Head::LmValue);
+    }
     match adapter.get("task_type").and_then(Value::as_str) {
         Some("SEQ_CLS") => Some(Head::Score),
         Some("TOKEN_CLS") => Some(Head::Value),
@@ -195,15 +198,16 @@ impl Checkpoint {
         if begun {
             config.notes.push("the value head begins as the stored score head".into());
         }
+        if self.weights.is_some() && !stored.head.has(Head::Lm) && config.head.has(Head::Lm) && !config.tied {
+            let what = format!("{} is a {}, which holds no language-model head", name.display(), stored.architecture);
+            return Err(Error::model(what).hint("#{ head: \"lm+value\" } is for language models"));
+        }
         let mut adapter = match &options.adaptation {
             Adaptation::None => None,
             Adaptation::New(lora) => Some(Adapter::new(lora, &config, lora::lasting(name))?),
             Adaptation::Stored(dir) => Some(Adapter::from_json(&read_json(&dir.join(ADAPTER_CONFIG))?, &config)?),
         };
-        let heads: Vec<String> = match config.head {
-            Head::Lm => Vec::new(),
-            Head::Value | Head::Score => config.head_parameters().into_iter().map(|(name, _)| name).collect(),
-        };
+        let heads: Vec<String> = config.measuring_parameters().into_iter().map(|(name, _)| name).collect();
         let wanted = config.parameters();
         let random = |i: usize| {
             let (name, shape) = &wanted[i];
@@ -217,10 +221,10 @@ impl Checkpoint {
             }
         };
         // The shift of the scores is the bias that a value head has.
-        let bias = format!("{}.bias", config.head_name());
+        let bias = config.measuring_name().map(|name| format!("{name}.bias"));
         let mut parameters = Vec::with_capacity(wanted.len());
         for ((name, shape), mut values) in wanted.iter().zip(values) {
-            if begun && *name == bias {
+            if begun && bias.as_ref() == Some(name) {
                 values.fill(stored.score_shift as f32);
             }
             let trains = adapter.is_none() || heads.contains(name);
@@ -294,8 +298,9 @@ fn add_adapter(
 /// which begins as it is. A critic so starts as the reward model that it foresees (Ouyang et al. 2022, arXiv:2203.02155,
 /// section C.4).
 fn begun_from(stored: &Config, config: &Config) -> Option<(String, String)> {
-    let weight = |config: &Config| format!("{}.weight", config.head_name());
-    (stored.head == Head::Score && config.head == Head::Value).then(|| (weight(stored), weight(config)))
+    let weight = |config: &Config| config.measuring_name().map(|name| format!("{name}.weight"));
+    let begins = stored.head == Head::Score && config.head.has(Head::Value);
+    weight(stored).zip(weight(config)).filter(|_| begins)
 }
 
 /// The stored numbers of every parameter of `config`; none for those of a new head.
@@ -307,6 +312,10 @@ fn read_weights(source: &Source, stored: &Config, config: &Config) -> Result<Vec
         true => (Vec::new(), Vec::new()),
         false => (names(config.head_parameters()), names(stored.head_parameters())),
     };
+    if stored.head.has(Head::Lm) && config.head.has(Head::Lm) {
+        let both: Vec<String> = new.iter().filter(|name| old.contains(name)).cloned().collect();
+        [&mut new, &mut old].into_iter().for_each(|names| names.retain(|name| !both.contains(name)));
+    }
     let begun = begun_from(stored, config);
     if let Some((from, to)) = &begun {
         new.retain(|name| name != to);

@@ -3,7 +3,7 @@
 use super::chat::NAMED;
 use super::lora::PREFIX;
 use super::open::CARRIED;
-use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION, Head, Model, SaveDtype, weights};
+use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, GENERATION, Model, SaveDtype, weights};
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
 use serde_json::{Value, json};
@@ -49,11 +49,26 @@ impl Model {
             ),
         };
         match there.iter().find(|name| files::is_file(&dir.join(name))) {
-            None => Ok(()),
+            None => Self::check_own(dir),
             Some(name) => {
                 Err(Error::file(format!("{} holds {what} ({name})", dir.display())).hint("save into another folder"))
             }
         }
+    }
+
+    /// A configuration is replaced by a model's alone: one of another program has the same name.
+    fn check_own(dir: &Location) -> Result<()> {
+        for (name, keys) in [(CONFIG, ["model_type", "architectures"]), (ADAPTER_CONFIG, ["peft_type", "lora_alpha"])] {
+            let path = dir.join(name);
+            let Some(text) = files::is_file(&path).then(|| files::text(&path).ok()).flatten() else { continue };
+            let of_model = serde_json::from_str::<Value>(&text)
+                .is_ok_and(|found| keys.iter().any(|key| found.get(key).is_some_and(|value| !value.is_null())));
+            if !of_model {
+                let what = format!("{} is no model's: it has neither {} nor {}", path.display(), keys[0], keys[1]);
+                return Err(Error::file(what).hint("nothing was changed; move it away, or save into another folder"));
+            }
+        }
+        Ok(())
     }
 
     fn save_whole(&self, dir: &Location, dtype: SaveDtype) -> Result<()> {
@@ -69,10 +84,7 @@ impl Model {
     /// The adapter's weights, those of a head that is trained beside it, and what its file replaced.
     fn save_adapter(&self, dir: &Location, dtype: SaveDtype) -> Result<()> {
         let adapter = self.adapter.as_ref().expect("the caller saw one");
-        let head: Vec<String> = match self.config.head {
-            Head::Lm => Vec::new(),
-            _ => self.config.head_parameters().into_iter().map(|(name, _)| name).collect(),
-        };
+        let head: Vec<String> = self.config.measuring_parameters().into_iter().map(|(name, _)| name).collect();
         let own = self.config.parameters().len();
         let beside = |name: &String| head.contains(name) || adapter.replaced.contains(name);
         let chosen = |i: usize| i >= own || beside(&self.parameters[i].name);

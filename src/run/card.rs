@@ -213,7 +213,7 @@ fn number(value: f64) -> String {
 
 fn open(model: &ModelInfo) -> String {
     let kind = match model.head {
-        Head::Lm => "CausalLM",
+        Head::Lm | Head::LmValue => "CausalLM",
         Head::Score => "SequenceClassification",
         Head::Value => "TokenClassification",
     };

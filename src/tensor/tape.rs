@@ -35,6 +35,11 @@ impl Node {
         Arc::new(Self::at(like, Vec::new(), None, origin))
     }
 
+    /// A leaf that belongs to no model.
+    pub(crate) fn is_variable(&self) -> bool {
+        self.inputs.is_empty() && self.rule.is_none() && self.origin.is_none()
+    }
+
     fn at(like: &Data, inputs: Vec<Option<Arc<Node>>>, rule: Option<Rule>, origin: Option<Origin>) -> Self {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),

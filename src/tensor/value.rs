@@ -136,6 +136,11 @@ impl Tensor {
         self.node.is_some()
     }
 
+    /// Whether it is what `with_grad` made: a variable that was computed from nothing.
+    pub fn is_variable(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.is_variable())
+    }
+
     /// The only value of a tensor with one cell.
     pub fn item(&self) -> Result<f64> {
         if self.len() == 1 {

@@ -334,3 +334,20 @@ fn what_does_not_fit_is_refused_by_name() {
     }
     assert!(open(&base(), Adaptation::None).merge().unwrap_err().what.ends_with("has no adapter to merge"));
 }
+
+#[test]
+fn a_configuration_of_another_program_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = rhopo::files::anywhere(dir.path());
+    let model = Model::load(&rhopo::files::anywhere(fixtures().join("models/qwen2")), &Place::Host).unwrap();
+    for own in ["{\"port\": 8080}", "[1, 2]", "not JSON"] {
+        std::fs::write(dir.path().join("config.json"), own).unwrap();
+        let e = model.save(&at, SaveDtype::F32).unwrap_err();
+        assert!(e.what.ends_with("config.json is no model's: it has neither model_type nor architectures"), "{e}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("config.json")).unwrap(), own);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else was written");
+    }
+    std::fs::remove_file(dir.path().join("config.json")).unwrap();
+    model.save(&at, SaveDtype::F32).unwrap();
+    model.save(&at, SaveDtype::BF16).unwrap();
+}

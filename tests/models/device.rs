@@ -2,14 +2,14 @@
 //! the reference's numbers or the host's; copies, files and optimizer states as on the host.
 
 use crate::common::solo::{Adamw, differentiate, kl_full, logprob, measured, numbers_of, sample};
-use crate::common::{MODELS, fixtures, largest, max_gap};
+use crate::common::{MODELS, fixtures, largest, max_gap, mul};
 use crate::heads;
 use crate::model_reference::{Reference, numbers, reference, reference_of, rows_of};
 use rhopo::engine::{AdamwOptions, Engine, Measure, SampleOptions, Settings, Solo, State, Stateful};
 use rhopo::gpu::{DType, Gpu, Place};
 use rhopo::model::{Adaptation, Head, LoraOptions, Model, OpenOptions, SaveDtype};
-use rhopo::tensor::Tensor;
 use rhopo::tensor::rng::Key;
+use rhopo::tensor::{Tensor, ops};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -168,6 +168,32 @@ fn value_and_score_heads() {
     {
         check_head(name, base, DType::F32, F32);
         check_head(name, base, DType::Bf16, rounded);
+    }
+}
+
+/// Log-probs and values of one pass, and one backward pass for both, as on the host.
+#[test]
+fn two_heads_on_one_trunk() {
+    for name in ["qwen2", "gpt2"] {
+        let found = |place: &Place| {
+            let options =
+                OpenOptions { head: Some(Head::LmValue), compute: DType::F32, ..OpenOptions::new(Key::new(7)) };
+            let at = rhopo::files::anywhere(family(name).to_str().unwrap());
+            let model = Arc::new(Model::open(&at, &options, place).unwrap());
+            let (engine, rows) = (engine(place), heads::rows(name));
+            let [logp, value] =
+                [Measure::Logprob, Measure::Value].map(|what| measured(&engine, &model, &rows, what).unwrap());
+            let weighed = |out: &Tensor| mul(out, &heads::weights(out, &rows)).with_tokens(false).sum(None).unwrap();
+            let loss = ops::ADD.on(&weighed(&logp), &weighed(&value)).unwrap();
+            let grads = numbers_of(&differentiate(&loss).unwrap()[0]);
+            (model, [logp, value].map(|out| out.to_vec().unwrap()), grads)
+        };
+        let (_, wanted, host) = found(&Place::Host);
+        let (model, outs, grads) = found(&device());
+        let gap = outs.iter().zip(&wanted).map(|(out, want)| max_gap(out, want)).fold(0.0, f64::max);
+        let (gradients, at) = gap_of_gradients(&model, &grads, |i, _| host[i].clone().unwrap());
+        println!("{name} with both heads: off by {gap:.1e}, gradients by {gradients:.1e} of the largest ({at})");
+        assert!(gap < F32.numbers && gradients < F32.gradients, "{name}: {gap}, {gradients} at {at}");
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn measure(model: &Arc<Model>, rows: &Arc<Rows>, engine: &Solo) -> Te
 }
 
 /// 1, -2, 3, -4, … over the cells that count, 0 elsewhere, as the reference weighed them.
-fn weights(out: &Tensor, rows: &Rows) -> Tensor {
+pub(super) fn weights(out: &Tensor, rows: &Rows) -> Tensor {
     let (width, mut k) = (out.dims()[1], 0);
     let mut cells = vec![0.0; rows.len() * width];
     for (i, row) in rows.iter().enumerate() {
@@ -161,7 +161,7 @@ fn a_score_is_read_at_the_last_token_that_is_not_padding() {
     assert!(gap < 1e-4, "off by {gap}");
 }
 
-fn with_head(dir: &Path, head: Head) -> Arc<Model> {
+pub(super) fn with_head(dir: &Path, head: Head) -> Arc<Model> {
     let options = OpenOptions { head: Some(head), ..OpenOptions::new(Key::new(3)) };
     Arc::new(Model::open(&rhopo::files::anywhere(dir.to_str().unwrap()), &options, &Place::Host).unwrap())
 }

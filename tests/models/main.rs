@@ -18,4 +18,5 @@ mod inspect;
 mod model_reference;
 mod special_tokens;
 mod templates;
+mod two_heads;
 mod vocabulary;

@@ -13,6 +13,7 @@ mod mixtures;
 mod gro;
 mod objectives_functions;
 mod objectives_losses;
+mod optim;
 mod recorded_values;
 mod sampling;
 mod weights;

@@ -13,8 +13,9 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// A replay pool, a closure that counts, a copy of the policy, an optimizer and data that the loop makes anew; a gradient, a
-/// snapshot, and a reference that is mixed.
+/// snapshot, a reference that is mixed, and a tensor that is trained.
 const OWN: &str = r#"
+import "std/optim" as optim;
 let cfg = args(#{ steps: 9, lr: 1e-3, seed: 0 });
 let run = open_run(cfg);
 let task = load_task("arithmetic");
@@ -30,6 +31,7 @@ let slow = policy.frozen();
 let pull = ();
 let anchor = ();
 let best = #{ reward: -1.0, at: (), "left": "to right" };
+let level = optim::adamw(tensor([0.5, 0.1]), #{ lr: 0.05 });
 for step in run.steps(cfg.steps) {
     let b = sample(policy, task.prompts(4), #{ n: 2, max_tokens: 4 });
     b.reward = task.score(b);
@@ -59,7 +61,8 @@ for step in run.steps(cfg.steps) {
     let reached = mean(b.reward).item();
     if reached > best.reward { best = #{ reward: reached, at: step, row: rand([2, 3]) }; }
     run.log(#{ loss: stat.loss, also: also.loss, seen: count.call(b.rows), pooled: pool.len(), near: near });
-    run.log(#{ best: best.reward, drawn: sum(rand([3])) });
+    level = optim::step(level, sum(square(level.x - reached)));
+    run.log(#{ best: best.reward, drawn: sum(rand([3])), level: level.loss });
 }
 run.save(policy);
 "#;

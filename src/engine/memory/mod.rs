@@ -81,10 +81,7 @@ type Shapes = Vec<(String, Vec<usize>)>;
 fn parameters(config: &Config, adapter: Option<&Adapter>) -> [Shapes; 2] {
     let own = config.parameters();
     let Some(adapter) = adapter else { return [Vec::new(), own] };
-    let beside = match config.head {
-        Head::Lm => Vec::new(),
-        Head::Value | Head::Score => config.head_parameters(),
-    };
+    let beside = config.measuring_parameters();
     let frozen = own.into_iter().filter(|parameter| !beside.contains(parameter)).collect();
     [frozen, adapter.parameters(config).into_iter().chain(beside).collect()]
 }
@@ -112,7 +109,7 @@ impl Sizes {
         let layers = 0..config.blocks.len();
         let maps: Vec<u64> = layers.flat_map(|layer| config.linears(layer)).map(map).collect();
         let head = match config.head {
-            Head::Lm => (config.vocab_size * config.hidden_size) as u64,
+            Head::Lm | Head::LmValue => (config.vocab_size * config.hidden_size) as u64,
             Head::Value | Head::Score => config.hidden_size as u64,
         };
         Self {

@@ -1,6 +1,7 @@
-//! Divergences of a policy from a reference over the whole vocabulary, as further planes of the policy's forward pass.
+//! What is measured beside the log-probs and entropies of a policy's forward pass, as further planes of it: divergences from a
+//! reference over the whole vocabulary, and the values of a head on the same trunk.
 //!
-//! Owns what the reference adds to a pass: its hidden states at the measured tokens. The policy's pass is shared with
+//! Owns what a reference adds to a pass: its hidden states at the measured tokens. The policy's pass is shared with
 //! the log-probs and entropies of the same rows, and so is its backward pass. Where the policy's activations are held,
 //! the reference's hidden states are held beside them: H numbers per measured token, where a layer's activations are
 //! some tens of H. Where they are not, both are computed again. Neither model's logits are ever held.
@@ -36,22 +37,47 @@ impl Asked {
     }
 }
 
-/// A divergence that was asked for, at one version of its reference.
+/// A further plane of a pass.
+#[derive(Clone)]
+pub(super) enum Beside {
+    Value,
+    Divergence(Asked),
+}
+
+impl Beside {
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Value, Self::Value) => true,
+            (Self::Divergence(one), Self::Divergence(other)) => one.same(other),
+            _ => false,
+        }
+    }
+
+    /// Of the reference, if there is one; the pass knows its own model's.
+    fn version(&self) -> u64 {
+        match self {
+            Self::Value => 0,
+            Self::Divergence(asked) => asked.reference.version(),
+        }
+    }
+}
+
+/// A plane that was asked for, at one version of its reference.
 pub(super) struct Found {
-    pub(super) asked: Asked,
+    pub(super) asked: Beside,
     version: u64,
     /// `[B,T]`, row-major.
     pub(super) values: Vec<f32>,
 }
 
 impl Found {
-    pub(super) fn new(asked: Asked, values: Vec<f32>) -> Self {
-        Self { version: asked.reference.version(), asked, values }
+    pub(super) fn new(asked: Beside, values: Vec<f32>) -> Self {
+        Self { version: asked.version(), asked, values }
     }
 
     /// Whether it is this one, and the reference still has the weights that the values were computed from.
-    pub(super) fn answers(&self, asked: &Asked) -> bool {
-        self.asked.same(asked) && self.version == asked.reference.version()
+    pub(super) fn answers(&self, asked: &Beside) -> bool {
+        self.asked.same(asked) && self.version == asked.version()
     }
 }
 

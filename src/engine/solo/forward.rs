@@ -6,7 +6,7 @@
 //! planes, and nothing runs before a gradient is asked for. Owns micro-batches and which activations are held; how many
 //! fit is `room.rs`'s.
 
-use super::divergence::{self, Asked};
+use super::divergence::{self, Asked, Beside};
 use super::pack::{Measured, Pack, micro_batches};
 use super::room::{Room, measured};
 use super::rows::check_for;
@@ -48,8 +48,8 @@ pub struct Forward {
     found: Vec<Found>,
     /// Micro-batches whose activations are held, by index; others are recomputed.
     passes: Mutex<Vec<Option<Pass>>>,
-    /// From one reference each.
-    divergences: Mutex<Vec<divergence::Found>>,
+    /// What was asked for beside the planes.
+    beside: Mutex<Vec<divergence::Found>>,
 }
 
 struct Pass {
@@ -57,16 +57,16 @@ struct Pass {
     out: Var,
     /// The hidden states that are measured, `[U,H]`.
     scored: Var,
-    /// One for each of the forward's divergences, where the activations are held.
-    divergences: Vec<Var>,
+    /// One for each of what the forward has beside its planes, where the activations are held.
+    beside: Vec<Var>,
     pack: Arc<Pack>,
 }
 
-/// Planes of a language model's pass; a value or a score is alone in its own.
+/// Planes of a language model's pass; a value or a score without one is alone in its own.
 pub(super) const LOGPROB: usize = 0;
 pub(super) const ENTROPY: usize = 1;
-/// Divergences come behind them.
-pub(super) const DIVERGENCES: usize = 2;
+/// What is measured beside them comes behind them.
+pub(super) const BESIDE: usize = 2;
 
 /// How many micro-batches were run, since the engine was made.
 #[derive(Default)]
@@ -107,7 +107,7 @@ impl Passes {
 
     fn run(&self, model: &Arc<Model>, rows: &Arc<Rows>, temperature: f64) -> Result<Forward> {
         let (width, planes) = match model.config.head {
-            Head::Lm => (rows.width(), 2),
+            Head::Lm | Head::LmValue => (rows.width(), 2),
             Head::Value => (rows.width(), 1),
             Head::Score => (1, 1),
         };
@@ -126,7 +126,7 @@ impl Passes {
             recorded: false,
             found: micro.iter().map(|_| Found::default()).collect(),
             passes: Mutex::new(micro.iter().map(|_| None).collect()),
-            divergences: Mutex::default(),
+            beside: Mutex::default(),
             micro,
         };
         if !forward.take_record() {
@@ -152,7 +152,7 @@ impl Forward {
     /// Takes the sampler's record for the planes, where it covers every token; says whether it does.
     fn take_record(&mut self) -> bool {
         // Plain compositions have an order of sums of their own.
-        if self.model.config.head != Head::Lm || !self.settings.fused {
+        if !self.model.config.head.has(Head::Lm) || !self.settings.fused {
             return false;
         }
         let mut planes = self.planes.clone();
@@ -198,8 +198,8 @@ impl Forward {
         Ok(())
     }
 
-    /// Runs what fits of a recorded forward's micro-batches and keeps it, as `compute` would have: for a divergence, whose
-    /// values must be computed now.
+    /// Runs what fits of a recorded forward's micro-batches and keeps it, as `compute` would have: for what the sampler has no
+    /// record of.
     fn hold(&self, passes: &mut [Option<Pass>]) -> Result<()> {
         let mut room = Room::of(&self.model, &self.settings)?;
         for (i, (range, held)) in self.micro.iter().zip(passes).enumerate() {
@@ -231,7 +231,7 @@ impl Forward {
         let hidden = decoder.hidden(&mut tape, pack.ids.clone(), &pack.positions, attend)?;
         let scored = gather(&mut tape, &hidden, pack.scored.clone())?;
         let out = match self.model.config.head {
-            Head::Lm => {
+            Head::Lm | Head::LmValue => {
                 let head = decoder.head(&tape);
                 if self.recorded {
                     self.found[i].get_or_init(|| self.stats(&pack));
@@ -243,7 +243,7 @@ impl Forward {
                 gather(&mut tape, &values, pack.targets.rows.clone())? // [P,1]
             }
         };
-        Ok(Pass { tape, out, scored, divergences: Vec::new(), pack })
+        Ok(Pass { tape, out, scored, beside: Vec::new(), pack })
     }
 
     /// What the sampler recorded of a pack's pairs and their rows.
@@ -263,20 +263,20 @@ impl Forward {
         self.planes[plane].clone()
     }
 
-    /// The values of one of the pass's divergences, row-major.
-    pub(super) fn divergence(&self, index: usize) -> Vec<f32> {
-        locked(&self.divergences)[index].values.clone()
+    /// The values of one of those that the pass has beside its planes, row-major.
+    pub(super) fn beside(&self, index: usize) -> Vec<f32> {
+        locked(&self.beside)[index].values.clone()
     }
 
-    /// The place of a divergence among this pass's; computed where it is not there yet.
-    pub(super) fn diverge(&self, asked: Asked) -> Result<usize> {
-        let mut divergences = locked(&self.divergences);
-        if let Some(found) = divergences.iter().position(|found| found.answers(&asked)) {
+    /// The place of what is asked among those that the pass has beside its planes; computed where it is not there yet.
+    pub(super) fn also(&self, asked: Beside) -> Result<usize> {
+        let mut beside = locked(&self.beside);
+        if let Some(found) = beside.iter().position(|found| found.answers(&asked)) {
             return Ok(found);
         }
         let mut values = vec![0.0; self.rows.len() * self.width];
         let mut passes = locked(&self.passes);
-        if self.recorded && divergences.is_empty() {
+        if self.recorded && beside.is_empty() {
             self.hold(&mut passes)?;
         }
         let (mut outs, mut found) = (Vec::with_capacity(self.micro.len()), Vec::with_capacity(self.micro.len()));
@@ -298,7 +298,7 @@ impl Forward {
                     }
                 },
             };
-            let out = pass.diverge(&self.model, &asked, &self.settings)?;
+            let out = pass.also(&self.model, &asked, &self.settings)?;
             found.push((pass.pack.clone(), out.value.clone()));
             outs.push(kept.then_some(out));
         }
@@ -311,11 +311,11 @@ impl Forward {
         // Only now: a pass that was interrupted half-way leaves no entry behind.
         for (pass, out) in passes.iter_mut().zip(outs) {
             if let (Some(pass), Some(out)) = (pass, out) {
-                pass.divergences.push(out);
+                pass.beside.push(out);
             }
         }
-        divergences.push(divergence::Found::new(asked, values));
-        Ok(divergences.len() - 1)
+        beside.push(divergence::Found::new(asked, values));
+        Ok(beside.len() - 1)
     }
 
     /// Whether the model still has the weights that these values were computed from.
@@ -328,21 +328,20 @@ impl Forward {
     pub fn backward(&self, upstream: &[Option<Vec<f32>>], grads: &mut ParameterGrads) -> Result<()> {
         let given = |plane: usize| upstream.get(plane).and_then(Option::as_ref);
         let planes: Vec<Option<&Vec<f32>>> = (0..self.planes.len()).map(given).collect();
-        let divergences = locked(&self.divergences);
+        let beside = locked(&self.beside);
         let reached: Vec<(usize, &Vec<f32>)> =
-            (0..divergences.len()).filter_map(|i| Some((i, given(DIVERGENCES + i)?))).collect();
+            (0..beside.len()).filter_map(|i| Some((i, given(BESIDE + i)?))).collect();
         let passes = locked(&self.passes);
         for (i, (range, pass)) in self.micro.iter().zip(passes.iter()).enumerate() {
             self.settings.check()?;
             let mut again;
             let (pass, outs) = match pass {
-                Some(pass) => (pass, reached.iter().map(|&(i, _)| pass.divergences[i].clone()).collect()),
+                Some(pass) => (pass, reached.iter().map(|&(i, _)| pass.beside[i].clone()).collect()),
                 None => match self.pack(range.clone())? {
                     Some(pack) => {
                         again = self.pass(i, Arc::new(pack), true)?;
-                        let diverge =
-                            |&(i, _): &(usize, _)| again.diverge(&self.model, &divergences[i].asked, &self.settings);
-                        let outs: Vec<Var> = reached.iter().map(diverge).collect::<Result<_>>()?;
+                        let also = |&(i, _): &(usize, _)| again.also(&self.model, &beside[i].asked, &self.settings);
+                        let outs: Vec<Var> = reached.iter().map(also).collect::<Result<_>>()?;
                         (&again, outs)
                     }
                     None => continue,
@@ -370,11 +369,14 @@ impl Forward {
 }
 
 impl Pass {
-    /// A divergence `[P,1]` of the pass's pairs, on the pass's own tape.
-    fn diverge(&mut self, model: &Model, asked: &Asked, settings: &Settings) -> Result<Var> {
-        let Asked { of, reference, under } = asked;
-        let Self { tape, scored, pack, .. } = self;
-        let head = Decoder::new(model)?.head(tape);
+    /// What is asked of the pass's pairs, `[P,1]`, on the pass's own tape.
+    fn also(&mut self, model: &Model, asked: &Beside, settings: &Settings) -> Result<Var> {
+        let (Self { tape, scored, pack, .. }, decoder) = (self, Decoder::new(model)?);
+        let Beside::Divergence(Asked { of, reference, under }) = asked else {
+            let values = decoder.measure(tape, scored)?; // [U,1]
+            return gather(tape, &values, pack.targets.rows.clone());
+        };
+        let head = decoder.head(tape);
         let Some(rows) = under else {
             let reference = divergence::hidden(reference, pack, settings)?;
             return linear_divergence(tape, (*of, &reference), scored, &head, &pack.targets);

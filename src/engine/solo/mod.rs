@@ -35,8 +35,8 @@ use crate::model::gguf::Frozen;
 use crate::model::rows::Rows;
 use crate::model::{Head, Model, ModelInfo, SaveDtype};
 use adamw::Adamw;
-use divergence::Asked;
-use forward::{Count, DIVERGENCES, ENTROPY, LOGPROB, Passes, locked};
+use divergence::{Asked, Beside};
+use forward::{BESIDE, Count, ENTROPY, LOGPROB, Passes, locked};
 use gradient::{ModelGrads, PlaneOf};
 use mixture::Mixed;
 use network::{Network, Own};
@@ -110,8 +110,9 @@ impl Solo {
             Measure::Divergence { of, reference, under } => {
                 let asked = Asked { of: *of, reference: Self::model(reference)?, under: under.clone() };
                 divergence::check(model, &asked, rows, measure.name())?;
-                Some(asked)
+                Some(Beside::Divergence(asked))
             }
+            Measure::Value if model.config.head == Head::LmValue => Some(Beside::Value),
             Measure::Rank => {
                 let values = rank::plane(model, rows, &self.settings)?;
                 return Ok(Plane { values, width: rows.width(), pass: None });
@@ -121,8 +122,8 @@ impl Solo {
         let forward = self.passes.of(model, rows, *temperature)?;
         let (plane, values) = match (measure, asked) {
             (_, Some(asked)) => {
-                let index = forward.diverge(asked)?;
-                (DIVERGENCES + index, forward.divergence(index))
+                let index = forward.also(asked)?;
+                (BESIDE + index, forward.beside(index))
             }
             (Measure::Entropy, _) => (ENTROPY, forward.plane(ENTROPY)),
             (Measure::Score, _) => {

@@ -53,7 +53,7 @@ pub(super) fn held(model: &Model, rows: &Rows, settings: &Settings) -> Result<Ve
         activations = if fits { activations + bytes } else { activations.max(bytes) };
     }
     let Memory { weights, packed, gradients, moments, cache_per_token, .. } = memory;
-    let sampled = if model.config.head == Head::Lm { cached(rows) } else { 0 };
+    let sampled = if model.config.head.has(Head::Lm) { cached(rows) } else { 0 };
     Ok(vec![
         ("weights", weights),
         ("packed", packed),
@@ -67,7 +67,7 @@ pub(super) fn held(model: &Model, rows: &Rows, settings: &Settings) -> Result<Ve
 /// At which states a model of this head is measured.
 pub(super) fn measured(config: &Config) -> Measured {
     match config.head {
-        Head::Lm | Head::Value => Measured::States,
+        Head::Lm | Head::Value | Head::LmValue => Measured::States,
         Head::Score => Measured::Last(config.unscored),
     }
 }

@@ -68,7 +68,7 @@ impl Family {
     /// # Errors
     /// A head that transformers has no class for: what is saved could not be opened there.
     pub fn class(&self, head: Head) -> Result<&'static str> {
-        let found = self.classes.iter().find(|(known, _)| *known == head);
+        let found = self.classes.iter().find(|(known, _)| *known == head || (head.has(Head::Lm) && head.has(*known)));
         found.map(|(_, name)| *name).ok_or_else(|| {
             let named = |&(_, name): &(Head, &'static str)| name;
             let all: Vec<&str> = self.classes.iter().map(named).collect();
@@ -122,7 +122,7 @@ pub(super) fn identify(source: &Map<String, Value>) -> Result<(&'static Family, 
 
 /// Reads the trunk from the keys of a `config.json` by its family's rules. It is not checked yet.
 pub(super) fn read(family: &Family, head: Head, source: &Map<String, Value>, keys: &mut Keys) -> Result<Trunk> {
-    if head != Head::Lm {
+    if !head.has(Head::Lm) {
         one_label(source)?;
     }
     keys.off("quantization_config", "weights in f32, f16 or bf16; for quantised ones load_frozen reads GGUF files")?;

@@ -266,7 +266,7 @@ impl<'a> Keys<'a> {
             }
             if DROPOUT.contains(&key.as_str()) {
                 // A language model has no classifier to drop from.
-                if head != Head::Lm || key != "classifier_dropout" {
+                if !head.has(Head::Lm) || key != "classifier_dropout" {
                     dropped.push(format!("{key} {value}"));
                 }
                 continue;

@@ -23,6 +23,8 @@ use std::sync::Arc;
 const MOST_HEAD_DIM: usize = 256;
 /// A key of rhopo alone, which transformers reads over.
 const SCORE_SHIFT: &str = "score_shift";
+/// Another one: that a value head stands beside the language model's.
+pub(super) const VALUE_HEAD: &str = "value_head";
 
 /// A model's configuration, checked; read as its trunk.
 #[derive(Debug, Clone)]
@@ -67,6 +69,10 @@ impl Config {
         })?;
         let (family, head) = families::identify(source)?;
         let mut keys = Keys::new(source);
+        let head = match source.get(VALUE_HEAD) {
+            Some(Value::Bool(true)) if head == Head::Lm && keys.value(VALUE_HEAD).is_some() => Head::LmValue,
+            _ => head,
+        };
         let trunk = families::read(family, head, source, &mut keys)?;
         let pad = keys.ids("pad_token_id")?.first().copied();
         let config = Self {
@@ -147,7 +153,11 @@ impl Config {
         self.source.insert("architectures".into(), json!([self.architecture]));
         self.source.shift_remove(SCORE_SHIFT);
         self.score_shift = 0.0;
-        if head == Head::Lm {
+        self.source.shift_remove(VALUE_HEAD);
+        if head == Head::LmValue {
+            self.source.insert(VALUE_HEAD.into(), json!(true));
+        }
+        if head.has(Head::Lm) {
             for key in ["id2label", "label2id", "num_labels"] {
                 self.source.shift_remove(key);
             }

@@ -7,7 +7,7 @@ use crate::kernel::linear::{Layout, linear, linear_add, linear_f32};
 use crate::kernel::logprob::LmHead;
 use crate::kernel::tape::{Tape, Var};
 use crate::kernel::value::Value;
-use crate::model::trunk::{Head, Linear, Trunk};
+use crate::model::trunk::{Head, Linear, Trunk, VALUE_BESIDE};
 use crate::model::{Adapter, Model, lora};
 use std::sync::Arc;
 
@@ -123,8 +123,16 @@ impl Source for Parameters<'_> {
         let name = trunk.head_name();
         let bias = match trunk.head {
             Head::Value => Some(self.weight(&format!("{name}.bias"))?),
-            Head::Lm | Head::Score => None,
+            Head::Lm | Head::Score | Head::LmValue => None,
         };
         Ok(Dense::plain(self.weight(&format!("{name}.weight"))?, bias))
+    }
+
+    fn beside(&mut self, trunk: &Trunk) -> Result<Option<Dense>> {
+        if trunk.head != Head::LmValue {
+            return Ok(None);
+        }
+        let [weight, bias] = ["weight", "bias"].map(|part| self.weight(&format!("{VALUE_BESIDE}.{part}")));
+        Ok(Some(Dense::plain(weight?, Some(bias?))))
     }
 }

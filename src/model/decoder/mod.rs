@@ -52,6 +52,10 @@ pub trait Source {
     fn norm(&mut self, name: &str, width: usize, biased: bool) -> Result<NormWeights>;
     /// What stands on the hidden states; `embedding` where the two are tied.
     fn head(&mut self, trunk: &Trunk, embedding: &Self::Map) -> Result<Self::Map>;
+    /// The value head beside a language model's, where there is one.
+    fn beside(&mut self, _: &Trunk) -> Result<Option<Self::Map>> {
+        Ok(None)
+    }
 }
 
 /// Numbers that an operation reads as they are.
@@ -91,6 +95,7 @@ pub struct Decoder<M = Dense> {
     layers: Vec<Layer<M>>,
     norm: NormWeights,
     head: M,
+    beside: Option<M>,
 }
 
 struct Layer<M> {
@@ -121,11 +126,11 @@ impl<M: LinearMap> Decoder<M> {
             true => Some(source.table(names.positions, trunk.max_positions, hidden)?),
             false => None,
         };
-        let head = source.head(&trunk, &embedding)?;
+        let (head, beside) = (source.head(&trunk, &embedding)?, source.beside(&trunk)?);
         let layers = (0..trunk.blocks.len()).map(|i| Layer::build(&trunk, i, source)).collect::<Result<_>>()?;
         let norm = source.norm(names.norm, hidden, trunk.norm.biased())?;
         let frequencies = trunk.rotations.iter().map(|r| frequencies(r.dims, r.theta, &r.scaling)).collect();
-        Ok(Self { trunk, embedding, positions, frequencies, layers, norm, head })
+        Ok(Self { trunk, embedding, positions, frequencies, layers, norm, head, beside })
     }
 
     pub fn trunk(&self) -> &Trunk {
@@ -167,7 +172,7 @@ impl<M: LinearMap> Decoder<M> {
 
     /// A value or score head on hidden states `[N,H]` → `[N,1]`.
     pub fn measure(&self, tape: &mut Tape, hidden: &Var) -> Result<Var> {
-        self.head.apply_f32(tape, hidden)
+        self.beside.as_ref().unwrap_or(&self.head).apply_f32(tape, hidden)
     }
 
     fn layer(&self, tape: &mut Tape, i: usize, x: &Var, angles: &[Angles], attend: &mut Attend) -> Result<Var> {

@@ -60,6 +60,19 @@ pub enum Head {
     Value,
     /// A number per row, at its last token.
     Score,
+    /// Logits, and beside them a number per token: one trunk for a policy and its critic.
+    LmValue,
+}
+
+/// Where the value head beside a language model's is kept: no class of transformers has both, TRL's
+/// `AutoModelForCausalLMWithValueHead` had it under this name.
+pub const VALUE_BESIDE: &str = "v_head.summary";
+
+impl Head {
+    /// Whether this head, or one of these two, is that one.
+    pub fn has(self, part: Self) -> bool {
+        self == part || (self == Self::LmValue && matches!(part, Self::Lm | Self::Value))
+    }
 }
 
 /// A whole decoder, checked: sizes are positive and divide as they must.
@@ -134,25 +147,36 @@ impl Trunk {
 
     /// Name and shape of the output head's weight and of its bias; a tied language model has none of its own.
     pub fn head_parameters(&self) -> Vec<(String, Vec<usize>)> {
-        let names = self.names;
+        let logits = (format!("{}.weight", self.names.lm_head), vec![self.vocab_size, self.hidden_size]);
+        let logits = Some(logits).filter(|_| self.head.has(Head::Lm) && !self.tied);
+        self.measuring_parameters().into_iter().chain(logits).collect()
+    }
+
+    /// Those of what gives numbers in place of logits, or beside them: an adapter has it trained with its own.
+    pub fn measuring_parameters(&self) -> Vec<(String, Vec<usize>)> {
+        let Some(name) = self.measuring_name() else { return Vec::new() };
+        let weight = (format!("{name}.weight"), vec![1, self.hidden_size]);
+        let bias = (self.head != Head::Score).then(|| (format!("{name}.bias"), vec![1]));
+        bias.into_iter().chain([weight]).collect()
+    }
+
+    /// The name of the head's weight, without `.weight`; of two heads the language model's.
+    pub fn head_name(&self) -> &'static str {
         match self.head {
-            Head::Lm if self.tied => Vec::new(),
-            Head::Lm => vec![(format!("{}.weight", names.lm_head), vec![self.vocab_size, self.hidden_size])],
-            Head::Score => vec![(format!("{}.weight", names.score_head), vec![1, self.hidden_size])],
-            Head::Value => vec![
-                (format!("{}.bias", names.value_head), vec![1]),
-                (format!("{}.weight", names.value_head), vec![1, self.hidden_size]),
-            ],
+            Head::Lm | Head::LmValue if self.tied => self.names.embedding,
+            Head::Lm | Head::LmValue => self.names.lm_head,
+            Head::Score => self.names.score_head,
+            Head::Value => self.names.value_head,
         }
     }
 
-    /// The name of the head's weight, without `.weight`.
-    pub fn head_name(&self) -> &'static str {
+    /// The name of the weight of a value or score head.
+    pub fn measuring_name(&self) -> Option<&'static str> {
         match self.head {
-            Head::Lm if self.tied => self.names.embedding,
-            Head::Lm => self.names.lm_head,
-            Head::Score => self.names.score_head,
-            Head::Value => self.names.value_head,
+            Head::Lm => None,
+            Head::Score => Some(self.names.score_head),
+            Head::Value => Some(self.names.value_head),
+            Head::LmValue => Some(VALUE_BESIDE),
         }
     }
 

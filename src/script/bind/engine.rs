@@ -83,8 +83,8 @@ fn sample(session: &Session, model: &ModelHandle, prompts: &AnyPrompts, options:
 /// One measurement of a batch's rows.
 fn measure(call: &Call<'_>, model: ModelHandle, b: &Batch, measure: Measure) -> Result<Tensor> {
     let rows = b.require_rows(measure.name())?.clone();
-    // Values and scores do not depend on it: those of any batch share one pass.
-    let temperature = if measure.head() == Head::Lm { b.temperature() } else { 1.0 };
+    // Values and scores do not depend on it: those of any batch share one pass, or that of the log-probs.
+    let temperature = if model.head.has(Head::Lm) { b.temperature() } else { 1.0 };
     let request = ForwardRequest { model, rows, temperature, measure };
     engine::measure(call.session.engine(), &request, &call.site())
 }

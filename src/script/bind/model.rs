@@ -84,7 +84,8 @@ options! {
         /// a folder with an adapter in PEFT's layout, to be trained on
         adapter: Option<String>,
         /// `value` (a number per token) or `score` (a number per row) in place of the language-model head; the stored
-        /// one, or a new one. A value head begins as the stored score head
+        /// one, or a new one. A value head begins as the stored score head. `lm+value` puts a value head beside the
+        /// language model's: one trunk for policy and critic
         head: Option<Head>,
         /// random weights instead of the stored ones
         random: bool = false,
@@ -121,7 +122,8 @@ impl OptionValue for Head {
         match <String as OptionValue>::read(value, place)?.as_str() {
             "value" => Ok(Self::Value),
             "score" => Ok(Self::Score),
-            other => Err(Error::unknown("head", other, &["value", "score"])),
+            "lm+value" => Ok(Self::LmValue),
+            other => Err(Error::unknown("head", other, &["value", "score", "lm+value"])),
         }
     }
 }

@@ -100,7 +100,7 @@ impl Tracked {
         let trained: Vec<(String, ModelHandle)> = models.filter(|(_, model)| model.trainable()).collect();
         let named = trained.iter().find(|(name, _)| name == POLICY);
         match (named, &trained[..]) {
-            (Some((_, model)), _) | (None, [(_, model)]) if model.head == Head::Lm => Ok(model.clone()),
+            (Some((_, model)), _) | (None, [(_, model)]) if model.head.has(Head::Lm) => Ok(model.clone()),
             (Some((name, model)), _) | (None, [(name, model)]) => {
                 let what = format!("eval_every: `{name}` is {}, which answers nothing", **model);
                 Err(Error::value(what).hint("leave eval_every out: it is for scripts that train a language model"))

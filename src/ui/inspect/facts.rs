@@ -41,6 +41,8 @@ pub(super) fn model_facts(c: &Config) -> Facts {
         Activation::Gelu(Gelu::Tanh) => "GELU (tanh)",
     };
     let head = match c.head {
+        Head::LmValue if c.tied => "language model, tied to the embedding, and value of each token",
+        Head::LmValue => "language model and value of each token",
         Head::Lm if c.tied => "language model, tied to the embedding",
         Head::Lm => "language model",
         Head::Value => "value of each token",

@@ -180,7 +180,8 @@ impl<'a> Decoder<'a> {
         let number = |bytes: &[u8]| f64::from_le_bytes(std::array::from_fn(|i| bytes[i]));
         let values = bytes.chunks_exact(size_of::<f64>()).map(number).collect();
         let dtype = if form["dtype"] == "f64" { DType::F64 } else { DType::F32 };
-        Tensor::from_vec_f64(values, &shape, &Device::Cpu)?.to_dtype(dtype)
+        let tensor = Tensor::from_vec_f64(values, &shape, &Device::Cpu)?.to_dtype(dtype)?;
+        Ok(if form.get("variable") == Some(&Value::Bool(true)) { tensor.with_grad() } else { tensor })
     }
 
     /// Numbers of a model's parameters, and the model.

@@ -125,7 +125,11 @@ impl<'a> Encoder<'a> {
     fn tensor(&mut self, tensor: &Tensor) -> Result<Value> {
         let bytes: Vec<u8> = tensor.to_vec()?.iter().flat_map(|x| x.to_le_bytes()).collect();
         let dtype = if tensor.dtype() == DType::F64 { "f64" } else { "f32" };
-        Ok(json!({ "tensor": self.file(&bytes)?, "shape": tensor.dims(), "dtype": dtype }))
+        let mut form = json!({ "tensor": self.file(&bytes)?, "shape": tensor.dims(), "dtype": dtype });
+        if tensor.is_variable() {
+            form["variable"] = true.into();
+        }
+        Ok(form)
     }
 
     /// Numbers of a model's parameters that the model itself does not have.
