@@ -1,15 +1,16 @@
 //! The cache of the Hugging Face hub on disk, and what is downloaded into it.
 //!
-//! Owns where both are and the library that opens the cache's files. The cache is the one that transformers and the
+//! Owns where both are and the library that knows the cache's layout; `download.rs` has the transfer. The cache is the one that transformers and the
 //! hub's own tools use; `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean
 //! there, and one that is set to nothing is not set. Which files a model needs is `model::hub`'s affair.
 
 use super::door::Door;
+use super::download::{self, Remote};
 use super::failure::unwritable;
 use super::location::{Location, is_folder, is_plain};
 use super::read;
 use crate::error::{Error, Result};
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,6 @@ pub struct Hub {
 /// A repository at one commit, as the hub lists it.
 pub struct Snapshot {
     hub: Hub,
-    repo: ApiRepo,
     name: String,
     commit: String,
     /// Where its files are in the cache, once they are there.
@@ -85,7 +85,6 @@ impl Hub {
         // By its commit: all files are of one version, whatever is pushed meanwhile.
         Ok(Snapshot {
             hub: self.clone(),
-            repo: api.repo(repo(name, &info.sha)),
             name: name.to_string(),
             folder: self.cache.repo(repo(name, &info.sha)).pointer_path(&info.sha),
             commit: info.sha,
@@ -98,9 +97,11 @@ impl Snapshot {
     /// Downloads a file into the cache.
     ///
     /// # Errors
-    /// The reason why it could not be had, in the library's words.
+    /// The reason why it could not be had.
     pub fn download(&self, file: &str) -> std::result::Result<(), String> {
-        self.repo.download(file).map(|_| ()).map_err(|e| e.to_string())
+        let url = format!("{}/{}/resolve/{}/{file}", self.hub.endpoint, self.name, self.commit);
+        let remote = Remote { url, token: self.hub.token.as_deref(), commit: &self.commit, name: file };
+        download::fetch(&remote, &self.hub.cache().join(folder_name(&self.name)))
     }
 
     /// Notes in the cache that `revision` stands for this commit.

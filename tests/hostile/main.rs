@@ -15,6 +15,8 @@ mod races;
 #[cfg(target_os = "linux")]
 mod resources;
 #[cfg(unix)]
+mod servers;
+#[cfg(unix)]
 mod starts;
 #[cfg(unix)]
 mod world;
