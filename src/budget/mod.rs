@@ -10,7 +10,7 @@ pub mod memory;
 
 use crate::error::{Error, Kind, Result};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Memory is looked at whenever so much has been made since.
 const LOOK: u64 = 8 << 20;
+/// Pieces of work that were left alone, at most: each may take a core.
+const MOST_LEFT: usize = 4;
 /// How often work that is done apart is looked at.
 const WAIT: Duration = Duration::from_millis(20);
 /// What is nested deeply is dropped by calls within calls; only what is used of this becomes memory. The first that the
@@ -53,6 +55,19 @@ pub fn interrupted() -> Error {
     Error::interrupted()
 }
 
+/// A script runs: it holds values.
+static HELD: AtomicBool = AtomicBool::new(false);
+
+/// Notes that a script begins or has ended.
+pub fn hold(holds: bool) {
+    HELD.store(holds, Ordering::Relaxed);
+}
+
+/// Whether one runs: what takes long after it was asked to end is that what it made is taken apart.
+pub fn is_held() -> bool {
+    HELD.load(Ordering::Relaxed)
+}
+
 /// Whether any work has: what was asked to end and does not is in code that never looks.
 pub fn has_ended() -> bool {
     ENDED.load(Ordering::Relaxed)
@@ -65,20 +80,73 @@ pub fn go_on() -> Result<()> {
     if stopped { Err(interrupted()) } else { Ok(()) }
 }
 
+/// Work that was left alone and has not ended.
+struct Strays(AtomicUsize);
+
+static STRAYS: Strays = Strays(AtomicUsize::new(0));
+
+/// Work on a thread of its own: ends with it, also by a panic or where no thread was given.
+struct Working {
+    /// The one who waits has gone, or the work has: the second to go sees the other.
+    parted: Arc<AtomicBool>,
+    strays: &'static Strays,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if self.parted.swap(true, Ordering::SeqCst) {
+            self.strays.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
 /// Does work of others on a thread of its own, which is left alone once the work is no longer wanted or takes too long: nothing
 /// can stop it there. None if it took too long.
 ///
 /// # Errors
-/// `Interrupted` as [`go_on`]; no memory; a system that gives no thread.
+/// `Interrupted` as [`go_on`]; no memory; a system that gives no thread; much work that was left alone before and goes on.
 pub fn apart<T: Send + 'static>(longest: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>> {
+    STRAYS.apart(longest, work)
+}
+
+impl Strays {
+    fn apart<T: Send + 'static>(
+        &'static self,
+        longest: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>> {
+        let left = self.0.load(Ordering::SeqCst);
+        if left >= MOST_LEFT {
+            let what =
+                format!("{left} pieces of work that were broken off still go on: nothing can end them from outside");
+            return Err(Error::new(Kind::Internal, what).hint("wait until they have ended, or start rhopo again"));
+        }
+        let parted = Arc::new(AtomicBool::new(false));
+        let working = Working { parted: parted.clone(), strays: self };
+        let waited = wait(longest, (work, working));
+        if !matches!(waited, Ok(Some(_))) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            if parted.swap(true, Ordering::SeqCst) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        waited
+    }
+}
+
+fn wait<T: Send + 'static>(
+    longest: Duration,
+    work: (impl FnOnce() -> T + Send + 'static, Working),
+) -> Result<Option<T>> {
     let (send, done) = mpsc::channel();
     let work = Arc::new(Mutex::new(Some(work)));
     let start = |size: usize| {
         let (send, work) = (send.clone(), work.clone());
         thread::Builder::new().name("apart".into()).stack_size(size).spawn(move || {
             let work = work.lock().expect("nobody else holds it").take();
+            let (work, _working) = work.expect("one thread starts");
             // Nobody may wait any more.
-            let _ = send.send(work.expect("one thread starts")());
+            let _ = send.send(work());
         })
     };
     let started = start(STACKS[0]).or_else(|_| start(STACKS[1]));
@@ -129,6 +197,33 @@ mod tests {
         assert_eq!(apart(Duration::from_secs(60), || 7).expect("a thread"), Some(7));
         let endless = || std::thread::sleep(Duration::from_secs(60));
         assert_eq!(apart(Duration::from_millis(30), endless).expect("a thread"), None);
+    }
+
+    #[test]
+    fn work_that_was_left_alone_is_bounded_until_it_has_ended() {
+        static OWN: Strays = Strays(AtomicUsize::new(0));
+        let ends = Arc::new(AtomicBool::new(false));
+        for _ in 0..MOST_LEFT {
+            let ends = ends.clone();
+            let work = move || {
+                while !ends.load(Ordering::Relaxed) {
+                    std::thread::sleep(WAIT);
+                }
+            };
+            assert_eq!(OWN.apart(Duration::from_millis(1), work).expect("a thread"), None);
+        }
+        let e = OWN.apart(Duration::from_secs(60), || 7).expect_err("four go on");
+        assert!(e.what.starts_with("4 pieces of work that were broken off still go on"), "{e}");
+        ends.store(true, Ordering::Relaxed);
+        while OWN.0.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(WAIT);
+        }
+        assert_eq!(OWN.apart(Duration::from_secs(60), || 7).expect("a thread"), Some(7));
+        let panics = || -> u8 { panic!("as a parser of somebody else's may") };
+        assert_eq!(OWN.apart(Duration::from_secs(60), panics).expect("a thread"), None);
+        while OWN.0.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(WAIT);
+        }
     }
 
     #[test]

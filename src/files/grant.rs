@@ -113,8 +113,13 @@ impl Way<'_> {
         }
     }
 
+    /// Makes it and those above it. What its path leaves again by `..` must be there: it is not made.
     pub fn make_folder(&self) -> io::Result<()> {
-        if self.path == Path::new(".") { Ok(()) } else { self.dir.create_dir_all(self.path) }
+        let parts: Vec<Component> = self.path.components().collect();
+        let turn = parts.iter().rposition(|part| *part == Component::ParentDir).map_or(0, |last| last + 1);
+        let [front, rest] = [&parts[..turn], &parts[turn..]].map(|parts| parts.iter().collect::<PathBuf>());
+        let beneath = if turn == 0 { self.dir.try_clone()? } else { self.dir.open_dir(front)? };
+        if rest.as_os_str().is_empty() || rest == Path::new(".") { Ok(()) } else { beneath.create_dir_all(rest) }
     }
 
     /// The folder that it lies in, and its name there: what is done by both follows no link and meets nothing else,

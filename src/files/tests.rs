@@ -393,3 +393,15 @@ fn a_door_opens_what_was_granted_and_nothing_beside_it() {
     write(&door.at(at("new/deep/x")), "x").expect_err("a link to something else");
     assert_eq!(fs::read_to_string(at("b/x")).expect("there"), "b");
 }
+
+#[test]
+fn what_a_path_leaves_again_is_not_made() {
+    let dir = folder();
+    let at = anywhere(dir.path());
+    create_folder(&at.join("new/../other")).expect_err("`new` is not there");
+    create_folder(&at.join("new/../../..")).expect_err("nor does it lead anywhere");
+    assert_eq!(names(&at), [""; 0]);
+    create_folder(&at.join("a/b")).expect("made");
+    create_folder(&at.join("a/../c/./d")).expect("`a` is there");
+    assert_eq!(names(&at), ["a", "c"].map(String::from).to_vec());
+}

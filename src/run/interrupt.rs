@@ -128,6 +128,11 @@ impl Interrupt {
         self.pressed.times.load(Ordering::Relaxed) > 0
     }
 
+    /// A signal asked, not the program itself.
+    pub fn signalled(&self) -> bool {
+        self.pressed.signal.load(Ordering::Relaxed) != 0
+    }
+
     /// Calls `tell` in a thread of its own at every Ctrl-C. Once per process.
     ///
     /// # Errors

@@ -15,6 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+/// How far the steps of a run are computed again.
+#[derive(Debug, Clone, Copy)]
+pub struct Until {
+    pub step: u64,
+    /// The run itself came no further: what follows its loop is computed as well, as after Ctrl-C.
+    pub through: bool,
+}
+
 /// What a session begins with.
 #[derive(Clone)]
 pub struct Launch {
@@ -46,8 +54,8 @@ pub struct Launch {
     pub checkpoint: Schedule,
     /// `--resume`
     pub continued: Option<Continued>,
-    /// The step after which a run is left at once.
-    pub until: Option<u64>,
+    /// How far steps are only computed again.
+    pub until: Option<Until>,
     /// What a run records of the command line, so that it can be continued.
     pub command: Value,
     pub reporter: Rc<dyn Reporter>,

@@ -1,10 +1,10 @@
 //! A run within its session: opened once, written whatever happened, and at a prompt followed by the next.
 
 use crate::error::{Error, Result};
-use crate::files::Location;
+use crate::files::{self, Location};
 use crate::run::checkpoint::{Continued, store};
 use crate::run::computer;
-use crate::run::folder::{Folder, versions};
+use crate::run::folder::{CONFIG, Folder, versions};
 use crate::run::handle::Run;
 use crate::run::report::Log;
 use crate::run::session::Session;
@@ -22,6 +22,14 @@ fn log_of(run: &Rc<Run>) -> Log {
     })
 }
 
+/// Whether two values are the same as JSON has them: 1.0 is 1.
+fn same_number(a: &Value, b: &Value) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
 impl Session {
     /// Opens the run of this session in a folder of its own. `hyper` are the hyper-parameters.
     ///
@@ -33,7 +41,7 @@ impl Session {
             return Err(Error::value("a run is already open").hint("a script opens one run: call `open_run` once"));
         }
         if let Some(continued) = self.launched().continued.clone() {
-            return self.continue_run(&continued);
+            return self.continue_run(&continued, hyper);
         }
         let (launch, program) = (self.launched(), self.program());
         let name = if program.name.is_empty() { "run" } else { &program.name };
@@ -60,15 +68,37 @@ impl Session {
     }
 
     /// Opens the run that another process has begun.
-    fn continue_run(&self, continued: &Continued) -> Result<Rc<Run>> {
+    fn continue_run(&self, continued: &Continued, hyper: &Value) -> Result<Rc<Run>> {
         let run = Rc::new(Run::reopen(Folder::of(self.access().at(&*continued.folder)), continued.from.is_none())?);
         self.set_run(run.clone());
         self.launched().reporter.opened(log_of(&run));
+        self.tell_ignored(&run, hyper);
         if continued.from.is_none() {
             self.go_on_in(&run)?;
         }
         self.go_on_midway();
         Ok(run)
+    }
+
+    /// Hyper-parameters in the folder's configuration that are not those the run goes on with: somebody has edited the file,
+    /// which says what was, and sets nothing.
+    fn tell_ignored(&self, run: &Run, hyper: &Value) {
+        let config = files::text(&run.folder().file(CONFIG)).ok().and_then(|text| serde_json::from_str(&text).ok());
+        let Some(config) = config.filter(|_: &Value| self.launched().until.is_none()) else { return };
+        let again = config["resumed"].to_string();
+        let written = config["args"].as_object().into_iter().flatten();
+        let edited = written.filter(|(name, value)| {
+            // What an earlier --resume has set is in its own entry.
+            let set = self.changed().contains(name) || again.contains(&format!("\"{name}="));
+            !set && hyper.get(name).is_some_and(|now| !same_number(now, value))
+        });
+        for (name, value) in edited {
+            let now = &hyper[name];
+            // Told at once: the reporter itself is silent while what was told before is done again.
+            self.launched().reporter.note(&format!(
+                "{CONFIG} says {name} = {value}, and the run goes on with {now}, as it began: --set {name}={value} changes it"
+            ));
+        }
     }
 
     /// Writes what the open run has not written yet, if there is one. `failed`: the script ended with an error.

@@ -52,7 +52,7 @@ pub mod machine;
 pub mod steps;
 
 pub use handle::Run;
-pub use launch::Launch;
+pub use launch::{Launch, Until};
 pub use names::EVAL;
 pub use report::{Log, Reporter, Silent, Status, Table};
 pub use session::{Session, Stream};

@@ -2,6 +2,7 @@
 //! Owns no state of the loop (`step_loop.rs`).
 
 use crate::error::{Error, Kind, Result};
+use crate::run::Until;
 use crate::run::handle::Run;
 use crate::run::report::Status;
 use crate::run::session::Session;
@@ -51,12 +52,11 @@ impl Steps {
     /// Comes to the next step, which begins at once unless somebody looks before it.
     fn arrive(&self) -> Option<Result<u64>> {
         let (session, steps) = (&self.session, self.session.step_loop());
-        if session
-            .launched()
-            .until
-            .is_some_and(|until| session.step() >= until && steps.plan().is_some_and(|p| p.last > until))
-        {
-            return Some(Err(Error::new(Kind::Interrupted, "all steps that were asked for are done")));
+        let further = |until: &Until| session.step() >= until.step && steps.plan().is_some_and(|p| p.last > until.step);
+        match session.launched().until.filter(further) {
+            Some(Until { through: true, .. }) => session.launched().interrupt.end(),
+            Some(_) => return Some(Err(Error::new(Kind::Interrupted, "all steps that were asked for are done"))),
+            None => {}
         }
         if steps.is_in_doubt() && session.reporter().wants_pause() {
             session.launched().interrupt.reset();

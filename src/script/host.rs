@@ -1,6 +1,7 @@
 //! A Rhai engine with everything in it, and how a script is run by it.
 //! Owns neither what is in it (`builder.rs`) nor the rendering of errors (`diagnostics.rs`).
 
+use crate::budget;
 use crate::error::Error;
 use crate::run::Session;
 use crate::run::session::Program;
@@ -13,6 +14,7 @@ use crate::script::live::pause_loop::PauseLoop;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, FnAccess, FuncInfo, Scope};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 /// An engine with everything installed.
 pub struct Host {
@@ -103,11 +105,22 @@ impl Host {
         self.state.warn(source, &ast);
         let ast = self.pauses.follow(&self.engine, source, ast);
         let mut scope = Scope::new();
-        let mut result = self.guard(|| Some(self.engine.eval_ast_with_scope(&mut scope, &ast)), &ast, source);
+        budget::hold(true);
+        let ran = self.attempt(source, &ast, &mut scope);
+        if self.state.session.engine().settings().stop.load(Ordering::Relaxed) {
+            // The process ends: to take millions of values apart may take longer than it was given.
+            std::mem::forget(scope);
+        }
+        budget::hold(false);
+        ran
+    }
+
+    /// Runs a script, again and again where a person who pauses mends what has failed.
+    fn attempt(&self, source: &Source, ast: &AST, scope: &mut Scope) -> std::result::Result<Dynamic, Diagnostic> {
+        let mut result = self.guard(|| Some(self.engine.eval_ast_with_scope(scope, ast)), ast, source);
         while let Some(Err(e)) = &result {
-            // A person who pauses may mend what has failed.
             let e = e.clone();
-            match self.guard(|| self.pauses.again(&self.engine, &mut scope, &ast, &e), &ast, source) {
+            match self.guard(|| self.pauses.again(&self.engine, scope, ast, &e), ast, source) {
                 None => return Err(e),
                 went_on => result = went_on,
             }

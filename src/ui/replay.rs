@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
+use crate::run::Until;
 use crate::run::access::Access;
 use crate::run::checkpoint::{Continued, store};
 use crate::run::edit;
@@ -87,7 +88,9 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
     let granting =
         RunArgs { script: None, set: Vec::new(), limits: limits.clone(), ..resume::parse(&["script".into()])? };
     let parsed = RunArgs { limits: limits.over(&parsed.limits), ..parsed };
-    let code = Prepared { args: parsed, granting, words, resumed, until: Some(until) }.execute();
+    let code =
+        Prepared { args: parsed, granting, words, resumed, until: Some(Until { step: until, through: until == last }) }
+            .execute();
     if code != 0 {
         return Ok(code);
     }

@@ -1,10 +1,10 @@
 //! `rhopo run`: builds the session, runs the script on a thread with room for deep recursion, and says how it went.
 
 use crate::error::Result as Fallible;
-use crate::run::Launch;
 use crate::run::checkpoint::{Continued, Schedule};
 use crate::run::interrupt::{Interrupt, Press};
 use crate::run::samples::Kept;
+use crate::run::{Launch, Until};
 use crate::script::builder::HostBuilder;
 use crate::script::host::Host;
 use crate::script::lang::diagnostics::Diagnostic;
@@ -133,8 +133,8 @@ pub(super) struct Prepared {
     /// The command line, `run` not among it, as it is recorded.
     pub words: Vec<String>,
     pub resumed: Option<Resumed>,
-    /// The step after which nothing more is wanted.
-    pub until: Option<u64>,
+    /// How far nothing but steps is wanted.
+    pub until: Option<Until>,
 }
 
 impl Prepared {
@@ -162,13 +162,13 @@ impl Prepared {
                 report(&args.limits.time_is_over().into(), loader);
                 1
             }
-            Err(e) if e.interrupted && self.until.is_some() && !interrupt.asked() => 0,
+            Err(e) if e.interrupted && self.until.is_some() && !interrupt.signalled() => 0,
             Err(e) if e.interrupted => interrupt.exit_code(),
             Err(e) => {
                 report(&e, loader);
                 1
             }
-            Ok(()) if interrupt.asked() => interrupt.exit_code(),
+            Ok(()) if interrupt.signalled() || (interrupt.asked() && self.until.is_none()) => interrupt.exit_code(),
             Ok(()) => 0,
         }
     }

@@ -38,9 +38,14 @@ fn look(bounds: Bounds, stop: &AtomicBool, over: &AtomicBool) {
         if let Some(most) = bounds.time.filter(|most| begun.elapsed() > *most) {
             over.store(true, Ordering::Relaxed);
             stop.store(true, Ordering::Relaxed);
-            if begun.elapsed() > most + GRACE && !budget::has_ended() {
-                let seconds = most.as_secs_f64();
-                end(&format!("the script took more than {seconds} s, in work that cannot be stopped"), "--max-seconds");
+            let late = begun.elapsed().saturating_sub(most);
+            let reason = match budget::has_ended() {
+                false if late > GRACE => Some("in work that cannot be stopped"),
+                true if late > 2 * GRACE && budget::is_held() => Some("and what it made takes long to be taken apart"),
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                end(&format!("the script took more than {} s, {reason}", most.as_secs_f64()), "--max-seconds");
             }
         }
         let most = bounds.memory.map(|most| most + most / BEYOND);

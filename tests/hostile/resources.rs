@@ -391,3 +391,22 @@ fn a_limit_on_addresses_ends_in_an_error() {
     }
     assert!(told.iter().any(|done| *done) && told.iter().any(|done| !*done), "{told:?}");
 }
+
+/// Millions of small values, at the script's top and within a function: nobody waits until they are taken apart.
+#[test]
+fn what_a_script_made_is_not_taken_apart_beyond_its_time() {
+    const SECONDS: u64 = 5;
+    let dir = tempfile::tempdir().expect("a folder");
+    let fill = "let all = []; for i in 0..1000000000 { let own = i; all.push(|| own); }";
+    for text in [fill.to_string(), format!("fn fill() {{ {fill} }}\nfill();")] {
+        fs::write(dir.path().join("own.rhai"), &text).expect("written");
+        let seconds = SECONDS.to_string();
+        let words = ["run", "own", "--max-seconds", &seconds, "--max-memory", "8"].map(String::from);
+        let begun = Instant::now();
+        let out = command_of_nobody(dir.path(), &words).output().expect("rhopo starts");
+        let (took, said) = (begun.elapsed(), String::from_utf8_lossy(&out.stderr).into_owned());
+        assert!(said.contains("took more than 5 s") || said.contains("out of memory"), "{text}: {said}");
+        assert!(took < Duration::from_secs(SECONDS) + Duration::from_millis(1500), "{text}: {took:?}: {said}");
+        assert_eq!(out.status.code(), Some(1), "{text}: {said}");
+    }
+}

@@ -8,6 +8,7 @@ mod degenerate;
 #[cfg(feature = "emulate")]
 mod device;
 mod events;
+mod going_on;
 mod keeping;
 mod lora_script;
 mod offline;

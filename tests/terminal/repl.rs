@@ -57,6 +57,8 @@ fn a_pipe_that_breaks_off_is_told() {
     let (code, out, said) = piped(b"40 + 2\n\"\xe9\"\n");
     assert_eq!((code, out.contains("42")), (Some(1), true), "{out}");
     assert!(said.contains("the input is not valid text (UTF-8)"), "{said}");
+    let (code, out, _) = piped(b"40 + 2\n\"\xe9\"\n50 + 5\n");
+    assert_eq!((code, out.contains("42") && out.contains("55")), (Some(1), true), "what follows is read: {out}");
 }
 
 /// The whole of a first afternoon: model, samples, advantage, a loss, a step, a curve, an interruption, mistakes, and

@@ -81,6 +81,7 @@ pub fn overridden(session: &Session, defaults: Map) -> Result<Map> {
         if let Some(slot) = cfg.get_mut(name.as_str()) {
             let declared = slot.is_string() && i64::from(slot.tag()) == i64::from(PATH);
             *slot = parse(name, text, slot)?;
+            ranges::check_divisor(name, slot, &session.program().text)?;
             // Only what says that it is a path is one: another text may happen to be the name of a folder.
             if declared && session.launched().said.contains(&(name.clone(), text.clone())) {
                 session.access().allow(Path::new(&*slot.clone().into_immutable_string().unwrap_or_default()));
@@ -95,7 +96,8 @@ pub fn overridden(session: &Session, defaults: Map) -> Result<Map> {
             let what = format!("--set {name}: this script {lacks}, and no `{name}` of its own");
             return Err(Error::value(what).hint(format!("it is for scripts that call {call}…)")));
         }
-        cfg.insert(name.as_str().into(), parse(name, text, &default_of(known))?);
+        // Its range is `RunOptions`' to say: a script may mean something else by the name.
+        cfg.insert(name.as_str().into(), typed(name, text, &default_of(known))?);
     }
     Ok(cfg)
 }

@@ -4,6 +4,7 @@
 //! Owns no types, which a script's defaults say (`args.rs`), and no checks of what calls are given.
 
 use crate::error::{Error, Result};
+use crate::script::lang::lex;
 use crate::script::lang::value::describe;
 use rhai::{Array, Dynamic, FLOAT};
 
@@ -58,7 +59,10 @@ const RANGES: [(Range, &[&str]); 10] = [
     (Range::NotNegative, &["clip", "clip_low", "clip_high", "value_clip", "delta", "delta_low", "delta_high", "steps"]),
     (Range::NotNegative, &["warmup", "lessons", "cache", "eval_every", "eval_n", "demos", "stop_at"]),
     // gamma is a discount, and the margin of simpo; lambda the trace of an advantage, and a weight of spin.
-    (Range::Finite, &["lr", "value_lr", "beta", "penalty", "ptx", "entropy", "desirable", "undesirable", "damping"]),
+    (
+        Range::Finite,
+        &["lr", "value_lr", "beta", "penalty", "ptx", "entropy", "vf_coef", "desirable", "undesirable", "damping"],
+    ),
     (Range::Finite, &["gamma", "lambda", "tau"]),
     (
         Range::Positive,
@@ -126,6 +130,31 @@ pub fn check(name: &str, value: &Dynamic, default: &Dynamic) -> Result<()> {
     }
 }
 
+/// Refuses 0 where the script divides by it: `/ cfg.beta`, `/ (2 * cfg.beta)`.
+///
+/// # Errors
+/// Such a value.
+pub fn check_divisor(name: &str, value: &Dynamic, program: &str) -> Result<()> {
+    let zero = value.as_float().is_ok_and(|x| x == 0.0) || value.as_int().is_ok_and(|n| n == 0);
+    if zero && divides(program, name) {
+        return Err(Error::value(format!("--set {name}={value}: the script divides by it"))
+            .hint(format!("{name} must not be 0; a small number comes near to it")));
+    }
+    Ok(())
+}
+
+fn divides(program: &str, name: &str) -> bool {
+    let code: Vec<&str> = lex::code(program).into_iter().map(|piece| piece.text).collect();
+    let number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    (0..code.len()).filter(|&at| code[at] == "/").any(|at| {
+        let behind = match &code[at + 1..] {
+            ["(", factor, "*", rest @ ..] if number(factor) => rest,
+            ["(", rest @ ..] | rest => rest,
+        };
+        matches!(behind, [_, ".", found, ..] if *found == name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +191,23 @@ mod tests {
         assert_eq!(refused("thresholds", Dynamic::from(vec![Dynamic::ONE]), Dynamic::from(Array::new())), None);
         assert_eq!(refused("mine", -2.0, 1.0), None);
         assert_eq!(refused("turns", "every", 5_i64), None);
+    }
+
+    #[test]
+    fn what_a_script_divides_by_is_not_0() {
+        let text =
+            |name: &str| loader::list(&Access::everything()).into_iter().find(|s| s.stem() == name).expect(name).text;
+        let refused = |script: &str, name: &str, value: Dynamic| check_divisor(name, &value, &text(script)).err();
+        for (script, name) in
+            [("ipo", "beta"), ("awr", "beta"), ("discopop", "tau"), ("ipo_md", "tau"), ("gro", "beta")]
+        {
+            let e = refused(script, name, 0.0.into()).unwrap_or_else(|| panic!("{script}: {name}")).to_string();
+            assert!(e.starts_with(&format!("--set {name}=0.0: the script divides by it")), "{e}");
+            assert!(refused(script, name, 0.1.into()).is_none(), "{script}: {name}");
+        }
+        for (script, name) in [("dpo", "beta"), ("grpo", "beta"), ("nash_md", "tau"), ("rest", "lr")] {
+            assert!(refused(script, name, 0.0.into()).is_none(), "{script}: {name}");
+        }
     }
 
     #[test]

@@ -78,12 +78,12 @@ impl Terminal {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Io(e)) if e.kind() == ErrorKind::InvalidData => {
-                    self.refuse(repl, Error::value("the input is not valid text (UTF-8)"));
-                    // What a person types next may be text again; the rest of a file is not.
-                    if std::io::stdin().is_terminal() {
-                        continue;
-                    }
-                    break;
+                    // What comes next may be text again.
+                    self.refuse(
+                        repl,
+                        Error::value("the input is not valid text (UTF-8)").hint("the line was left out"),
+                    );
+                    continue;
                 }
                 Err(_) => {
                     if self.unfinished() && !std::io::stdin().is_terminal() {
