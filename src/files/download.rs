@@ -8,6 +8,8 @@ use super::location::is_plain;
 use super::lock::{Whose, take};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -22,6 +24,8 @@ const HOPS: usize = 10;
 /// To a server that does not answer at all; one that has answered may take as long as it likes.
 const CONNECT: Duration = Duration::from_secs(30);
 const CHUNK: usize = 1 << 16;
+/// Bytes of a list of files, at most.
+const MOST_JSON: u64 = 32 << 20;
 /// How often another process that loads the same file is looked at.
 const WAIT: Duration = Duration::from_millis(200);
 
@@ -65,6 +69,10 @@ pub(super) fn fetch(remote: &Remote<'_>, repository: &Path) -> Fallible<()> {
     // Whoever had it may have put it in its place meanwhile.
     if size(&blobs, &about.etag) != Some(about.size) {
         load(&agent, remote, &about, &mut file)?;
+        if let Err(e) = check(&about, &mut file) {
+            blobs.remove_file(&part).ok();
+            return Err(e);
+        }
         file.sync_all()
             .and_then(|()| blobs.rename(&part, &blobs, &about.etag))
             .map_err(|e| unwritten(repository, &e))?;
@@ -129,41 +137,101 @@ fn load(agent: &Agent, remote: &Remote<'_>, about: &About, file: &mut File) -> F
     }
 }
 
-/// Asks for a range of the file, and follows where the server sends it.
-fn ask(agent: &Agent, remote: &Remote<'_>, range: &str) -> Fallible<(About, Response<Body>)> {
+/// Large files are called by the SHA-256 of their bytes.
+fn check(about: &About, file: &mut File) -> Fallible<()> {
+    if about.etag.len() != 64 || !about.etag.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let mut hash = Sha256::new();
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| io::copy(file, &mut hash))
+        .map_err(|e| format!("it cannot be read: {e}"))?;
+    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    match found.eq_ignore_ascii_case(&about.etag) {
+        true => Ok(()),
+        false => {
+            Err(format!("its bytes are not those it is called by (SHA-256 {found}): they were left out, load it again"))
+        }
+    }
+}
+
+/// What an address answers, as JSON.
+///
+/// # Errors
+/// The reason why it could not be had.
+pub(super) fn json(url: &str, token: Option<&str>) -> Fallible<Value> {
+    let response = get(&agent(), url, token, None, &mut |_| Ok(()))?;
+    if !response.status().is_success() {
+        return Err(format!("http status: {}", response.status().as_u16()));
+    }
+    let mut text = Vec::new();
+    let body = response.into_body().into_reader();
+    body.take(MOST_JSON + 1).read_to_end(&mut text).map_err(|e| format!("the connection broke off: {e}"))?;
+    if text.len() as u64 > MOST_JSON {
+        return Err(format!("the server's list of files has more than {MOST_JSON} bytes"));
+    }
+    serde_json::from_slice(&text).map_err(|e| format!("the server's list of files is no JSON: {e}"))
+}
+
+/// Asks an address, and those that the server sends to; each answer is looked at on the way. The token goes to the first alone.
+fn get(
+    agent: &Agent,
+    url: &str,
+    token: Option<&str>,
+    range: Option<&str>,
+    look: &mut dyn FnMut(&Response<Body>) -> Fallible<()>,
+) -> Fallible<Response<Body>> {
     let failed = |e: &dyn std::fmt::Display| format!("{e}");
-    let first: Uri = remote.url.parse().map_err(|e| failed(&e))?;
-    let (mut at, mut etag) = (first.clone(), None);
+    let first: Uri = url.parse().map_err(|e| failed(&e))?;
+    let mut at = first.clone();
     for _ in 0..HOPS {
-        let mut request = agent.get(&at).header("Range", range).header("Accept-Encoding", "identity");
-        if let Some(token) = remote.token.filter(|_| origin(&at) == origin(&first)) {
+        let mut request = agent.get(&at).header("Accept-Encoding", "identity");
+        if let Some(range) = range {
+            request = request.header("Range", range);
+        }
+        if let Some(token) = token.filter(|_| origin(&at) == origin(&first)) {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let response = request.call().map_err(|e| failed(&e))?;
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        if let Some(commit) = header("x-repo-commit") {
+        look(&response)?;
+        if !response.status().is_redirection() {
+            return Ok(response);
+        }
+        at = follow(&at, header(&response, "location").unwrap_or_default())?;
+    }
+    Err(format!("the server sends from one address to the next, more than {HOPS} times"))
+}
+
+fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
+    response.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Asks for a range of the file.
+fn ask(agent: &Agent, remote: &Remote<'_>, range: &str) -> Fallible<(About, Response<Body>)> {
+    let mut etag = None;
+    let mut look = |response: &Response<Body>| {
+        if let Some(commit) = header(response, "x-repo-commit") {
             if commit != remote.commit {
                 return Err(format!("the server gives a file of the commit {commit:?}, not of {}", remote.commit));
             }
             // A file that is kept elsewhere has the name that the hub gives it.
-            let named = header("x-linked-etag").or(header("etag")).unwrap_or_default();
+            let named = header(response, "x-linked-etag").or(header(response, "etag")).unwrap_or_default();
             etag = Some(plain(named)?);
         }
-        let status = response.status();
-        if status.is_redirection() {
-            at = follow(&at, header("location").unwrap_or_default())?;
-            continue;
-        }
-        if !status.is_success() {
-            return Err(format!("http status: {}", status.as_u16()));
-        }
-        let etag = etag.ok_or("the server does not say of which commit the file is")?;
-        let whole = header("content-range").and_then(|range| range.rsplit('/').next());
-        let whole = whole.or(header("content-length")).and_then(|size| size.parse().ok());
-        let size = whole.ok_or("the server does not say how large the file is")?;
-        return Ok((About { etag, size }, response));
+        Ok(())
+    };
+    let response = get(agent, &remote.url, remote.token, Some(range), &mut look)?;
+    let status = response.status();
+    let whole = header(&response, "content-range").and_then(|range| range.rsplit('/').next());
+    // An empty file has no range that could be asked for.
+    let empty = status == 416 && whole == Some("0");
+    if !status.is_success() && !empty {
+        return Err(format!("http status: {}", status.as_u16()));
     }
-    Err(format!("the server sends from one address to the next, more than {HOPS} times"))
+    let etag = etag.ok_or("the server does not say of which commit the file is")?;
+    let whole = whole.or(header(&response, "content-length")).and_then(|size| size.parse().ok());
+    let size = whole.ok_or("the server does not say how large the file is")?;
+    Ok((About { etag, size }, response))
 }
 
 /// The name that a content has: of a file, and no path.

@@ -10,8 +10,8 @@ use super::failure::unwritable;
 use super::location::{Location, is_folder, is_plain};
 use super::read;
 use crate::error::{Error, Result};
-use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,18 @@ pub struct Hub {
     token: Option<String>,
     /// Nothing is to be downloaded.
     pub offline: bool,
+}
+
+/// What the hub says of a revision.
+#[derive(Deserialize)]
+struct Info {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
 }
 
 /// A repository at one commit, as the hub lists it.
@@ -49,7 +61,7 @@ impl Hub {
         let yes = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
         Ok(Self {
             endpoint: set("HF_ENDPOINT").unwrap_or(ENDPOINT.into()).trim_end_matches('/').to_string(),
-            token: set("HF_TOKEN").or_else(|| shared.token()),
+            token: set("HF_TOKEN").map(|token| token.trim().to_string()).or_else(|| shared.token()),
             offline: set("HF_HUB_OFFLINE").is_some_and(yes),
             cache: cache_folder().map_or(shared, Cache::new),
         })
@@ -74,21 +86,19 @@ impl Hub {
     /// # Errors
     /// The reason why it could not be had, in the library's words.
     pub fn snapshot(&self, name: &str, revision: &str) -> std::result::Result<Snapshot, String> {
-        let failed = |e: ApiError| e.to_string();
-        let builder = ApiBuilder::from_cache(self.cache.clone()).with_progress(false);
-        let builder = builder.with_endpoint(self.endpoint.clone()).with_token(self.token.clone());
-        let api = builder.build().map_err(failed)?;
-        let info = api.repo(repo(name, revision)).info().map_err(failed)?;
-        if !is_plain(&info.sha) {
-            return Err(format!("the hub names the commit {:?}", info.sha));
+        let url = format!("{}/api/{}", self.endpoint, repo(name, revision).api_url());
+        let Info { sha, siblings } = serde_json::from_value(download::json(&url, self.token.as_deref())?)
+            .map_err(|e| format!("the hub's list of files lacks something: {e}"))?;
+        if !is_plain(&sha) {
+            return Err(format!("the hub names the commit {sha:?}"));
         }
         // By its commit: all files are of one version, whatever is pushed meanwhile.
         Ok(Snapshot {
             hub: self.clone(),
             name: name.to_string(),
-            folder: self.cache.repo(repo(name, &info.sha)).pointer_path(&info.sha),
-            commit: info.sha,
-            files: info.siblings.into_iter().map(|file| file.rfilename).collect(),
+            folder: self.cache.repo(repo(name, &sha)).pointer_path(&sha),
+            commit: sha,
+            files: siblings.into_iter().map(|file| file.rfilename).collect(),
         })
     }
 }

@@ -3,9 +3,10 @@
 
 use super::world::World;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,10 @@ enum Lie {
     GoesOn,
     /// What the model of an adapter is called.
     Adapts(&'static str),
+    /// Where the list of files is.
+    Moves(&'static str),
+    /// None: the weights' content is called by its SHA-256.
+    Hashed,
 }
 
 struct Server {
@@ -52,7 +57,8 @@ struct Server {
 fn files() -> BTreeMap<String, Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/qwen2");
     let names = ["config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json"];
-    names.into_iter().filter_map(|name| Some((name.to_string(), fs::read(folder.join(name)).ok()?))).collect()
+    let files = names.into_iter().filter_map(|name| Some((name.to_string(), fs::read(folder.join(name)).ok()?)));
+    files.chain([("merges.txt".to_string(), Vec::new())]).collect()
 }
 
 impl Server {
@@ -77,7 +83,9 @@ impl Lie {
     fn text(&self) -> Option<&'static str> {
         match self {
             Self::Sha(text) | Self::Commit(text) | Self::Etag(text) | Self::LinkedEtag(text) => Some(text),
-            Self::Lists(text) | Self::Shard(text) | Self::Redirect(text) | Self::Adapts(text) => Some(text),
+            Self::Lists(text) | Self::Shard(text) | Self::Redirect(text) | Self::Adapts(text) | Self::Moves(text) => {
+                Some(text)
+            }
             _ => None,
         }
     }
@@ -121,6 +129,9 @@ impl Told {
         asked.lock().expect("no panic").push(request.join("\n").to_lowercase());
         let sha = self.said(|lie| matches!(lie, Lie::Sha(_)), COMMIT);
         if path.starts_with("/api/models/") {
+            if let (Lie::Moves(_), Some(to)) = (&self.lie, &self.filled) {
+                return send(&stream, &format!("302 Found\r\nLocation: {to}"), b"");
+            }
             let list: Vec<_> = files.keys().map(|name| json!({ "rfilename": name })).collect();
             let body = json!({ "sha": sha, "siblings": list }).to_string();
             return send(&stream, "200 OK\r\nContent-Type: application/json", body.as_bytes());
@@ -133,6 +144,7 @@ impl Told {
         let commit = self.said(|lie| matches!(lie, Lie::Commit(_)), COMMIT);
         let etag = self
             .said(|lie| of_weights(lie, |lie| matches!(lie, Lie::Etag(_))), &format!("{}-tag", name.replace('/', "-")));
+        let etag = if matches!(self.lie, Lie::Hashed) && weights { sha256(bytes) } else { etag };
         let mut head = Vec::new();
         let mut header = |name: &str, value: &str| {
             if !matches!(self.lie, Lie::Without(missing) if missing == name && weights) {
@@ -147,6 +159,10 @@ impl Told {
         if let (Lie::Redirect(_), Some(to), true) = (&self.lie, &self.filled, weights) {
             header("Location", to);
             return send(&stream, &format!("302 Found\r\n{}", head.join("\r\n")), b"");
+        }
+        if bytes.is_empty() {
+            let head = format!("416 Range Not Satisfiable\r\nContent-Range: bytes */0\r\n{}", head.join("\r\n"));
+            return send(&stream, &head, b"");
         }
         let range =
             request.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_string));
@@ -235,6 +251,10 @@ fn a_server_that_lies_writes_nothing_outside_of_the_cache() {
         Lie::GoesOn,
         Lie::Adapts("{out}/model"),
         Lie::Adapts("../{up}/model"),
+        Lie::Moves("file://{out}/secret.txt"),
+        Lie::Moves("/api/models/o/n/revision/main"),
+        // A content that is not what it is called by.
+        Lie::Etag("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
     ];
     let (count, mut failed) = (lies.len(), Vec::new());
     for lie in lies {
@@ -276,6 +296,8 @@ fn an_honest_server_gives_a_model_and_gets_the_token() {
     assert_eq!(done.code, Some(0), "{}", done.said);
     let asked = server.asked();
     assert!(asked.iter().all(|request| request.contains(&format!("authorization: bearer {TOKEN}"))), "{asked:?}");
+    let snapshot = world.inside().join("hub/models--o--n/snapshots").join(COMMIT);
+    assert_eq!(fs::read(snapshot.join("merges.txt")).expect("an empty file is one"), b"");
 }
 
 #[test]
@@ -289,6 +311,39 @@ fn a_server_that_is_redirected_to_gets_no_token() {
     assert_eq!(done.code, Some(0), "{}", done.said);
     let asked = other.asked();
     assert!(!asked.is_empty() && asked.iter().all(|request| !request.contains("authorization")), "{asked:?}");
+}
+
+#[test]
+fn a_server_that_has_the_list_of_files_elsewhere_gives_no_token_away() {
+    let world = World::new();
+    let other = Server::start(Lie::None, &world);
+    let to: &'static str = Box::leak(format!("{}/api/models/o/n/revision/main", other.endpoint).into_boxed_str());
+    let server = Server::start(Lie::Moves(to), &world);
+    let done = loads(&world, &server);
+    assert_eq!(done.code, Some(0), "{}", done.said);
+    let asked = other.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|request| !request.contains("authorization")), "{asked:?}");
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Half a file that has lost its bytes, as after a power cut: it does not become the model, and the next download does.
+#[test]
+fn what_a_broken_download_left_is_checked_before_it_counts() {
+    let world = World::new();
+    let server = Server::start(Lie::Hashed, &world);
+    let weights = &files()[WEIGHTS];
+    let blobs = world.inside().join("hub/models--o--n/blobs");
+    fs::create_dir_all(&blobs).expect("made");
+    for lost in [weights.len(), weights.len() / 2] {
+        fs::write(blobs.join(format!("{}.incomplete", sha256(weights))), vec![0; lost]).expect("written");
+        let done = loads(&world, &server);
+        assert!(done.code == Some(1) && done.said.contains("are not those it is called by"), "{}", done.said);
+    }
+    let done = loads(&world, &server);
+    assert_eq!(done.code, Some(0), "{}", done.said);
 }
 
 #[test]

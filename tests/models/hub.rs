@@ -126,7 +126,7 @@ fn a_snapshot_without_a_tokenizer_serves_where_the_hub_is_out_of_reach() {
 fn without_network_the_message_says_where_to_put_the_files() {
     let endpoint = closed();
     for home in [cache("llama3", &["model-00002-of-00003.safetensors"]), tempfile::tempdir().expect("a folder")] {
-        for (more, reason) in [(&[][..], "request error: "), (&[("HF_HUB_OFFLINE", "1")], "HF_HUB_OFFLINE is set")] {
+        for (more, reason) in [(&[][..], "io: "), (&[("HF_HUB_OFFLINE", "1")], "HF_HUB_OFFLINE is set")] {
             let out = inspect(home.path(), &endpoint, "some/model", more);
             assert_eq!(out.status.code(), Some(1));
             let said = text(&out.stderr);
