@@ -194,7 +194,10 @@ impl Checkpoint {
             (_, head) => head,
         };
         let mut config = head.map_or_else(|| Ok(stored.clone()), |head| stored.clone().with_head(head))?;
-        let begun = self.weights.is_some() && !options.random && begun_from(&stored, &config).is_some();
+        let begun = self.weights.is_some()
+            && !options.random
+            && stored.head == Head::Score
+            && !taken_over(&stored, &config).is_empty();
         if begun {
             config.notes.push("the value head begins as the stored score head".into());
         }
@@ -294,13 +297,19 @@ fn add_adapter(
     Ok(())
 }
 
-/// A score head reads a row at its last token, a value head at every token: the one's weight, by name, and the other's,
-/// which begins as it is. A critic so starts as the reward model that it foresees (Ouyang et al. 2022, arXiv:2203.02155,
-/// section C.4).
-fn begun_from(stored: &Config, config: &Config) -> Option<(String, String)> {
-    let weight = |config: &Config| config.measuring_name().map(|name| format!("{name}.weight"));
-    let begins = stored.head == Head::Score && config.head.has(Head::Value);
-    weight(stored).zip(weight(config)).filter(|_| begins)
+/// The stored parameters that a head of another kind takes over, by their names there and here. A score head reads a row at
+/// its last token, a value head at every token: its weight begins as it is. A critic so starts as the reward model that it
+/// foresees (Ouyang et al. 2022, arXiv:2203.02155, section C.4). A value head is the same on its own and beside a language
+/// model's.
+fn taken_over(stored: &Config, config: &Config) -> Vec<(String, String)> {
+    let parts: &[&str] = match (stored.head, config.head) {
+        (Head::Score, Head::Value | Head::LmValue) => &["weight"],
+        (Head::Value, Head::LmValue) | (Head::LmValue, Head::Value) => &["bias", "weight"],
+        _ => &[],
+    };
+    let names = stored.measuring_name().zip(config.measuring_name());
+    let pair = |part: &&str| names.map(|(from, to)| (format!("{from}.{part}"), format!("{to}.{part}")));
+    parts.iter().filter_map(pair).collect()
 }
 
 /// The stored numbers of every parameter of `config`; none for those of a new head.
@@ -316,26 +325,24 @@ fn read_weights(source: &Source, stored: &Config, config: &Config) -> Result<Vec
         let both: Vec<String> = new.iter().filter(|name| old.contains(name)).cloned().collect();
         [&mut new, &mut old].into_iter().for_each(|names| names.retain(|name| !both.contains(name)));
     }
-    let begun = begun_from(stored, config);
-    if let Some((from, to)) = &begun {
-        new.retain(|name| name != to);
-        old.retain(|name| name != from);
-    }
+    let taken = taken_over(stored, config);
+    new.retain(|name| taken.iter().all(|(_, to)| to != name));
+    old.retain(|name| taken.iter().all(|(from, _)| from != name));
+    // Other programs write a value head beside a language model's without a word in the configuration.
+    let may_be_there = stored.head == Head::Lm && config.head == Head::LmValue;
+    let asked = |name: &String| may_be_there || !new.contains(name);
     let all = config.parameters();
-    let stored_as = |name: &String| match &begun {
-        Some((from, to)) if name == to => from.clone(),
-        _ => name.clone(),
-    };
-    let wanted = Wanted::all(
-        all.iter().filter(|(name, _)| !new.contains(name)).map(|(name, shape)| (stored_as(name), shape.clone())),
-    );
+    let stored_as = |name: &String| taken.iter().find(|(_, to)| to == name).map_or(name, |(from, _)| from).clone();
+    let mut wanted =
+        Wanted::all(all.iter().filter(|(name, _)| asked(name)).map(|(name, shape)| (stored_as(name), shape.clone())));
+    wanted.iter_mut().for_each(|wanted| wanted.optional = new.contains(&wanted.name));
     let naming = Naming { ignored: old, ..Naming::of(stored) };
     let values = match source {
         Source::Folder(dir) => weights::read(dir, &wanted, &naming)?,
         Source::Builtin(model) => weights::read_bytes(model.weights, &source.label(weights::SINGLE), &wanted, &naming)?,
     };
     let mut values = values.into_iter();
-    Ok(all.iter().map(|(name, _)| if new.contains(name) { None } else { values.next().flatten() }).collect())
+    Ok(all.iter().map(|(name, _)| if asked(name) { values.next().flatten() } else { None }).collect())
 }
 
 /// What the files beside the weights say: end tokens, and the tokenizer. `settings` is its completed configuration.

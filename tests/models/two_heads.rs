@@ -164,3 +164,53 @@ fn a_value_head_beside_a_language_models_begins_as_the_stored_score_head() {
     let e = Model::open(&rhopo::files::anywhere(dir.to_str().unwrap()), &options, &Place::Host).unwrap_err();
     assert!(e.what.ends_with("is a GPTNeoXForTokenClassification, which holds no language-model head"), "{e}");
 }
+
+#[test]
+fn a_value_head_is_the_same_on_its_own_and_beside_a_language_models() {
+    let base = fixtures().join("models/qwen2");
+    let rows = rows("qwen2");
+    let ask = |model: &Arc<Model>, what| measured(&solo(), model, &rows, what).unwrap().to_vec().unwrap();
+    let joint = with_head(&base, Head::LmValue);
+    let [logp, value] = [Measure::Logprob, Measure::Value].map(|what| ask(&joint, what));
+    let saved = |model: &Model| {
+        let dir = tempfile::tempdir().unwrap();
+        model.save(&rhopo::files::anywhere(dir.path()), SaveDtype::F32).unwrap();
+        dir
+    };
+    let both = saved(&joint);
+    let critic = with_head(both.path(), Head::Value);
+    assert_eq!(ask(&critic, Measure::Value), value);
+    let again = with_head(saved(&critic).path(), Head::LmValue);
+    assert_eq!([Measure::Logprob, Measure::Value].map(|what| ask(&again, what)), [logp, value.clone()]);
+
+    // As other programs write it: the configuration is that of a language model.
+    let path = both.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove("value_head");
+    std::fs::write(&path, config.to_string()).unwrap();
+    assert_eq!(ask(&with_head(both.path(), Head::LmValue), Measure::Value), value);
+    let e = Model::load(&rhopo::files::anywhere(both.path()), &Place::Host).unwrap_err();
+    assert!(e.what.contains("tensor v_head.summary.bias of shape [1]") && e.what.contains("has no place"), "{e}");
+}
+
+#[test]
+fn a_head_that_a_loss_leaves_alone_has_a_gradient_of_zero() {
+    for (base, head) in [("qwen2", None), ("gpt_neox", Some("embed_out.weight"))] {
+        let dir = fixtures().join("models").join(base);
+        let (joint, rows) = (with_head(&dir, Head::LmValue), rows(base));
+        let policy = Arc::new(Model::load(&rhopo::files::anywhere(&dir), &Place::Host).unwrap());
+        let loss = |model: &Arc<Model>, what| {
+            let out = measured(&solo(), model, &rows, what).unwrap();
+            mul(&out, &weights(&out, &rows)).with_tokens(false).sum(None).unwrap()
+        };
+        let (found, own) =
+            (named(&joint, &loss(&joint, Measure::Logprob)), named(&policy, &loss(&policy, Measure::Logprob)));
+        for (name, got) in &found {
+            let zero = vec![0.0; got.len()];
+            assert_eq!(got, own.get(name).unwrap_or(&zero), "{base}: {name}");
+        }
+        let found = named(&joint, &loss(&joint, Measure::Value));
+        assert!(head.is_none_or(|head| found[head].iter().all(|x| *x == 0.0)), "{base}");
+        assert!(found["v_head.summary.weight"].iter().any(|x| *x != 0.0), "{base}");
+    }
+}

@@ -150,3 +150,21 @@ fn a_product_is_the_curvature_of_the_divergence() {
         assert!((found / expected - 1.0).abs() < 0.02, "{name}: {found} for {expected}");
     }
 }
+
+/// F says nothing of a value head beside the language model's: its part of a product is zero, the rest is as without it.
+#[test]
+fn a_product_of_a_model_with_both_heads_is_that_of_the_policy() {
+    let text = "let b = sample(load_model(\"tiny\"), [\"1+2=\", \"30+4=\"], #{ n: 2, max_tokens: 4 });\n\
+                let found = [#{}, #{ head: \"lm+value\" }].map(|options| {\n\
+                    let m = load_model(\"tiny\", options);\n\
+                    let g = gradient(token_mean(logprob(m, b), b.mask), m);\n\
+                    let p = fisher(m, b).times(g);\n\
+                    [g.norm(), p.norm(), p.dot(g)]\n\
+                });\n\
+                found";
+    let source = rhopo::script::lang::loader::Source { label: "case.rhai".into(), text: text.into() };
+    let out = crate::common::host().eval(&source).unwrap_or_else(|e| panic!("{e:?}"));
+    let found = rhopo::script::lang::value::to_json(&out);
+    assert_eq!(found[0], found[1]);
+    assert!(found[0][2].as_f64().unwrap() > 0.0, "{found}");
+}

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::kernel::awake::awake;
 use crate::kernel::gradients::ParameterGrads;
 use crate::kernel::value::Value;
-use crate::model::Model;
+use crate::model::{Head, Model};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -68,8 +68,18 @@ struct Reached {
 }
 
 impl ModelGrads {
-    /// Every trainable parameter must have got a gradient, and a finite one.
-    pub(super) fn checked(model: Arc<Model>, grads: ParameterGrads) -> Result<Self> {
+    /// Every trainable parameter must have got a gradient, and a finite one. Of two heads on one trunk a loss may leave one
+    /// alone: its gradient is zero.
+    pub(super) fn checked(model: Arc<Model>, mut grads: ParameterGrads) -> Result<Self> {
+        if model.config.head == Head::LmValue {
+            let heads = model.config.head_parameters();
+            let trained = model.parameters().enumerate().filter(|(i, _)| model.trains(*i));
+            for (i, (_, parameter)) in trained.filter(|(_, (name, _))| heads.iter().any(|(head, _)| head == name)) {
+                if grads.get(i).is_none() {
+                    grads.set(i, model.place(), &vec![0.0; parameter.len()], parameter.dims())?;
+                }
+            }
+        }
         let squares = grads.dot(&grads)?;
         check_complete(&model, &squares)?;
         Ok(Self { model, grads, squares })

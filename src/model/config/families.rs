@@ -68,7 +68,7 @@ impl Family {
     /// # Errors
     /// A head that transformers has no class for: what is saved could not be opened there.
     pub fn class(&self, head: Head) -> Result<&'static str> {
-        let found = self.classes.iter().find(|(known, _)| *known == head || (head.has(Head::Lm) && head.has(*known)));
+        let found = self.classes.iter().find(|(known, _)| *known == head || (*known == Head::Lm && head.has(Head::Lm)));
         found.map(|(_, name)| *name).ok_or_else(|| {
             let named = |&(_, name): &(Head, &'static str)| name;
             let all: Vec<&str> = self.classes.iter().map(named).collect();
