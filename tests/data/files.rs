@@ -352,6 +352,14 @@ fn broken_files_are_refused() {
     assert_eq!(of("a.csv", b"prompt\na\n").0, "a.csv: .csv files are not supported as data");
 }
 
+/// Room for them would be made before the first is read: 12 GB.
+#[test]
+fn a_dictionary_that_claims_more_values_than_it_has_is_refused() {
+    let e = Dataset::open(&rhopo::files::anywhere(file("claimed.parquet")), &Reading::default(), None).unwrap_err();
+    let (_, said) = e.what.split_once("claimed.parquet cannot be read as Parquet: ").expect("by its name");
+    assert!(said.starts_with("the dictionary of `") && said.contains(" says it has "), "{e}");
+}
+
 /// Bytes changed one after the other: whatever they break is an error, and never the program.
 #[test]
 fn damaged_parquet_files_never_panic() {

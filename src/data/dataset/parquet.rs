@@ -2,11 +2,13 @@
 
 use super::Take;
 use super::place::Place;
-use crate::budget::memory;
+use crate::budget::{self, memory};
 use crate::error::{Error, Result};
 use crate::files::{self, Location};
 use crate::model::guard::guarded;
-use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
+use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
+use parquet::column::page::Page;
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
@@ -35,6 +37,12 @@ pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
     let reader = sound(|| SerializedFileReader::new(file)).map_err(broken)?;
     check_types(path, &reader)?;
     check_room(&reader)?;
+    for (group, about) in reader.metadata().row_groups().iter().enumerate() {
+        for column in 0..about.num_columns() {
+            budget::go_on()?;
+            sound(|| check_dictionary(&reader, group, column)).map_err(broken)?;
+        }
+    }
     let schema = reader.metadata().file_metadata().schema();
     let mut rows = sound(|| reader.get_row_iter(None)).map_err(broken)?;
     for number in 1.. {
@@ -77,6 +85,33 @@ fn check_room(reader: &dyn FileReader) -> Result<()> {
         let lists = columns.iter().filter(|column| column.column_descr().max_rep_level() > 0);
         let values = lists.map(|column| column.num_values().max(0) as u64).sum::<u64>();
         memory::room(pages.saturating_add(values.saturating_mul(size_of::<Field>() as u64)))?;
+    }
+    Ok(())
+}
+
+/// The library makes room for as many values as a dictionary says it has, before it looks at the first.
+fn check_dictionary(reader: &dyn FileReader, group: usize, column: usize) -> parquet::errors::Result<()> {
+    let group = reader.get_row_group(group)?;
+    let about = group.metadata().column(column).column_descr();
+    let least = match about.physical_type() {
+        Physical::BOOLEAN => 1,
+        // Of a text the number of its bytes.
+        Physical::INT32 | Physical::FLOAT | Physical::BYTE_ARRAY => 4,
+        Physical::INT64 | Physical::DOUBLE => 8,
+        Physical::INT96 => 12,
+        Physical::FIXED_LEN_BYTE_ARRAY => about.type_length().max(1) as u64,
+    };
+    let mut pages = group.get_column_page_reader(column)?;
+    while let Some(page) = pages.peek_next_page()? {
+        if !page.is_dict {
+            pages.skip_next_page()?;
+        } else if let Some(Page::DictionaryPage { buf, num_values, .. }) = pages.get_next_page()?
+            && u64::from(num_values) * least > buf.len() as u64
+        {
+            let (column, bytes) = (about.path().string(), buf.len());
+            let what = format!("the dictionary of `{column}` says it has {num_values} values, in {bytes} bytes");
+            return Err(ParquetError::General(what));
+        }
     }
     Ok(())
 }
