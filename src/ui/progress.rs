@@ -3,7 +3,7 @@
 
 use crate::run::quote::masked;
 use crate::run::{Launch, Log, Reporter, Status, Table};
-use crate::ui::terminal::asks;
+use crate::ui::terminal::{asks, columns};
 use crate::ui::{out, table};
 use crossterm::event::{self, Event, KeyCode};
 use crossterm::terminal;
@@ -123,7 +123,8 @@ impl Reporter for Progress {
 
     fn step(&self, status: &Status) {
         if self.live {
-            *self.message.borrow_mut() = numbers(status, columns().saturating_sub(FRAME));
+            *self.message.borrow_mut() =
+                numbers(status, columns(&std::io::stderr()).unwrap_or(COLUMNS).saturating_sub(FRAME));
             self.bar.set_message(self.message.borrow().clone());
             self.bar.set_position(status.step);
         }
@@ -257,11 +258,6 @@ fn style() -> ProgressStyle {
             let _ = write!(out, ", {:#} left", HumanDuration(state.eta()));
         }
     })
-}
-
-/// Of the terminal.
-fn columns() -> usize {
-    terminal::size().map_or(COLUMNS, |(columns, _)| usize::from(columns))
 }
 
 /// `reward 0.531  kl_ref 0.0021`, as many as there is room for; the first always.

@@ -55,6 +55,10 @@ fn execute(args: &ReplayArgs) -> Result<u8> {
     let words = resume::recorded(&config, &run)?;
     let written = lines(&run.join(METRICS))?;
     let last = written.last().map_or(0, step);
+    if let Some(from) = args.from.filter(|from| *from >= last && last > 0) {
+        return Err(Error::value(format!("--from {from}: the run in {} ended after step {last}", args.run.display()))
+            .hint("choose an earlier one; 0 starts from the beginning"));
+    }
     let most = args.from.unwrap_or_else(|| last.saturating_sub(1));
     let from = if most == 0 { None } else { store::newest(&run, Some(most), out::note)? };
     if from.is_none() && most > 0 {

@@ -18,6 +18,12 @@ pub(super) fn report(e: &Diagnostic, loader: &Loader) {
     out::coloured_note(render(e, loader, colours(&std::io::stderr())).trim_end());
 }
 
+/// Columns of the terminal that a stream is. Without one crossterm would start `tput`, each time.
+pub(super) fn columns(stream: &impl IsTerminal) -> Option<usize> {
+    let size = stream.is_terminal().then(crossterm::terminal::size);
+    size.and_then(std::result::Result::ok).map(|(columns, _)| usize::from(columns))
+}
+
 /// Whether colours are wanted there.
 pub(super) fn colours(stream: &impl IsTerminal) -> bool {
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");

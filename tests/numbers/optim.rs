@@ -50,11 +50,39 @@ fn tensors_of_a_script_step_as_pytorch_does() {
 fn options_that_are_none_are_refused() {
     for (options, said) in [
         ("#{ beta: 0.1 }", "optim::adamw has no option beta"),
-        ("#{ lr: -1.0 }", "must be 0 or more"),
+        ("#{ lr: -1.0 }", "optim: lr is -1.0, expected a finite number of 0 or more"),
+        ("#{ lr: 0.0 / 0.0 }", "optim: lr is NaN"),
+        ("#{ eps: () }", "optim: eps is "),
+        ("#{ max_norm: 0 }", "of 0 or more, above 0"),
+        ("#{ betas: 0.9 }", "expected two numbers in [0, 1)"),
+        ("#{ betas: [0.9, 0.0 / 0.0] }", "expected two numbers in [0, 1)"),
         ("#{ betas: [0.9, 1.0] }", "expected two numbers in [0, 1)"),
     ] {
         let text = format!("import \"std/optim\" as optim;\noptim::adamw(tensor([1.0]), {options})");
         let e = host().eval(&Source { label: "case.rhai".into(), text }).expect_err(options);
         assert!(e.message.contains(said), "{}", e.message);
     }
+}
+
+/// As `adamw(model)` has it: nothing is changed then, and a large gradient is no fault.
+#[test]
+fn a_loss_or_a_gradient_that_is_not_finite_is_refused() {
+    let step = |loss: &str, then: &str| {
+        let text = format!(
+            "import \"std/optim\" as optim;\nlet opt = optim::adamw(tensor([1.0]), #{{ lr: 0.1 }});\n{then}\n\
+             optim::step(opt, {loss}).x.item()"
+        );
+        host().eval(&Source { label: "case.rhai".into(), text })
+    };
+    for (loss, then, said) in [
+        ("sum(exp(opt.x * 1000))", "", "optim::step: the loss is inf at step 1"),
+        ("sum(log(opt.x - 10))", "", "optim::step: the loss is NaN at step 1"),
+        ("sum(sqrt(opt.x - 1))", "", "optim::step: the gradient is not finite at step 1"),
+        ("sum(opt.x)", "opt.lr = -1;", "optim: lr is -1"),
+    ] {
+        let e = step(loss, then).expect_err(loss);
+        assert!(e.message.starts_with(said), "{loss}: {}", e.message);
+    }
+    let x = step("sum(opt.x * 1e30)", "").expect("a large gradient").as_float().expect("a number");
+    assert!((x - 0.9).abs() < 1e-6, "{x}");
 }

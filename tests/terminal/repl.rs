@@ -299,8 +299,11 @@ fn a_history_that_is_no_text_is_mended_and_goes_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("history");
     fs::write(&path, b"#V2\nlet old = 1;\nlet b\xff = 2;\n").expect("written");
-    let (code, out, said) = piped(dir.path(), b"40 + 2\n", &[]);
-    assert_eq!((code, out.trim()), (Some(0), "42"), "{said}");
+    let (code, out, said) = piped(dir.path(), b"50 + 5\n", &[]);
+    assert_eq!((code, out.trim()), (Some(0), "55"), "{said}");
+    let mut t = repl(dir.path());
+    t.answer("40 + 2", "42");
     let history = fs::read_to_string(&path).expect("text");
     assert!(history.contains("let old = 1;") && history.contains("40 + 2"), "{history}");
+    assert!(!history.contains("50 + 5"), "nobody typed it: {history}");
 }

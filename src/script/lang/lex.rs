@@ -89,9 +89,10 @@ fn is_bracket(c: char) -> bool {
 fn sign(rest: &str) -> usize {
     let stops =
         |&(i, c): &(usize, char)| i > 0 && (is_word(c) || c.is_whitespace() || is_bracket(c) || "\"'`#;".contains(c));
-    let comment = ["//", "/*"].iter().filter_map(|sign| rest.find(sign)).min().filter(|at| *at > 0);
     let end = rest.char_indices().find(stops).map_or(rest.len(), |(i, _)| i);
-    comment.map_or(end, |at| at.min(end))
+    // Looked for in the signs alone: what follows them may be long.
+    let comment = ["//", "/*"].iter().filter_map(|sign| rest[..end].find(sign)).min().filter(|at| *at > 0);
+    comment.unwrap_or(end)
 }
 
 fn number(rest: &str) -> usize {

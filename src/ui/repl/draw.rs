@@ -1,6 +1,7 @@
 //! Answers on the terminal, as wide as it is.
 
 use crate::script::live::console::show::Shown;
+use crate::ui::terminal::columns;
 use crate::ui::{out, table};
 
 /// Columns where standard output is no terminal.
@@ -21,5 +22,5 @@ pub fn draw(value: &Shown) {
 
 /// Columns of the terminal.
 pub fn width() -> usize {
-    crossterm::terminal::size().map_or(WIDTH, |(columns, _)| usize::from(columns).max(40))
+    columns(&std::io::stdout()).map_or(WIDTH, |columns| columns.max(40))
 }

@@ -93,7 +93,8 @@ impl Terminal {
                     break;
                 }
             };
-            match (place, line.trim()) {
+            // What some editors put before a text is none of it.
+            match (place, line.trim_start_matches('\u{feff}').trim()) {
                 (_, "") => {}
                 (Place::Pause, "continue") => return Verdict::Continue,
                 (Place::Pause, next) if steps(next).is_some() => {
@@ -137,7 +138,9 @@ impl Terminal {
             line_helper.update(repl, place);
         }
         let line = editor.readline(&label)?;
-        if !line.trim().is_empty()
+        // What is piped in was typed by nobody.
+        if std::io::stdin().is_terminal()
+            && !line.trim().is_empty()
             && editor.add_history_entry(line.trim_end()).unwrap_or(false)
             && let Some(path) = &self.history
         {
