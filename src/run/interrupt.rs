@@ -113,6 +113,14 @@ impl Interrupt {
         self.stop.store(false, Ordering::Relaxed);
     }
 
+    /// What was pressed counts as if it had come in a step: that is finished first.
+    pub fn postpone(&self) {
+        if self.asked() {
+            self.stop.store(false, Ordering::Relaxed);
+            self.pressed.times.store(1, Ordering::Relaxed);
+        }
+    }
+
     /// What the process ends with as a program that a signal ended: 130 after Ctrl-C, 143 after SIGTERM.
     pub fn exit_code(&self) -> u8 {
         const ENDED_BY_SIGNAL: u8 = 128;

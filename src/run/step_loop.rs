@@ -246,7 +246,8 @@ impl StepLoop {
     /// `Paused` → `Refreshing`, or `Leaving`. Nothing happens in any other phase.
     pub fn resume(&self, verdict: Verdict) {
         let Phase::Paused(step) = self.phase() else { return };
-        self.interrupt.reset();
+        // What was pressed at the prompt is dealt with there: this came after the person had said how to go on.
+        self.interrupt.postpone();
         self.interrupt.set(self.mode());
         self.pauses.set(verdict == Verdict::Step);
         if verdict == Verdict::Stop {
@@ -311,6 +312,7 @@ impl StepLoop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::interrupt::Press;
 
     fn steps() -> StepLoop {
         StepLoop::new(Interrupt::default())
@@ -423,6 +425,20 @@ mod tests {
         assert_eq!(steps.arrive(false), None);
         steps.resume(Verdict::Step);
         assert_eq!((steps.phase(), steps.wants_pause()), (Phase::Outside, false), "nothing to resume");
+    }
+
+    #[test]
+    fn ctrl_c_right_behind_a_pause_is_not_lost() {
+        let steps = first_of(9);
+        steps.request_pause();
+        steps.arrive(false);
+        steps.look();
+        assert!(steps.pause());
+        assert_eq!(steps.interrupt.press(), Press::AtOnce, "as at any prompt");
+        steps.resume(Verdict::Continue);
+        assert_eq!(steps.begin(), Some(2), "the step is finished first");
+        assert!(steps.is_in_doubt());
+        assert_eq!(steps.arrive(false), None);
     }
 
     #[test]
