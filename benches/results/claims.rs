@@ -222,7 +222,7 @@ pub const CLAIMS: &[Claim] = &[
                `exact=true`, which takes it over the vocabulary, the sampled tokens estimate it. The estimate has noise of its own, \
                and says nothing of what was not sampled: the exact one should end with more reward.",
         plans: PENALTIES,
-        columns: &[REWARD, DIVERGENCE, TOKENS, SECONDS],
+        columns: &[REWARD, DIVERGENCE, TOKENS],
         findings: &[Finding::More { a: 1, b: 0, column: REWARD }, Finding::More { a: 3, b: 2, column: REWARD }],
     },
     Claim {

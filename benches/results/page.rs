@@ -32,7 +32,7 @@ scripts that came after it (`cispo`, `sapo`, `dppo`, `gmpo`, `dual_clip`, `max_r
 `ppo_clip_kl`, `a_star_po`, `alol`, `spin`, `opd`, `trpo`, `npg`, `cpi`, `gkd`, `distill`, `self_distill`, `nash_md`,
 `ipo_md`, `ema_dpo`, `ppo_shared`, and `gro`'s beta), were taken from elsewhere or chosen by rewards of training prompts, on seeds 11 to
 13; beta and follow of `ema_dpo` were changed after its rewards had fallen on seeds 0 to 2. Rewards, divergences and tokens are the same on every machine; seconds are not, and those of `trpo` to `ema_dpo` in this
-list are of one thread beside other work.
+list are of one thread beside other work, those of `ppo_shared` also of a build that is not fully optimised.
 ";
 
 const CLAIMS_HEAD: &str = "
