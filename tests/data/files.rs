@@ -8,6 +8,9 @@ use rhopo::script::lang::value::to_json;
 use rhopo::tensor::rng::Key;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 fn file(name: &str) -> PathBuf {
     fixtures().join("data").join(name)
@@ -358,6 +361,22 @@ fn a_dictionary_that_claims_more_values_than_it_has_is_refused() {
     let e = Dataset::open(&rhopo::files::anywhere(file("claimed.parquet")), &Reading::default(), None).unwrap_err();
     let (_, said) = e.what.split_once("claimed.parquet cannot be read as Parquet: ").expect("by its name");
     assert!(said.starts_with("the dictionary of `") && said.contains(" says it has "), "{e}");
+}
+
+/// A header that claims billions of values in a field that nobody reads: the library passes over them one by one.
+#[test]
+fn a_header_without_an_end_can_be_interrupted() {
+    let stop = Arc::new(AtomicBool::new(false));
+    rhopo::budget::obey(&stop);
+    let begun = Instant::now();
+    let later = stop.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        later.store(true, Ordering::Relaxed);
+    });
+    let e = Dataset::open(&rhopo::files::anywhere(file("endless.parquet")), &Reading::default(), None).unwrap_err();
+    assert_eq!(e.kind, rhopo::error::Kind::Interrupted, "{e}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// Bytes changed one after the other: whatever they break is an error, and never the program.

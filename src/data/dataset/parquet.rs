@@ -15,12 +15,15 @@ use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Decimals of up to this many digits are numbers: a float holds them exactly enough. Longer ones are texts.
 const NUMBER_DIGITS: i32 = 15;
 /// Days from 1970 of the years 1 to 9999, which is what times are written for.
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 const DAY_MILLIS: i64 = 86_400_000;
+/// That headers are read for, at most; those of a sound file take seconds.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Hands the rows to `take`, until it has enough; says whether it wants more.
 ///
@@ -34,15 +37,10 @@ pub(super) fn read(path: &Location, take: &mut Take) -> Result<bool> {
         Error::file(format!("{} cannot be read as Parquet: {e}", path.display())).hint("was the download complete?")
     };
     let label: Rc<str> = path.display().to_string().into();
-    let reader = sound(|| SerializedFileReader::new(file)).map_err(broken)?;
+    let reader = headers(move || SerializedFileReader::new(file))?.map_err(broken)?;
     check_types(path, &reader)?;
     check_room(&reader)?;
-    for (group, about) in reader.metadata().row_groups().iter().enumerate() {
-        for column in 0..about.num_columns() {
-            budget::go_on()?;
-            sound(|| check_dictionary(&reader, group, column)).map_err(broken)?;
-        }
-    }
+    let reader = headers(move || check_dictionaries(&reader).map(|()| reader))?.map_err(broken)?;
     let schema = reader.metadata().file_metadata().schema();
     let mut rows = sound(|| reader.get_row_iter(None)).map_err(broken)?;
     for number in 1.. {
@@ -67,6 +65,17 @@ fn sound<T, E: ToString>(read: impl FnOnce() -> std::result::Result<T, E>) -> st
     }
 }
 
+/// What reads headers: the library passes over as much as one claims to have, and looks at no clock.
+///
+/// # Errors
+/// Interrupted.
+fn headers<T: Send + 'static>(
+    read: impl FnOnce() -> parquet::errors::Result<T> + Send + 'static,
+) -> Result<std::result::Result<T, String>> {
+    let found = budget::apart(LONGEST, move || sound(read))?;
+    Ok(found.unwrap_or_else(|| Err("its headers claim more than can be passed over".into())))
+}
+
 fn check_types(path: &Path, reader: &dyn FileReader) -> Result<()> {
     for column in reader.metadata().file_metadata().schema_descr().columns() {
         if column.converted_type() == ConvertedType::INTERVAL {
@@ -85,6 +94,13 @@ fn check_room(reader: &dyn FileReader) -> Result<()> {
         let lists = columns.iter().filter(|column| column.column_descr().max_rep_level() > 0);
         let values = lists.map(|column| column.num_values().max(0) as u64).sum::<u64>();
         memory::room(pages.saturating_add(values.saturating_mul(size_of::<Field>() as u64)))?;
+    }
+    Ok(())
+}
+
+fn check_dictionaries(reader: &dyn FileReader) -> parquet::errors::Result<()> {
+    for (group, about) in reader.metadata().row_groups().iter().enumerate() {
+        (0..about.num_columns()).try_for_each(|column| check_dictionary(reader, group, column))?;
     }
     Ok(())
 }
