@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use ureq::http::{Response, Uri};
@@ -29,10 +30,18 @@ const MOST_JSON: u64 = 32 << 20;
 /// How often another process that loads the same file is looked at.
 const WAIT: Duration = Duration::from_millis(200);
 
+/// An address, and what may be asked of it.
+pub(super) struct Endpoint<'a> {
+    pub url: String,
+    /// For this address and for no other that it sends to.
+    pub token: Option<&'a str>,
+    /// Set once nobody waits for the answer any more.
+    pub left: &'a AtomicBool,
+}
+
 /// A file at one commit.
 pub(super) struct Remote<'a> {
-    pub url: String,
-    pub token: Option<&'a str>,
+    pub at: Endpoint<'a>,
     pub commit: &'a str,
     /// Its name in the repository.
     pub name: &'a str,
@@ -64,6 +73,7 @@ pub(super) fn fetch(remote: &Remote<'_>, repository: &Path) -> Fallible<()> {
     let mut file =
         blobs.open_with(&part, options.read(true).append(true).create(true)).map_err(|e| unwritten(repository, &e))?;
     while take(&file) == Whose::Another {
+        remote.at.go_on()?;
         thread::sleep(WAIT);
     }
     // Whoever had it may have put it in its place meanwhile.
@@ -122,6 +132,7 @@ fn load(agent: &Agent, remote: &Remote<'_>, about: &About, file: &mut File) -> F
     let mut body = response.into_body().into_reader();
     let mut chunk = vec![0; CHUNK];
     loop {
+        remote.at.go_on()?;
         let read = body.read(&mut chunk).map_err(|e| format!("the connection broke off: {e}"))?;
         there += read as u64;
         match read {
@@ -159,11 +170,9 @@ fn check(about: &About, file: &mut File) -> Fallible<()> {
 ///
 /// # Errors
 /// The reason why it could not be had.
-pub(super) fn json(url: &str, token: Option<&str>) -> Fallible<Value> {
-    let response = get(&agent(), url, token, None, &mut |_| Ok(()))?;
-    if !response.status().is_success() {
-        return Err(format!("http status: {}", response.status().as_u16()));
-    }
+pub(super) fn json(at: &Endpoint<'_>) -> Fallible<Value> {
+    let response = at.get(&agent(), None, &mut |_| Ok(()))?;
+    succeeded(&response)?;
     let mut text = Vec::new();
     let body = response.into_body().into_reader();
     body.take(MOST_JSON + 1).read_to_end(&mut text).map_err(|e| format!("the connection broke off: {e}"))?;
@@ -173,33 +182,45 @@ pub(super) fn json(url: &str, token: Option<&str>) -> Fallible<Value> {
     serde_json::from_slice(&text).map_err(|e| format!("the server's list of files is no JSON: {e}"))
 }
 
-/// Asks an address, and those that the server sends to; each answer is looked at on the way. The token goes to the first alone.
-fn get(
-    agent: &Agent,
-    url: &str,
-    token: Option<&str>,
-    range: Option<&str>,
-    look: &mut dyn FnMut(&Response<Body>) -> Fallible<()>,
-) -> Fallible<Response<Body>> {
-    let failed = |e: &dyn std::fmt::Display| format!("{e}");
-    let first: Uri = url.parse().map_err(|e| failed(&e))?;
-    let mut at = first.clone();
-    for _ in 0..HOPS {
-        let mut request = agent.get(&at).header("Accept-Encoding", "identity");
-        if let Some(range) = range {
-            request = request.header("Range", range);
-        }
-        if let Some(token) = token.filter(|_| origin(&at) == origin(&first)) {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let response = request.call().map_err(|e| failed(&e))?;
-        look(&response)?;
-        if !response.status().is_redirection() {
-            return Ok(response);
-        }
-        at = follow(&at, header(&response, "location").unwrap_or_default())?;
+impl Endpoint<'_> {
+    /// Whether somebody still waits.
+    fn go_on(&self) -> Fallible<()> {
+        if self.left.load(Ordering::Relaxed) { Err("nobody waits for it any more".into()) } else { Ok(()) }
     }
-    Err(format!("the server sends from one address to the next, more than {HOPS} times"))
+
+    /// Asks the address, and those that the server sends to; each answer is looked at on the way.
+    fn get(
+        &self,
+        agent: &Agent,
+        range: Option<&str>,
+        look: &mut dyn FnMut(&Response<Body>) -> Fallible<()>,
+    ) -> Fallible<Response<Body>> {
+        let failed = |e: &dyn std::fmt::Display| format!("{e}");
+        let first: Uri = self.url.parse().map_err(|e| failed(&e))?;
+        let mut at = first.clone();
+        for _ in 0..HOPS {
+            self.go_on()?;
+            let mut request = agent.get(&at).header("Accept-Encoding", "identity");
+            if let Some(range) = range {
+                request = request.header("Range", range);
+            }
+            if let Some(token) = self.token.filter(|_| origin(&at) == origin(&first)) {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            let response = request.call().map_err(|e| failed(&e))?;
+            look(&response)?;
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            at = follow(&at, header(&response, "location").unwrap_or_default())?;
+        }
+        Err(format!("the server sends from one address to the next, more than {HOPS} times"))
+    }
+}
+
+fn succeeded(response: &Response<Body>) -> Fallible<()> {
+    let status = response.status();
+    if status.is_success() { Ok(()) } else { Err(format!("http status: {}", status.as_u16())) }
 }
 
 fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
@@ -220,13 +241,11 @@ fn ask(agent: &Agent, remote: &Remote<'_>, range: &str) -> Fallible<(About, Resp
         }
         Ok(())
     };
-    let response = get(agent, &remote.url, remote.token, Some(range), &mut look)?;
-    let status = response.status();
+    let response = remote.at.get(agent, Some(range), &mut look)?;
     let whole = header(&response, "content-range").and_then(|range| range.rsplit('/').next());
     // An empty file has no range that could be asked for.
-    let empty = status == 416 && whole == Some("0");
-    if !status.is_success() && !empty {
-        return Err(format!("http status: {}", status.as_u16()));
+    if response.status() != 416 || whole != Some("0") {
+        succeeded(&response)?;
     }
     let etag = etag.ok_or("the server does not say of which commit the file is")?;
     let whole = whole.or(header(&response, "content-length")).and_then(|size| size.parse().ok());
@@ -306,5 +325,12 @@ mod tests {
         }
         let [one, two] = ["http://one.example/x", "https://one.example/x"].map(|at| at.parse::<Uri>().expect("one"));
         assert_ne!(origin(&one), origin(&two), "the token does not leave TLS");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_asked_for() {
+        let url = "http://127.0.0.1:9/never".to_string();
+        let e = json(&Endpoint { url, token: None, left: &AtomicBool::new(true) }).expect_err("left alone");
+        assert_eq!(e, "nobody waits for it any more");
     }
 }

@@ -1,11 +1,11 @@
 //! The cache of the Hugging Face hub on disk, and what is downloaded into it.
 //!
-//! Owns where both are and the library that knows the cache's layout; `download.rs` has the transfer. The cache is the one that transformers and the
-//! hub's own tools use; `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean
+//! Owns where both are and the library that knows the cache's layout; `download.rs` has the transfer. The cache is the one
+//! that transformers and the hub's own tools use; `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean
 //! there, and one that is set to nothing is not set. Which files a model needs is `model::hub`'s affair.
 
 use super::door::Door;
-use super::download::{self, Remote};
+use super::download::{self, Endpoint, Remote};
 use super::failure::unwritable;
 use super::location::{Location, is_folder, is_plain};
 use super::read;
@@ -14,6 +14,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -81,13 +82,17 @@ impl Hub {
         (is_plain(&commit) && is_folder(&folder)).then_some(folder)
     }
 
+    fn at<'a>(&'a self, path: &str, left: &'a AtomicBool) -> Endpoint<'a> {
+        Endpoint { url: format!("{}/{path}", self.endpoint), token: self.token.as_deref(), left }
+    }
+
     /// Asks the hub for a revision.
     ///
     /// # Errors
-    /// The reason why it could not be had, in the library's words.
-    pub fn snapshot(&self, name: &str, revision: &str) -> std::result::Result<Snapshot, String> {
-        let url = format!("{}/api/{}", self.endpoint, repo(name, revision).api_url());
-        let Info { sha, siblings } = serde_json::from_value(download::json(&url, self.token.as_deref())?)
+    /// The reason why it could not be had; `left` was set.
+    pub fn snapshot(&self, name: &str, revision: &str, left: &AtomicBool) -> std::result::Result<Snapshot, String> {
+        let at = self.at(&format!("api/{}", repo(name, revision).api_url()), left);
+        let Info { sha, siblings } = serde_json::from_value(download::json(&at)?)
             .map_err(|e| format!("the hub's list of files lacks something: {e}"))?;
         if !is_plain(&sha) {
             return Err(format!("the hub names the commit {sha:?}"));
@@ -107,10 +112,10 @@ impl Snapshot {
     /// Downloads a file into the cache.
     ///
     /// # Errors
-    /// The reason why it could not be had.
-    pub fn download(&self, file: &str) -> std::result::Result<(), String> {
-        let url = format!("{}/{}/resolve/{}/{file}", self.hub.endpoint, self.name, self.commit);
-        let remote = Remote { url, token: self.hub.token.as_deref(), commit: &self.commit, name: file };
+    /// The reason why it could not be had; `left` was set.
+    pub fn download(&self, file: &str, left: &AtomicBool) -> std::result::Result<(), String> {
+        let at = self.hub.at(&format!("{}/resolve/{}/{file}", self.name, self.commit), left);
+        let remote = Remote { at, commit: &self.commit, name: file };
         download::fetch(&remote, &self.hub.cache().join(folder_name(&self.name)))
     }
 

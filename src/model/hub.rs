@@ -11,6 +11,7 @@ use crate::files::hub::{Hub, folder_name};
 use crate::files::{self, Door, Location};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const CONFIG: &str = "config.json";
@@ -89,7 +90,8 @@ impl std::fmt::Display for Id {
 
 fn download(hub: &Hub, id: &Id, door: &Door, tell: &mut dyn FnMut(&str)) -> Result<Location> {
     let (asked, name, revision) = (hub.clone(), id.name.clone(), id.revision.clone());
-    let snapshot = while_wanted(move || asked.snapshot(&name, &revision))?.map_err(|e| failed(hub, id, &e))?;
+    let snapshot =
+        while_wanted(move |left| asked.snapshot(&name, &revision, left))?.map_err(|e| failed(hub, id, &e))?;
     let snapshot = Arc::new(snapshot);
     let folder = door.at(&*snapshot.folder);
     let listed: BTreeSet<&str> = snapshot.files.iter().map(String::as_str).collect();
@@ -99,7 +101,7 @@ fn download(hub: &Hub, id: &Id, door: &Door, tell: &mut dyn FnMut(&str)) -> Resu
         }
         tell(name);
         let (from, file) = (snapshot.clone(), name.to_string());
-        while_wanted(move || from.download(&file))?.map_err(|e| failed(hub, id, &e))
+        while_wanted(move |left| from.download(&file, left))?.map_err(|e| failed(hub, id, &e))
     };
     let (first, weights) = plan(id, &listed)?;
     for name in first.iter().chain(TOKENIZER.iter().chain(&BESIDE).filter(|name| listed.contains(*name))) {
@@ -126,15 +128,19 @@ fn download(hub: &Hub, id: &Id, door: &Door, tell: &mut dyn FnMut(&str)) -> Resu
     Ok(folder)
 }
 
-/// Asks a hub that may take as long as it likes, or never answer: it is left alone once the work is no longer wanted.
+/// Asks a hub that may take as long as it likes, or never answer: it is left alone once the work is no longer wanted, and told
+/// so by a flag, which ends it where it goes on.
 ///
 /// # Errors
 /// `Interrupted` then; a system that gives no thread.
 fn while_wanted<T: Send + 'static>(
-    ask: impl FnOnce() -> std::result::Result<T, String> + Send + 'static,
+    ask: impl FnOnce(&AtomicBool) -> std::result::Result<T, String> + Send + 'static,
 ) -> Result<std::result::Result<T, String>> {
-    let answer = budget::apart(Duration::MAX, ask)?;
-    Ok(answer.unwrap_or_else(|| Err("the download has failed".into())))
+    let left = Arc::new(AtomicBool::new(false));
+    let seen = left.clone();
+    let answer = budget::apart(Duration::MAX, move || ask(&seen));
+    left.store(true, Ordering::Relaxed);
+    Ok(answer?.unwrap_or_else(|| Err("the download has failed".into())))
 }
 
 /// What is said when the hub does not give what was asked of it; `text` is its library's reason.

@@ -278,8 +278,7 @@ fn refuse_unsupported(source: &Map<String, Value>, config: &Config) -> Result<()
             "modules_to_save" => {
                 let heads = [config.names.score_head, config.names.value_head];
                 let fine = |name: &Value| {
-                    config.head != Head::Lm
-                        && config.head != Head::LmValue
+                    !config.head.has(Head::Lm)
                         && name.as_str().is_some_and(|name| heads.contains(&name) || name == "classifier")
                 };
                 if value.as_array().is_some_and(|names| !names.iter().all(fine)) {

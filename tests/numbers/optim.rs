@@ -50,10 +50,10 @@ fn tensors_of_a_script_step_as_pytorch_does() {
 fn options_that_are_none_are_refused() {
     for (options, said) in [
         ("#{ beta: 0.1 }", "optim::adamw has no option beta"),
-        ("#{ lr: -1.0 }", "optim: lr is -1.0, expected a finite number of 0 or more"),
+        ("#{ lr: -1.0 }", "optim: lr is -1.0, expected a number of 0 or more, and finite"),
         ("#{ lr: 0.0 / 0.0 }", "optim: lr is NaN"),
         ("#{ eps: () }", "optim: eps is "),
-        ("#{ max_norm: 0 }", "of 0 or more, above 0"),
+        ("#{ max_norm: 0 }", "optim: max_norm is 0, expected a number above 0"),
         ("#{ betas: 0.9 }", "expected two numbers in [0, 1)"),
         ("#{ betas: [0.9, 0.0 / 0.0] }", "expected two numbers in [0, 1)"),
         ("#{ betas: [0.9, 1.0] }", "expected two numbers in [0, 1)"),
